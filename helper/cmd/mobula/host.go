@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/links"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+	"mobula/helper/internal/system"
+	"mobula/helper/internal/transaction"
+	"mobula/helper/internal/vswitch"
+	"mobula/helper/internal/wireguard"
+)
+
+const documentFormat = network.FormatVersion
+
+// host wires the hands of this host together.
+func (c *call) host() *transaction.Host {
+	kept := store.New(plan.StateDir)
+	return &transaction.Host{
+		Store: kept, Alarm: system.Alarm{}, Survey: survey, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
+		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
+			return &reconcile.Reconciler{Log: c.log, Subjects: []reconcile.Subject{
+				system.New(facts.Uplink, booting),
+				links.New(links.Netlink{}),
+				wireguard.New(plan.Namespace, plan.WireLink, kept.Keys()),
+				firewall.New(plan.Namespace, plan.RunDir),
+				vswitch.New(vswitch.Options{RunDir: plan.OVSDir}),
+			}}
+		},
+	}
+}
+
+// survey finds what a host is that Mobula has not changed yet.
+func survey(ctx context.Context, uplink string) (*plan.Facts, error) {
+	facts, err := links.Survey(uplink)
+	if facts == nil {
+		return nil, err
+	}
+	return facts, errors.Join(err, system.Survey(ctx, facts))
+}
+
+// root refuses to go on without the privileges that the kernel will ask for.
+func root() error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("found user ID %d, wanted root (0): network namespaces, interfaces and WireGuard need it", os.Geteuid())
+	}
+	return nil
+}
+
+func lockPath() string { return filepath.Join(plan.RunDir, "lock") }
+
+// holder is who holds the lock.
+type holder struct {
+	Doing string    `json:"doing"`
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+}
+
+// lock makes sure that one process at a time changes the host. It waits for at
+// most patience. The lock goes with the process, however it ends.
+func lock(ctx context.Context, doing string, patience time.Duration) (unlock func(), err error) {
+	if err := os.MkdirAll(plan.RunDir, 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(lockPath(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(patience); ; {
+		if err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			break
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			var who holder
+			_ = json.NewDecoder(file).Decode(&who) // tells who, if it can
+			file.Close()
+			return nil, exitError{exitBusy, fmt.Errorf("this host is being changed by 'mobula %s' (process %d) since %s; try again when it is done",
+				who.Doing, who.PID, who.Since.Format(time.TimeOnly))}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if data, err := json.Marshal(holder{doing, os.Getpid(), time.Now()}); err == nil {
+		_ = file.Truncate(0) // only for the reader of the message above
+		_, _ = file.WriteAt(data, 0)
+	}
+	return func() { file.Close() }, nil
+}
+
+// evict ends whoever holds the lock, so that a helper that hangs cannot keep the
+// way back from its work. A boot has a limit of its own, set by systemd, and ends
+// with the host reachable.
+func evict(log *slog.Logger) error {
+	data, err := os.ReadFile(lockPath())
+	if err != nil {
+		return err
+	}
+	var who holder
+	if err := json.Unmarshal(data, &who); err != nil {
+		return fmt.Errorf("%s: %w", lockPath(), err)
+	}
+	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", who.PID))
+	if who.Doing == "boot" || strings.TrimSuffix(program, " (deleted)") != plan.Helper {
+		return nil // or it has just ended
+	}
+	log.Warn("ending what hangs and holds the lock", "doing", who.Doing, "process", who.PID, "since", who.Since)
+	return syscall.Kill(who.PID, syscall.SIGKILL)
+}
+
+// readDocument reads and validates a network document; "-" is standard input.
+func (c *call) readDocument(path string) (*network.Document, error) {
+	var data []byte
+	var err error
+	if path == "-" {
+		data, err = io.ReadAll(c.stdin)
+	} else {
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return network.Parse(data)
+}
+
+// readChange returns the change that the flags name; without a document it is
+// the one that the host has confirmed.
+func (c *call) readChange(h *transaction.Host, path string, hostID uint16) (*store.Change, error) {
+	if path == "" {
+		confirmed, err := h.Store.Confirmed()
+		if err == nil && confirmed == nil {
+			err = exitError{exitUsage, errors.New("this host has no network document yet: name one with --document")}
+		}
+		return confirmed, err
+	}
+	document, err := c.readDocument(path)
+	if err != nil {
+		return nil, err
+	}
+	if hostID == 0 {
+		confirmed, err := h.Store.Confirmed()
+		if err != nil {
+			return nil, err
+		}
+		if confirmed == nil {
+			return nil, exitError{exitUsage, errors.New("--host-id: wanted the ID of this host in the document")}
+		}
+		hostID = confirmed.HostID
+	}
+	return &store.Change{HostID: hostID, Document: document}, nil
+}
+
+// outcome is what plan and apply report.
+type outcome struct {
+	Changed     bool     `json:"changed"`
+	Generation  string   `json:"generation"`
+	Operations  []string `json:"operations"`
+	Interrupted int      `json:"interrupted_peers"`
+	// Reconnect tells that SSH connections to the public address end, because
+	// the NIC moves.
+	Reconnect bool `json:"reconnect"`
+	// Confirm tells that the change has to be confirmed.
+	Confirm bool `json:"confirm"`
+	// Done tells that the change was carried out and waits for confirmation.
+	Done  bool   `json:"done"`
+	Error string `json:"error,omitempty"`
+	Steps *steps `json:"steps,omitempty"`
+}
+
+// steps are what apply and confirm would do, in this order. Both can be
+// interrupted before each.
+type steps struct {
+	Apply   []string `json:"apply"`
+	Confirm []string `json:"confirm"`
+}
+
+func newSteps(h *transaction.Host, change *store.Change, ops []reconcile.Operation) *steps {
+	apply, confirm := h.Steps(change, ops)
+	return &steps{append(apply, stepResult), confirm}
+}
+
+func newOutcome(change *store.Change, ops []reconcile.Operation) outcome {
+	o := outcome{Changed: len(ops) > 0, Generation: change.Generation(), Operations: []string{}, Interrupted: reconcile.Interrupted(ops)}
+	for _, op := range ops {
+		o.Operations = append(o.Operations, op.String())
+		o.Reconnect = o.Reconnect || op.Reconnects
+	}
+	return o
+}
+
+func (c *call) printOutcome(o outcome, asJSON bool) error {
+	if asJSON {
+		return c.printJSON(o)
+	}
+	for _, line := range o.Operations {
+		fmt.Fprintln(c.stdout, line)
+	}
+	if !o.Changed {
+		fmt.Fprintf(c.stdout, "nothing to do, the host has generation %s\n", o.Generation)
+		return nil
+	}
+	fmt.Fprintf(c.stdout, "%d changes to generation %s, %d peers interrupted\n", len(o.Operations), o.Generation, o.Interrupted)
+	return nil
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mobula/helper/internal/network"
+)
+
+// mobula runs the program in the test's process.
+func mobula(stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(context.Background(), args, strings.NewReader(stdin), &out, &err)
+	return code, out.String(), err.String()
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	_, list, _ := mobula("", "help")
+	for _, c := range commands() {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, stderr := mobula("", c.name, "--help")
+			if code != exitOK || stderr != "" || !strings.HasPrefix(out, "usage: mobula "+c.name+" ") || !strings.Contains(out, strings.TrimSpace(c.help)) {
+				t.Errorf("exit code %d\n%s\n%s", code, out, stderr)
+			}
+			if c.help == "" || c.summary == "" {
+				t.Error("says nothing")
+			}
+			if !strings.Contains(list, "\n  "+c.name+" ") || !strings.Contains(list, c.summary) {
+				t.Errorf("'mobula help' does not list it:\n%s", list)
+			}
+			for _, line := range strings.Split(out, "\n") {
+				if len(line) > 120 {
+					t.Errorf("%d bytes in a line: %s", len(line), line)
+				}
+			}
+			code, _, stderr = mobula("", c.name, "--no-such-flag")
+			if code != exitUsage || !strings.Contains(stderr, "mobula "+c.name+": unknown flag: --no-such-flag") {
+				t.Errorf("unknown flag: exit code %d, %s", code, stderr)
+			}
+			code, _, stderr = mobula("", c.name, "surplus")
+			if code != exitUsage || stderr != "mobula "+c.name+": found argument \"surplus\", wanted flags only\n" {
+				t.Errorf("argument: exit code %d, %s", code, stderr)
+			}
+		})
+	}
+}
+
+func TestWithoutACommand(t *testing.T) {
+	cases := []struct {
+		args           string
+		code           int
+		stdout, stderr string // how they begin
+	}{
+		{"", exitUsage, "usage: mobula COMMAND", ""},
+		{"help", exitOK, "usage: mobula COMMAND", ""},
+		{"-h", exitOK, "usage: mobula COMMAND", ""},
+		{"--help", exitOK, "usage: mobula COMMAND", ""},
+		{"fly", exitUsage, "", "mobula: found command \"fly\", wanted one of those that 'mobula help' lists\n"},
+		{"version", exitOK, "mobula devel, network document format 1\n", ""},
+		{"version --json", exitOK, "{\n  \"document_format\": 1,\n  \"version\": \"devel\"\n}\n", ""},
+	}
+	for _, c := range cases {
+		t.Run(c.args, func(t *testing.T) {
+			code, stdout, stderr := mobula("", strings.Fields(c.args)...)
+			if code != c.code || !strings.HasPrefix(stdout, c.stdout) || !strings.HasPrefix(stderr, c.stderr) || c.stderr == "" && stderr != "" {
+				t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		code   int
+		stderr string
+	}{
+		{nil, exitOK, ""},
+		{errors.New("broken"), exitFailed, "mobula x: broken\n"},
+		{exitError{code: exitDiffers}, exitDiffers, ""},
+		{fmt.Errorf("wrapped: %w", exitError{exitBusy, errors.New("busy")}), exitBusy, "mobula x: busy\n"},
+	} {
+		var out, stderr bytes.Buffer
+		code := runCommand(context.Background(), command{name: "x", run: func(*call) error { return c.err }}, nil, nil, &out, &stderr)
+		if code != c.code || stderr.String() != c.stderr {
+			t.Errorf("%v: exit code %d, %q", c.err, code, stderr.String())
+		}
+	}
+}
+
+func TestLines(t *testing.T) {
+	err := fmt.Errorf("in it: %w", errors.Join(errors.New("a"), errors.Join(errors.New("b"), errors.New("c"))))
+	if got := strings.Join(lines(err), ","); got != "a,b,c" {
+		t.Errorf("found %s", got)
+	}
+	if got := lines(nil); got == nil || len(got) != 0 {
+		t.Errorf("found %v", got)
+	}
+}
+
+// files is a deployer's folder.
+type files struct {
+	*testing.T
+	dir string
+}
+
+func (f files) write(name, content string) string {
+	f.Helper()
+	path := filepath.Join(f.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	return path
+}
+
+// args are those that name the folder's files.
+func (f files) args(more ...string) []string {
+	return append(more, "--extra-hosts", filepath.Join(f.dir, "extra_hosts.yml"), "--extra-wires", filepath.Join(f.dir, "extra_wires.yml"),
+		"--public-keys", filepath.Join(f.dir, "keys.yml"))
+}
+
+const twoHosts = `{"inventory": {"hosts": [
+ {"name": "192.0.2.1", "vars": {"host_id": 1, "hostname": "alice.example.com"}},
+ {"name": "192.0.2.2", "vars": {"host_id": 2, "hostname": "bob.example.com", "confirm_timeout": "60s"}}]},
+ "collected": {"192.0.2.1": {"public_key": "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "underlay_mtu": 1450}}}`
+
+func TestCompile(t *testing.T) {
+	f := files{t, t.TempDir()}
+	f.write("extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
+	output := filepath.Join(f.dir, "network.json")
+	code, stdout, stderr := mobula(twoHosts, f.args("compile", "--output", output)...)
+	if code != exitOK || stderr != "" {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	data, err := os.ReadFile(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := network.Parse(data)
+	if err != nil || len(d.Hosts) != 2 || d.UnderlayMTU != 1450 || d.Hosts[0].PublicKey != (network.Key{1}) || len(d.Names) != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	var result compileOutput
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
+		t.Fatal(err)
+	}
+	if result.Generation != d.Generation() || !result.KeysChanged || result.Hosts["192.0.2.2"] != (hostTask{2, "1m0s"}) || result.Warnings == nil {
+		t.Errorf("%s", stdout)
+	}
+	// The same again changes nothing, with or without what the hosts report.
+	for _, input := range []string{twoHosts, strings.Split(twoHosts, ` "collected"`)[0] + ` "collected": {}}`} {
+		code, stdout, stderr = mobula(input, f.args("compile", "--output", output)...)
+		again, _ := os.ReadFile(output)
+		if code != exitOK || !strings.Contains(stdout, `"public_keys_changed": false`) || !bytes.Equal(again, data) {
+			t.Errorf("again: exit code %d\n%s%s%s", code, stdout, stderr, again)
+		}
+	}
+	if code, stdout, stderr = mobula("", "check", "--document", output); code != exitOK ||
+		stdout != "nothing is wrong: 2 hosts, generation "+d.Generation()+"\n" {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+func TestDryRunWritesNoKeys(t *testing.T) {
+	f := files{t, t.TempDir()}
+	code, _, stderr := mobula(twoHosts, f.args("compile", "--dry-run")...)
+	entries, err := os.ReadDir(f.dir)
+	if code != exitOK || len(entries) != 0 || err != nil {
+		t.Errorf("exit code %d, %v\n%s", code, entries, stderr)
+	}
+}
+
+func TestCheckSaysEverything(t *testing.T) {
+	f := files{t, t.TempDir()}
+	f.write("extra_wires.yml", "extra_wires:\n  10.30.0.9/32: 'x'\n")
+	hosts := f.write("hosts.yml", "all:\n  hosts:\n    192.0.2.1:\n      host_id: 40000\n      hostname: 'alice'\n")
+	input := `{"inventory": {"hosts": [{"name": "192.0.2.1", "vars": {"host_id": 40000, "hostname": "alice"}}]}}`
+	const want = `mobula check: 3 problems, nothing was changed
+extra_wires.yml:2: 10.30.0.9/32: key: found "x", not 32 bytes of base64, wanted a WireGuard public key (32 bytes of base64)
+hosts.yml:4: 192.0.2.1: host_id: found 40000, wanted an integer in 1..32767
+hosts.yml:5: 192.0.2.1: hostname: found "alice", wanted a fully qualified name such as alice.example.com
+`
+	code, stdout, stderr := mobula(input, f.args("check", "--source", hosts)...)
+	if stderr = strings.ReplaceAll(stderr, f.dir+"/", ""); code != exitFailed || stdout != "" || stderr != want {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = mobula(input, f.args("check", "--json", "--source", hosts)...)
+	var report checkReport
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != exitFailed || len(report.Problems) < 3 || report.Warnings == nil {
+		t.Errorf("exit code %d, %v\n%s", code, err, stdout)
+	}
+	output := filepath.Join(f.dir, "network.json")
+	if code, _, _ = mobula(input, f.args("compile", "--output", output)...); code != exitFailed {
+		t.Errorf("compile: exit code %d", code)
+	}
+	for _, path := range []string{output, filepath.Join(f.dir, "keys.yml")} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s was written", path)
+		}
+	}
+}
+
+func TestWrongInput(t *testing.T) {
+	f := files{t, t.TempDir()}
+	cut := f.write("cut.json", `{"format":1,`)
+	cases := []struct {
+		name, stdin string
+		args        []string
+		want        string
+	}{
+		{"no JSON", "hosts:", f.args("compile"), "mobula compile: standard input: invalid character"},
+		{"nothing", "", f.args("check"), "mobula check: "},
+		{"a document that is cut short", "", []string{"check", "--document", cut},
+			"mobula check: 1 problems, nothing was changed\nnetwork document: cut short, wanted one whole JSON object\n"},
+		{"a document on standard input", "{}", []string{"check", "--document", "-"},
+			"mobula check: 1 problems, nothing was changed\nnetwork document: format: found 0, wanted 1\n"},
+		{"a missing document", "", []string{"check", "--document", filepath.Join(f.dir, "none")}, "mobula check: 1 problems, nothing was changed\nopen "},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			code, stdout, stderr := mobula(c.stdin, c.args...)
+			if code != exitFailed || !strings.HasPrefix(stderr, c.want) {
+				t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+			}
+		})
+	}
+}

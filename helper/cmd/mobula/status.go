@@ -1,0 +1,241 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"text/tabwriter"
+	"time"
+
+	"mobula/helper/internal/agent"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/store"
+	"mobula/helper/internal/vswitch"
+	"mobula/helper/internal/wireguard"
+)
+
+// statusReport is what status prints as JSON.
+type statusReport struct {
+	HostID     uint16       `json:"host_id"`
+	Hostname   string       `json:"hostname"`
+	Generation string       `json:"generation"`
+	Waiting    string       `json:"waiting_for_confirmation,omitempty"`
+	PublicKey  network.Key  `json:"public_key"`
+	Peers      []peerReport `json:"peers"`
+	// Agent is why the agent does not answer; empty if it does.
+	Agent string `json:"agent_error,omitempty"`
+	// Dropped counts the frames on the access network that claimed somebody
+	// else's address, DroppedBy tells what they claimed and who sent them.
+	Dropped   uint64          `json:"dropped_frames"`
+	DroppedBy []droppedReport `json:"dropped"`
+	// Differences are what somebody else changed on this host.
+	Differences []string `json:"differences"`
+}
+
+type droppedReport struct {
+	Claimed string `json:"claimed"` // such as "gateway MAC"
+	From    string `json:"from"`    // guest, tunnel or gateway
+	Frames  uint64 `json:"frames"`
+}
+
+type peerReport struct {
+	Name          string         `json:"name"`
+	HostID        uint16         `json:"host_id,omitempty"`
+	Endpoint      netip.AddrPort `json:"endpoint"`
+	LastHandshake *time.Time     `json:"last_handshake"`
+	ReceiveBytes  int64          `json:"receive_bytes"`
+	TransmitBytes int64          `json:"transmit_bytes"`
+	// Relay is the name of the host that relays; empty: direct.
+	Relay string `json:"relay,omitempty"`
+	// Path is what the agent knows; nil for clients, and without an agent.
+	Path *agent.PeerState `json:"path,omitempty"`
+}
+
+var statusCommand = command{
+	name: "status", arguments: "[--json] [--quick]",
+	summary: "print what runs on this host and how its peers are",
+	help: `Prints the generation, and for each peer: whether traffic goes to it directly or
+over which relay and since when, the round trip, the share of probes lost in the
+last seconds and in five minutes, the last handshake, bytes, and whether it runs
+the same generation. Then which frames the switch dropped because they claimed
+the address of a gateway or host, and what differs from the plan, which takes a
+second; --quick leaves both out.`,
+	run: func(c *call) error {
+		asJSON := c.flags.Bool("json", false, "print JSON")
+		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")
+		if err := c.parse(); err != nil {
+			return err
+		}
+		if err := root(); err != nil {
+			return err
+		}
+		report, err := c.status(*quick)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return c.printJSON(report)
+		}
+		return c.printStatus(report)
+	},
+}
+
+func (c *call) status(quick bool) (*statusReport, error) {
+	h := c.host()
+	report := &statusReport{Generation: "none", Peers: []peerReport{}, DroppedBy: []droppedReport{}, Differences: []string{}}
+	pending, err := h.Store.Pending()
+	if err != nil {
+		return nil, err
+	}
+	if pending != nil {
+		report.Waiting = pending.Generation()
+	}
+	running, err := h.Running()
+	if err != nil || running == nil || running.Document == nil {
+		return report, err
+	}
+	self, _ := running.Document.Host(running.HostID)
+	report.HostID, report.Hostname, report.Generation, report.PublicKey = running.HostID, self.Hostname, running.Generation(), self.PublicKey
+	if report.Peers, err = c.peerReports(h.Store, running); err != nil {
+		return nil, err
+	}
+	if err := report.addPaths(running.Document); err != nil {
+		report.Agent = err.Error()
+	}
+	if quick {
+		return report, nil
+	}
+	stats, err := vswitch.New(vswitch.Options{RunDir: plan.OVSDir}).Stats(c)
+	if err != nil {
+		return nil, err
+	}
+	report.Dropped = stats.DroppedPackets()
+	for _, d := range stats.Dropped {
+		report.DroppedBy = append(report.DroppedBy, droppedReport{d.Pin.String(), d.Origin.String(), d.Packets})
+	}
+	ops, err := h.Differences(c)
+	for _, op := range ops {
+		report.Differences = append(report.Differences, op.String())
+	}
+	return report, err
+}
+
+// addPaths asks the agent.
+func (r *statusReport) addPaths(d *network.Document) error {
+	state, err := agent.ReadState(statePath())
+	if err != nil {
+		return err
+	}
+	byID := map[uint16]*agent.PeerState{}
+	for i := range state.Peers {
+		byID[state.Peers[i].HostID] = &state.Peers[i]
+	}
+	for i := range r.Peers {
+		p := &r.Peers[i]
+		if p.Path = byID[p.HostID]; p.HostID == 0 || p.Path == nil || p.Path.Via == 0 {
+			continue
+		}
+		if relay, ok := d.Host(p.Path.Via); ok {
+			p.Relay = relay.Hostname
+		}
+	}
+	return nil
+}
+
+func (c *call) peerReports(s *store.Store, running *store.Change) ([]peerReport, error) {
+	states, err := wireguard.New(plan.Namespace, plan.WireLink, s.Keys()).Peers()
+	if err != nil {
+		return nil, err
+	}
+	byKey := map[network.Key]wireguard.PeerState{}
+	for _, p := range states {
+		byKey[p.PublicKey] = p
+	}
+	reports := []peerReport{}
+	add := func(name string, id uint16, p wireguard.PeerState) {
+		r := peerReport{Name: name, HostID: id, Endpoint: p.Endpoint, ReceiveBytes: p.ReceiveBytes, TransmitBytes: p.TransmitBytes}
+		if !p.LastHandshake.IsZero() {
+			r.LastHandshake = &p.LastHandshake
+		}
+		reports = append(reports, r)
+	}
+	for _, host := range running.Document.Hosts {
+		if host.ID != running.HostID {
+			add(host.Hostname, host.ID, byKey[host.PublicKey].Join(byKey[host.AlsoKey]))
+		}
+	}
+	for _, client := range running.Document.Clients {
+		add("client "+client.Address.String(), 0, byKey[client.PublicKey])
+	}
+	return reports, nil
+}
+
+func (c *call) printStatus(r *statusReport) error {
+	if r.Hostname == "" {
+		fmt.Fprintln(c.stdout, "Mobula does not run on this host")
+	} else {
+		fmt.Fprintf(c.stdout, "%s (host_id %d), generation %s\n", r.Hostname, r.HostID, r.Generation)
+	}
+	if r.Waiting != "" {
+		fmt.Fprintf(c.stdout, "generation %s waits for confirmation\n", r.Waiting)
+	}
+	if r.Agent != "" {
+		fmt.Fprintf(c.stdout, "the agent does not answer, so nothing is known about paths: %s\n", r.Agent)
+	}
+	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	if len(r.Peers) > 0 {
+		fmt.Fprintln(table, "PEER\tPATH\tSINCE\tRTT\tLOSS\tLOSS 5M\tGENERATION\tHANDSHAKE\tRECEIVED\tSENT\tENDPOINT")
+	}
+	for _, p := range r.Peers {
+		endpoint := "-"
+		if p.Endpoint.IsValid() {
+			endpoint = p.Endpoint.String()
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%s\n", p.Name, p.pathColumns(), ago(p.LastHandshake, "never"), p.ReceiveBytes, p.TransmitBytes, endpoint)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, p := range r.Peers {
+		if p.Path != nil && p.Path.Problem != "" {
+			fmt.Fprintf(c.stdout, "%s: %s\n", p.Name, p.Path.Problem)
+		}
+	}
+	if r.Dropped > 0 {
+		fmt.Fprintf(c.stdout, "%d frames were dropped that claimed somebody else's address:\n", r.Dropped)
+	}
+	for _, d := range r.DroppedBy {
+		fmt.Fprintf(c.stdout, "  %s, from %s: %d\n", d.Claimed, d.From, d.Frames)
+	}
+	for _, d := range r.Differences {
+		fmt.Fprintln(c.stdout, "differs:", d)
+	}
+	return nil
+}
+
+// pathColumns are PATH, SINCE, RTT, LOSS, LOSS 5M and GENERATION.
+func (p *peerReport) pathColumns() string {
+	if p.Path == nil {
+		return "-\t-\t-\t-\t-\t-"
+	}
+	way := "direct"
+	if p.Relay != "" {
+		way = "via " + p.Relay
+	}
+	if p.Path.State != "up" {
+		way = p.Path.State
+	}
+	rtt := "-"
+	if p.Path.RTT > 0 {
+		rtt = fmt.Sprintf("%.1f ms", p.Path.RTT)
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%.0f %%\t%.1f %%\t%s", way, ago(&p.Path.Since, "-"), rtt, 100*p.Path.Loss, 100*p.Path.LossMinutes, p.Path.Generation)
+}
+
+// ago says how long ago something was; never if it is nil.
+func ago(t *time.Time, never string) string {
+	if t == nil {
+		return never
+	}
+	return time.Since(*t).Truncate(time.Second).String() + " ago"
+}

@@ -1,0 +1,88 @@
+// Package agent is what runs on a host all the time: it answers DNS for private
+// names, keeps a working path to every peer, and notices what something else
+// broke. It decides with pure code (package paths) and acts through the hands.
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/store"
+)
+
+// Host is what the agent needs of the host it runs on.
+type Host interface {
+	// Running returns the change the host has now; nil: none.
+	Running() (*store.Change, error)
+	// Changing reports that a change is being carried out.
+	Changing() bool
+}
+
+// Agent is the running agent.
+type Agent struct {
+	Host Host
+	// PrivateKey finds the private half of the host's public key.
+	PrivateKey func(public network.Key) (network.Key, error)
+	// Resolvers are the host's own from before Mobula.
+	Resolvers func() ([]netip.Addr, error)
+	// Repair compares the host with its plan and puts right what differs. It
+	// runs outside the agent, which lacks the privileges.
+	Repair func(ctx context.Context) error
+	// AppliedPath is a file that changes whenever Running does.
+	AppliedPath string
+	// SwitchDir holds the sockets of Open vSwitch, and StatePath is the socket
+	// on which the agent tells its state.
+	SwitchDir, StatePath string
+	Log                  *slog.Logger
+}
+
+// watchInterval is how often the agent looks for another document.
+const watchInterval = 250 * time.Millisecond
+
+// Run works until the context ends.
+func (a *Agent) Run(ctx context.Context) error {
+	watch := time.NewTicker(watchInterval)
+	defer watch.Stop()
+	var dns *dnsService
+	defer func() { dns.stop() }()
+	var heal *healer
+	defer func() { heal.stop() }()
+	state := &stateServer{path: a.StatePath, log: a.Log}
+	if err := state.start(ctx); err != nil {
+		a.Log.Warn("serving the state", "error", err)
+	}
+	repair := newRepairer(a)
+	go repair.run(ctx)
+	var running *store.Change
+	var read file
+	for {
+		if now := fileAt(a.AppliedPath); now != read || running == nil {
+			running, read = a.running(running), now
+		}
+		dns = a.serveDNS(ctx, dns, running)
+		heal = a.serveHealing(ctx, heal, running)
+		state.set(heal)
+		repair.follow(running)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-watch.C:
+		}
+	}
+}
+
+// running returns what the host has now. While it is changed that is still what
+// it had: the agent works on.
+func (a *Agent) running(before *store.Change) *store.Change {
+	running, err := a.Host.Running()
+	if err != nil {
+		a.Log.Warn("reading what runs", "error", err)
+	}
+	if running == nil && a.Host.Changing() {
+		return before
+	}
+	return running
+}

@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"mobula/helper/internal/nameserver"
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/store"
+)
+
+// dnsService is a nameserver for one generation of the network.
+type dnsService struct {
+	server     *nameserver.Server
+	generation string
+	address    netip.Addr
+	namespace  uint64 // inode: sockets stay in the namespace they were made in
+	cancel     context.CancelFunc
+	ended      chan struct{}
+}
+
+func (d *dnsService) stop() {
+	if d != nil {
+		d.cancel()
+		<-d.ended
+	}
+}
+
+func (d *dnsService) dead() bool {
+	select {
+	case <-d.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// serveDNS makes the nameserver follow what runs.
+func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *store.Change) *dnsService {
+	if running == nil || running.Document == nil {
+		current.stop()
+		return nil
+	}
+	generation, address := running.Generation(), network.GatewayAddress(running.HostID)
+	if current != nil && !current.dead() && current.address == address && current.namespace == namespaceInode() {
+		if current.generation != generation {
+			current.server.SetZone(running.Document)
+			current.server.SetUpstreams(a.upstreams(running))
+			current.generation = generation
+		}
+		return current
+	}
+	current.stop()
+	started, err := a.startDNS(ctx, running, address)
+	if err != nil {
+		a.Log.Warn("starting the nameserver", "error", err)
+		return nil
+	}
+	a.Log.Info("answering DNS", "address", address, "generation", generation)
+	return started
+}
+
+func (a *Agent) startDNS(ctx context.Context, running *store.Change, address netip.Addr) (*dnsService, error) {
+	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace}
+	err := netns.Do(plan.Namespace, func() error {
+		at := netip.AddrPortFrom(address, 53).String()
+		packets, err := net.ListenPacket("udp4", at)
+		if err != nil {
+			return err
+		}
+		listener, err := net.Listen("tcp4", at)
+		if err != nil {
+			packets.Close()
+			return err
+		}
+		cfg.PacketConns, cfg.Listeners = []net.PacketConn{packets}, []net.Listener{listener}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	server := nameserver.New(cfg, a.Log)
+	server.SetZone(running.Document)
+	ctx, cancel := context.WithCancel(ctx)
+	d := &dnsService{server: server, generation: running.Generation(), address: address, namespace: namespaceInode(), cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(d.ended)
+		if err := server.Serve(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			a.Log.Warn("the nameserver ended", "error", err)
+		}
+	}()
+	return d, nil
+}
+
+func dialInNamespace(ctx context.Context, network, address string) (net.Conn, error) {
+	var conn net.Conn
+	err := netns.Do(plan.Namespace, func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dialling %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// upstreams returns the resolvers that the document names for this host, or
+// those it had before.
+func (a *Agent) upstreams(running *store.Change) []netip.AddrPort {
+	if self, ok := running.Document.Host(running.HostID); ok && len(self.UpstreamDNS) > 0 {
+		return nameserver.Port53(self.UpstreamDNS)
+	}
+	resolvers, err := a.Resolvers()
+	if err != nil {
+		a.Log.Warn("reading the host's own resolvers", "error", err)
+	}
+	return nameserver.Port53(resolvers)
+}

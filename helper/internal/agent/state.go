@@ -1,0 +1,206 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"mobula/helper/internal/paths"
+	"mobula/helper/internal/probe"
+)
+
+var background = context.Background()
+
+// State is what the agent tells whoever connects to its socket.
+type State struct {
+	Generation string      `json:"generation"`
+	Peers      []PeerState `json:"peers"`
+}
+
+// PeerState is how the way to a peer is.
+type PeerState struct {
+	HostID uint16 `json:"host_id"`
+	// State is "up", "down" or "unknown".
+	State string `json:"state"`
+	// Via is the host ID of the relay; 0: direct.
+	Via   uint16    `json:"via"`
+	Since time.Time `json:"since"`
+	// RTT in milliseconds; 0: not known.
+	RTT float64 `json:"rtt_ms"`
+	// Loss is the share of lost probes over the last 10 to 20 s, LossMinutes
+	// over five minutes, both ways together, 0..1.
+	Loss        float64 `json:"loss"`
+	LossMinutes float64 `json:"loss_minutes"`
+	// DirectRTT and DirectLoss are of the direct path while traffic is relayed.
+	DirectRTT  float64        `json:"direct_rtt_ms,omitempty"`
+	DirectLoss float64        `json:"direct_loss,omitempty"`
+	Problem    string         `json:"problem,omitempty"`
+	Endpoint   netip.AddrPort `json:"endpoint"`
+	// Generation tells whether the peer runs the same one: one of the constants.
+	Generation string `json:"generation"`
+	// LastHeard is when the peer's agent last said anything.
+	LastHeard *time.Time `json:"last_heard"`
+}
+
+// What a PeerState says of a peer's generation.
+const (
+	generationSame      = "same"
+	generationDifferent = "different"
+	generationUnknown   = "unknown"
+)
+
+// state describes all peers.
+func (h *healer) state() State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	began := time.Now().Add(-now)
+	s := State{Generation: h.generation, Peers: []PeerState{}}
+	for _, r := range h.engine.Reports(now) {
+		other := h.peers[r.Peer]
+		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
+			Loss: r.LossNow, LossMinutes: r.LossMinutes, DirectRTT: milliseconds(r.DirectRTT), DirectLoss: r.DirectLoss,
+			Problem: r.Problem, Endpoint: r.Endpoint, Generation: generationUnknown}
+		switch other.generation {
+		case probe.Generation{}:
+		case h.number:
+			p.Generation = generationSame
+		default:
+			p.Generation = generationDifferent
+		}
+		if !other.heard.IsZero() {
+			heard := other.heard
+			p.LastHeard = &heard
+		}
+		if r.State == paths.StateUnknown {
+			p.RTT = 0
+		}
+		s.Peers = append(s.Peers, p)
+	}
+	return s
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Round(10*time.Microsecond)) / 1e6 }
+
+// stateServer writes the state as JSON to whoever connects. Nothing is computed
+// for nobody.
+type stateServer struct {
+	path string
+	log  *slog.Logger
+	mu   sync.Mutex
+	heal *healer
+}
+
+func (s *stateServer) set(h *healer) {
+	s.mu.Lock()
+	s.heal = h
+	s.mu.Unlock()
+}
+
+func (s *stateServer) start(ctx context.Context) error {
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	listener, err := net.Listen("unix", s.path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(s.path, 0o600); err != nil {
+		listener.Close()
+		return err
+	}
+	go func() {
+		<-ctx.Done()
+		listener.Close()
+	}()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			s.answer(conn)
+		}
+	}()
+	return nil
+}
+
+func (s *stateServer) answer(conn net.Conn) {
+	defer conn.Close()
+	s.mu.Lock()
+	heal := s.heal
+	s.mu.Unlock()
+	var state State
+	if heal != nil {
+		state = heal.state()
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	if err := json.NewEncoder(conn).Encode(state); err != nil {
+		s.log.Debug("telling the state", "error", err)
+	}
+}
+
+// ReadState asks the running agent. It fails if there is none.
+func ReadState(path string) (*State, error) {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	return decodeState(conn)
+}
+
+// maxStateBytes is far more than 32,767 peers need.
+const maxStateBytes = 32 << 20
+
+// decodeState reads a state strictly. The agent parses what strangers send and
+// may do less than who asks it, so nothing it says goes to a terminal unread.
+func decodeState(from io.Reader) (*State, error) {
+	var s State
+	if err := json.NewDecoder(io.LimitReader(from, maxStateBytes)).Decode(&s); err != nil {
+		return nil, err
+	}
+	if !printable(s.Generation) {
+		return nil, fmt.Errorf("generation: found %q, wanted printable text", s.Generation)
+	}
+	for _, p := range s.Peers {
+		if err := p.validate(); err != nil {
+			return nil, fmt.Errorf("peer %d: %w", p.HostID, err)
+		}
+	}
+	return &s, nil
+}
+
+func (p *PeerState) validate() error {
+	share := func(f float64) bool { return f >= 0 && f <= 1 }
+	switch {
+	case p.State != paths.StateUp && p.State != paths.StateDown && p.State != paths.StateUnknown:
+		return fmt.Errorf("state: found %q, wanted up, down or unknown", p.State)
+	case p.Generation != generationSame && p.Generation != generationDifferent && p.Generation != generationUnknown:
+		return fmt.Errorf("generation: found %q, wanted same, different or unknown", p.Generation)
+	case !share(p.Loss) || !share(p.LossMinutes) || !share(p.DirectLoss):
+		return fmt.Errorf("loss: found %v, %v, %v, wanted shares in 0..1", p.Loss, p.LossMinutes, p.DirectLoss)
+	case p.RTT < 0 || p.DirectRTT < 0:
+		return fmt.Errorf("round trip: found %v and %v ms, wanted no negative time", p.RTT, p.DirectRTT)
+	case !printable(p.Problem) || !printable(p.Endpoint.Addr().Zone()):
+		return fmt.Errorf("found %q and %s, wanted printable text", p.Problem, p.Endpoint)
+	}
+	return nil
+}
+
+// printable reports whether a text does nothing to a terminal but appear.
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+}

@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/wireguard"
+)
+
+const (
+	// shortestLook is the least time between two looks for turned keys, and
+	// looks take at most the lookShare-th part of one processor.
+	shortestLook = 2 * time.Millisecond
+	lookShare    = 3
+	// A rotation is over in seconds. One that was interrupted is looked after
+	// less often when hasteFor has gone by.
+	hasteFor = 10 * time.Minute
+	longLook = time.Second
+	// idleLook is how soon a rotation that begins is noticed.
+	idleLook = 100 * time.Millisecond
+)
+
+// turn remembers what the last look saw of the two keys of a host that rotates.
+// The active one is the key whose peer has the allowed IPs. The zero turn has
+// seen nothing.
+type turn struct {
+	active                            network.Key
+	activeHandshake, passiveHandshake time.Time
+	passiveBytes                      int64
+}
+
+// next decides which key has the allowed IPs from now on: the one with which the
+// host shakes hands. A key with which it never did becomes active with the first
+// bytes that arrive under it, which are those of a valid handshake, because what
+// follows on them is data. Later only another handshake counts: packets of the
+// old session may still be on their way. move tells that the active key has
+// changed; if the change fails, the old turn still holds.
+func (t turn) next(a, b wireguard.PeerState) (after turn, move bool) {
+	active, passive := a, b
+	if len(b.AllowedIPs) > 0 {
+		active, passive = b, a
+	}
+	if len(active.AllowedIPs) == 0 || len(passive.AllowedIPs) > 0 {
+		return t, false // somebody is changing them
+	}
+	shaken := passive.LastHandshake.After(active.LastHandshake)
+	asked := false
+	if t.active == active.PublicKey { // clocks may have been set since
+		asked = passive.LastHandshake.IsZero() && passive.ReceiveBytes > t.passiveBytes
+		shaken = !passive.LastHandshake.Equal(t.passiveHandshake) && (shaken || active.LastHandshake.Equal(t.activeHandshake))
+	}
+	if move = asked || shaken; move {
+		active, passive = passive, active
+	}
+	return turn{active.PublicKey, active.LastHandshake, passive.LastHandshake, passive.ReceiveBytes}, move
+}
+
+// followTurns has the allowed IPs of hosts whose keys rotate follow the keys.
+func (h *healer) followTurns(ctx context.Context) {
+	defer h.ended.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began := time.Now()
+		h.mu.Lock()
+		rotating, hurry := len(h.turns) > 0, time.Since(h.followed) < hasteFor
+		h.mu.Unlock()
+		wait := idleLook
+		if rotating {
+			h.lookForTurns()
+			wait = longLook
+		}
+		if rotating && hurry {
+			if wait = lookShare * time.Since(began); wait < shortestLook {
+				wait = shortestLook
+			}
+		}
+		timer.Reset(wait)
+	}
+}
+
+// lookForTurns moves the allowed IPs of hosts that have turned to another key.
+func (h *healer) lookForTurns() {
+	states, err := h.device.Peers()
+	if err != nil {
+		return // the device is gone; the repair will say so
+	}
+	byKey := make(map[network.Key]wireguard.PeerState, len(states))
+	for _, s := range states {
+		byKey[s.PublicKey] = s
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, t := range h.turns {
+		r := h.peers[id]
+		a, known := byKey[r.host.PublicKey]
+		b, alsoKnown := byKey[r.host.AlsoKey]
+		if !known || !alsoKnown {
+			continue
+		}
+		after, move := t.next(a, b)
+		if move {
+			if err := h.device.GiveAllowedIPs(after.active, append(a.AllowedIPs, b.AllowedIPs...)); err != nil {
+				h.log.Warn("following a host to its other key", "peer", r.host.Hostname, "error", err)
+				continue
+			}
+			h.log.Info("a host uses its other key", "peer", r.host.Hostname, "public_key", after.active)
+			h.observe = true
+			h.wake()
+		}
+		h.turns[id] = after
+	}
+}

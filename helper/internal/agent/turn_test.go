@@ -1,0 +1,188 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/store"
+	"mobula/helper/internal/wireguard"
+)
+
+// A side is what a look sees of a peer: seconds of its last handshake, bytes,
+// and whether it has the allowed IPs.
+type side struct {
+	handshake int
+	bytes     int64
+	ips       bool
+}
+
+func (s side) state(key byte) wireguard.PeerState {
+	p := wireguard.PeerState{PublicKey: network.Key{key}, ReceiveBytes: s.bytes}
+	if s.handshake > 0 {
+		p.LastHandshake = time.Unix(int64(s.handshake), 0)
+	}
+	if s.ips {
+		p.AllowedIPs = []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}
+	}
+	return p
+}
+
+func TestTurn(t *testing.T) {
+	type look struct {
+		a, b side
+		move bool
+	}
+	for name, looks := range map[string][]look{
+		"announced, and nothing happens": {
+			{side{100, 5000, true}, side{}, false}, {side{220, 9000, true}, side{}, false}},
+		"a handshake begins": {
+			{side{100, 5000, true}, side{}, false}, {side{100, 5100, true}, side{0, 148, false}, true},
+			// packets of the old session are still on their way
+			{side{100, 5200, false}, side{0, 148, true}, false}, {side{100, 5300, false}, side{150, 500, true}, false}},
+		"a handshake was missed": {
+			{side{100, 5000, true}, side{0, 148, false}, false}, {side{100, 5000, true}, side{150, 300, false}, true}},
+		"the agent comes late": {
+			{side{100, 5000, true}, side{150, 300, false}, true}, {side{100, 5000, false}, side{150, 300, true}, false}},
+		"taken back": {
+			{side{100, 5000, true}, side{}, false}, {side{100, 5000, true}, side{0, 148, false}, true},
+			{side{160, 5400, false}, side{150, 600, true}, true}, {side{160, 9000, true}, side{150, 700, false}, false}},
+		"taken back before a packet came": {
+			{side{100, 5000, true}, side{}, false}, {side{100, 5000, true}, side{0, 148, false}, true},
+			{side{160, 5400, false}, side{0, 148, true}, true}},
+		"and again": {
+			{side{160, 5000, true}, side{150, 700, false}, false}, {side{160, 5000, true}, side{150, 848, false}, false},
+			{side{160, 5000, true}, side{170, 950, false}, true}},
+		"the clock is set back": {
+			{side{5000, 5000, true}, side{4000, 700, false}, false}, {side{5000, 5000, true}, side{60, 900, false}, true},
+			{side{5000, 6000, false}, side{60, 1000, true}, false}},
+		"both at once": {
+			{side{160, 5000, true}, side{150, 700, false}, false}, {side{180, 5000, true}, side{170, 900, false}, false}},
+		"somebody else moves them": {
+			{side{100, 5000, true}, side{150, 700, false}, true}, {side{100, 5000, true}, side{150, 700, false}, true}},
+		"nobody has them": {
+			{side{100, 5000, false}, side{150, 700, false}, false}},
+		"both have them, as a look sees that lasts": {
+			{side{100, 5000, true}, side{150, 700, true}, false}},
+		"a new host shakes hands with its other key": {
+			{side{0, 0, true}, side{0, 0, false}, false}, {side{0, 0, true}, side{0, 148, false}, true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var now turn
+			for i, l := range looks {
+				var move bool
+				if now, move = now.next(l.a.state(1), l.b.state(2)); move != l.move {
+					t.Fatalf("look %d: moves %v, wanted %v", i, move, l.move)
+				}
+				active := network.Key{1}
+				if l.a.ips == l.move {
+					active = network.Key{2}
+				}
+				if l.a.ips != l.b.ips && now.active != active {
+					t.Fatalf("look %d: found %s active, wanted %s", i, now.active, active)
+				}
+			}
+			// The order of the two does not matter.
+			now = turn{}
+			for i, l := range looks {
+				var move bool
+				if now, move = now.next(l.b.state(2), l.a.state(1)); move != l.move {
+					t.Fatalf("turned around, look %d: moves %v, wanted %v", i, move, l.move)
+				}
+			}
+		})
+	}
+}
+
+// turningDevice is a device whose peers are given.
+type turningDevice struct {
+	peers []wireguard.PeerState
+	did   []string
+}
+
+func (d *turningDevice) Peers() ([]wireguard.PeerState, error) { return d.peers, nil }
+
+func (d *turningDevice) SetEndpoint(k network.Key, e netip.AddrPort) error {
+	d.did = append(d.did, fmt.Sprintf("%v at %v", k, e))
+	return nil
+}
+
+func (d *turningDevice) GiveAllowedIPs(k network.Key, ips []netip.Prefix) error {
+	d.did = append(d.did, fmt.Sprintf("%v has %v", k, ips))
+	for i := range d.peers {
+		d.peers[i].AllowedIPs = nil
+		if d.peers[i].PublicKey == k {
+			d.peers[i].AllowedIPs = ips
+		}
+	}
+	return nil
+}
+
+// rotating returns two hosts of which the document names two keys each.
+func rotating(t *testing.T) (one, two *testHost, other network.Key) {
+	t.Helper()
+	n := newTestNet(t, 2)
+	for _, h := range n.healers {
+		h.stop()
+	}
+	one, two = n.healers[1], n.healers[2]
+	document := *one.change.Document
+	document.Hosts = append([]network.Host{}, document.Hosts...)
+	private := map[network.Key]network.Key{}
+	for i := range document.Hosts {
+		h := &document.Hosts[i]
+		seed := network.Key{9, byte(i)}
+		h.AlsoKey = wireguard.PublicKey(seed)
+		private[h.AlsoKey] = seed
+		seed = network.Key{7, byte(h.ID)}
+		private[h.PublicKey] = seed
+	}
+	for id, h := range map[uint16]*testHost{1: one, 2: two} {
+		h.privateKey = func(public network.Key) (network.Key, error) { return private[public], nil }
+		if err := h.follow(&store.Change{HostID: id, Document: &document}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return one, two, document.Hosts[1].AlsoKey
+}
+
+func TestAllowedIPsFollowTheKey(t *testing.T) {
+	one, two, other := rotating(t)
+	first := two.self.PublicKey
+	ips := []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}
+	d := &turningDevice{peers: []wireguard.PeerState{
+		{PublicKey: first, AllowedIPs: ips, LastHandshake: time.Unix(100, 0)}, {PublicKey: other}}}
+	one.device = d
+	one.lookForTurns()
+	d.peers[1].ReceiveBytes = 148
+	one.lookForTurns()
+	one.lookForTurns()
+	if did, want := strings.Join(d.did, "\n"), fmt.Sprintf("%v has %v", other, ips); did != want {
+		t.Errorf("found %q, wanted %q", did, want)
+	}
+	if one.byKey[first] != 2 || one.byKey[other] != 2 {
+		t.Errorf("the keys belong to %v", one.byKey)
+	}
+}
+
+// TestDirectMessagesUnderAnyKey: hosts that have come to different documents of a
+// rotation understand each other.
+func TestDirectMessagesUnderAnyKey(t *testing.T) {
+	one, two, _ := rotating(t)
+	ours, theirs := one.secrets(2), two.secrets(1)
+	if len(ours) != 4 || len(theirs) != 4 || ours[0] != theirs[0] {
+		t.Fatalf("found %d and %d secrets, wanted 4 each and the first the same", len(ours), len(theirs))
+	}
+	for _, s := range theirs {
+		known := false
+		for _, o := range ours {
+			known = known || s == o
+		}
+		if !known {
+			t.Error("a secret of the other side is not known")
+		}
+	}
+}

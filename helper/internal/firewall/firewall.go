@@ -1,0 +1,161 @@
+package firewall
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+)
+
+const table = "mobula"
+
+// Firewall is the hand for nftables, by nft(8).
+type Firewall struct {
+	namespace string
+	record    string
+}
+
+// New returns the hand for the table in the given namespace. runDir holds a
+// record of what was loaded last; it may be lost, which costs one reload.
+func New(namespace, runDir string) *Firewall {
+	return &Firewall{namespace: namespace, record: filepath.Join(runDir, "firewall.json")}
+}
+
+// Name implements reconcile.Subject.
+func (f *Firewall) Name() string { return "firewall" }
+
+// loaded is the record: the kernel's text of a ruleset differs from nft's input,
+// so what the kernel printed right after loading stands for it.
+type loaded struct {
+	Ruleset string `json:"ruleset"` // as given to nft
+	Listing string `json:"listing"` // hash of what the kernel said of it then
+}
+
+// Diff implements reconcile.Subject.
+func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+	listing, err := f.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if want.Firewall == nil {
+		if listing == "" {
+			return nil, nil
+		}
+		return []reconcile.Operation{{Step: reconcile.StepFirewall, Verb: reconcile.Remove, Object: "firewall", Do: f.remove}}, nil
+	}
+	text := Render(want.Firewall)
+	op := reconcile.Operation{Step: reconcile.StepFirewall, Verb: reconcile.Change, Object: "firewall",
+		Do: func(ctx context.Context) error { return f.load(ctx, text) }}
+	last := f.readRecord()
+	switch {
+	case listing == "":
+		op.Verb, op.Detail = reconcile.Add, "table inet "+table
+	case last.Ruleset != text:
+		op.Detail = lineDiff(last.Ruleset, text)
+	case last.Listing != hash(listing):
+		op.Detail = "somebody else changed the rules; load them again"
+	default:
+		return nil, nil
+	}
+	return []reconcile.Operation{op}, nil
+}
+
+// list returns the table as the kernel has it, without counters; "" if there is
+// none.
+func (f *Firewall) list(ctx context.Context) (string, error) {
+	if !netns.Exists(f.namespace) {
+		return "", nil
+	}
+	tables, err := f.nft(ctx, "", "list", "tables", "inet")
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(tables+"\n", "table inet "+table+"\n") {
+		return "", nil
+	}
+	return f.nft(ctx, "", "--stateless", "list", "table", "inet", table)
+}
+
+func (f *Firewall) load(ctx context.Context, text string) error {
+	if _, err := f.nft(ctx, text, "-f", "-"); err != nil {
+		return err
+	}
+	listing, err := f.list(ctx)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(loaded{Ruleset: text, Listing: hash(listing)})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(f.record), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(f.record, data, 0o600)
+}
+
+func (f *Firewall) remove(ctx context.Context) error {
+	_ = os.Remove(f.record)
+	if listing, err := f.list(ctx); err != nil || listing == "" {
+		return err
+	}
+	_, err := f.nft(ctx, "", "delete", "table", "inet", table)
+	return err
+}
+
+func (f *Firewall) readRecord() (last loaded) {
+	if data, err := os.ReadFile(f.record); err == nil {
+		_ = json.Unmarshal(data, &last) // an unreadable record counts as none
+	}
+	return last
+}
+
+func (f *Firewall) nft(ctx context.Context, stdin string, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	err := netns.Do(f.namespace, func() error {
+		cmd := exec.CommandContext(ctx, "nft", args...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+		return cmd.Run()
+	})
+	if err != nil {
+		return "", fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// lineDiff tells which lines went and which came.
+func lineDiff(from, to string) string {
+	count := map[string]int{}
+	for _, line := range strings.Split(from, "\n") {
+		count[strings.TrimSpace(line)]--
+	}
+	for _, line := range strings.Split(to, "\n") {
+		count[strings.TrimSpace(line)]++
+	}
+	var parts []string
+	for _, text := range []struct{ ruleset, sign string }{{from, "-"}, {to, "+"}} {
+		for _, line := range strings.Split(text.ruleset, "\n") {
+			line = strings.TrimSpace(line)
+			if n := count[line]; n < 0 && text.sign == "-" || n > 0 && text.sign == "+" {
+				parts = append(parts, fmt.Sprintf("%s{ %s }", text.sign, line))
+				count[line] = 0
+			}
+		}
+	}
+	return strings.Join(parts, " ")
+}

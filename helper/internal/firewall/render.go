@@ -1,0 +1,88 @@
+// Package firewall renders the gateway's nftables table and puts it into the
+// kernel: the whole table in one transaction.
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"sort"
+	"strings"
+	"text/template"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/templates"
+)
+
+var ruleset = template.Must(template.New("firewall.nft").Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates.FS, "firewall.nft"))
+
+// values are what the ruleset's template sees.
+type values struct {
+	External, Wire, Access, Direct                 string
+	WireGuardPort, TunnelPort                      uint16
+	ProbePort, DirectPort                          uint16
+	Intrawire, AccessAddress, DirectGateway        netip.Addr
+	WireNet, IntrawireNet, ExtrawireNet, AccessNet netip.Prefix
+	Public, Members                                []string
+	Relays, Senders                                []string // elements of the maps
+	OtherSenders                                   string   // range of ports
+	TCP, UDP                                       []uint16
+}
+
+// Render returns the ruleset for nft -f. The same plan gives the same text.
+func Render(f *plan.Firewall) string {
+	v := values{
+		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
+		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, DirectPort: f.DirectPort,
+		OtherSenders: otherSenders(f.WireGuardPort),
+		Intrawire:    network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
+		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
+		Public: addresses(f.Public), Members: memberAddresses(f.Members),
+	}
+	for _, r := range f.Relays {
+		v.Relays = append(v.Relays, fmt.Sprintf("%d : %s . %d", r.Port, r.Endpoint.Addr(), r.Endpoint.Port()))
+		v.Senders = append(v.Senders, fmt.Sprintf("%s . %d : %d", r.Endpoint.Addr(), r.Endpoint.Port(), r.Port))
+	}
+	for _, p := range f.Published {
+		if p.Protocol == "udp" {
+			v.UDP = append(v.UDP, p.Number)
+		} else {
+			v.TCP = append(v.TCP, p.Number)
+		}
+	}
+	var s strings.Builder
+	if err := ruleset.Execute(&s, v); err != nil { // the template is part of the program
+		panic(fmt.Sprintf("rendering firewall.nft: %v", err))
+	}
+	return s.String()
+}
+
+// otherSenders returns source ports for relayed packets of senders that the
+// document does not know by address and port: never WireGuard's own.
+func otherSenders(wireGuardPort uint16) string {
+	if wireGuardPort >= 1024 && wireGuardPort < 32768 {
+		return "32768-65535"
+	}
+	return "1024-32767"
+}
+
+func memberAddresses(endpoints []netip.AddrPort) []string {
+	seen := map[netip.Addr]bool{}
+	var all []netip.Addr
+	for _, e := range endpoints {
+		if !seen[e.Addr()] {
+			seen[e.Addr()] = true
+			all = append(all, e.Addr())
+		}
+	}
+	return addresses(all)
+}
+
+func addresses(all []netip.Addr) []string {
+	sort.Slice(all, func(i, j int) bool { return all[i].Less(all[j]) })
+	texts := make([]string, len(all))
+	for i, a := range all {
+		texts[i] = a.String()
+	}
+	return texts
+}

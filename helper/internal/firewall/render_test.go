@@ -1,0 +1,46 @@
+package firewall
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"testing"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestRenderGolden(t *testing.T) {
+	got := Render(&plan.Firewall{
+		HostID: 256, External: plan.ExternalLink, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
+		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort,
+		Public:    []netip.Addr{netip.MustParseAddr("192.0.2.3")},
+		Published: []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "tcp", Number: 443}, {Protocol: "udp", Number: 443}},
+		Members:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51820"), netip.MustParseAddrPort("192.0.2.1:51820"), netip.MustParseAddrPort("192.0.2.1:51821")},
+		ProbePort: plan.ProbeUDPPort, DirectPort: plan.DirectUDPPort(51820),
+		Relays: []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
+			{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")}},
+	})
+	const golden = "testdata/host256.nft"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the ruleset differs from %s; run with -update and read the difference\n%s", golden, got)
+	}
+}
+
+func TestLineDiff(t *testing.T) {
+	got := lineDiff("a\n\tb\nc\n", "a\nc\nd\n")
+	if want := "-{ b } +{ d }"; got != want {
+		t.Errorf("found %q, wanted %q", got, want)
+	}
+}

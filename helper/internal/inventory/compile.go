@@ -1,0 +1,308 @@
+// Package inventory makes the network document out of the operator's files: it
+// reads them strictly, says everything that is wrong with them at once, with
+// file and line, and is the only reader of YAML. It runs on the deployer.
+package inventory
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sort"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"mobula/helper/internal/network"
+)
+
+// Resolver resolves the names of endpoints. *net.Resolver is one.
+type Resolver interface {
+	// LookupNetIP returns the addresses of host; network is always "ip".
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Input is everything that a network is compiled from.
+type Input struct {
+	// Resolved is the inventory as Ansible resolved it, in JSON:
+	//
+	//	{"hosts": [{"name": "192.0.2.1", "vars": {"host_id": 1, …}, "other_vars": ["ntp_server", …]}]}
+	//
+	// It must hold all hosts of the inventory, also those left out by --limit.
+	Resolved []byte
+	// Sources are the paths of the inventory's sources. Those that are YAML files
+	// are read to tell in which line a problem is.
+	Sources []string
+	// ExtraHostsFile, ExtraWiresFile and PublicKeysFile are paths. An empty path
+	// and a missing or empty file mean none.
+	ExtraHostsFile, ExtraWiresFile, PublicKeysFile string
+	// Collected is what the hosts contacted in this run reported, by inventory
+	// name. Their HostID is taken from the inventory.
+	Collected map[string]HostKey
+	// Resolver resolves endpoints that are names; nil: none of them resolves.
+	Resolver Resolver
+	// Now becomes the serial of a document that differs from the last one.
+	Now time.Time
+}
+
+// Compiled is what comes out.
+type Compiled struct {
+	// Document is valid, in canonical order, and has its serial.
+	Document *network.Document
+	// Settings has every host by inventory name.
+	Settings map[string]HostSettings
+	// PublicKeys is what belongs into the public keys file now, of which Write
+	// has to be called: Compile itself writes nothing.
+	PublicKeys *PublicKeys
+	Warnings   []Warning
+}
+
+// Compile reads and validates all input. Its error is a Problems with everything
+// that is wrong; nothing is returned besides then.
+func Compile(ctx context.Context, in Input) (*Compiled, error) {
+	c := newCompilation(in)
+	raw := c.resolved(in.Resolved)
+	hosts := c.readHosts(raw)
+	c.unknownVariables(raw)
+	c.resolveEndpoints(ctx, in.Resolver, hosts)
+
+	names := make([]string, len(hosts))
+	for i, h := range hosts {
+		names[i] = h.Name
+	}
+	c.mergeKeys(in.Collected, hosts, names)
+
+	d := &network.Document{Format: network.FormatVersion}
+	d.UnderlayMTU = c.underlayMTU(hosts)
+	d.Names = c.extraHosts.extraHosts(c.extraHosts.open("extra_hosts"))
+	d.Clients = c.extraWires.extraWires(c.extraWires.open("extra_wires"))
+	settings := make(map[string]HostSettings, len(hosts))
+	for _, h := range hosts {
+		d.Hosts = append(d.Hosts, h.Host)
+		settings[h.Name] = h.settings
+		if h.PublicKey.IsZero() {
+			c.warn(h.Name, "has no key yet; it joins at its first deploy")
+		}
+	}
+	c.validate(d, hosts)
+	if err := c.problems.err(); err != nil {
+		return nil, err
+	}
+	c.keys.Number(d, in.Now)
+	return &Compiled{d, settings, c.keys, c.warnings}, nil
+}
+
+// compilation is the state of one Compile.
+type compilation struct {
+	problems collection
+	warnings []Warning
+	sources  *sources
+	// sourcesBroken: there may be more hosts than could be read.
+	sourcesBroken bool
+	places        map[subject]place // what stands elsewhere than in the inventory
+	keys          *PublicKeys
+
+	extraHosts, extraWires *strictFile
+}
+
+func newCompilation(in Input) *compilation {
+	c := &compilation{places: map[subject]place{}}
+	c.sources = readSources(in.Sources, &c.problems)
+	c.sourcesBroken = len(c.problems.list) > 0
+	c.extraHosts = &strictFile{in.ExtraHostsFile, &c.problems, c.places}
+	c.extraWires = &strictFile{in.ExtraWiresFile, &c.problems, c.places}
+	c.keys = (&strictFile{in.PublicKeysFile, &c.problems, c.places}).publicKeys()
+	return c
+}
+
+func (c *compilation) warn(host, format string, args ...any) {
+	c.warnings = append(c.warnings, Warning{host, fmt.Sprintf(format, args...)})
+}
+
+// report adds a problem of a field and finds out where the field stands.
+func (c *compilation) report(entry, field, found, want string) {
+	at, known := c.places[subject{entry, field}]
+	if !known {
+		at, known = c.sources.ownVariable(entry, field)
+	}
+	if !known {
+		at = c.sources.host(entry)
+	}
+	c.problems.add(Problem{at.file, at.line, entry, field, found, want})
+}
+
+// resolved decodes the resolved inventory strictly.
+func (c *compilation) resolved(data []byte) []rawHost {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	decoder.UseNumber()
+	var raw rawInventory
+	err := decoder.Decode(&raw)
+	if err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			err = nil
+		} else {
+			err = errors.New("more after the end of the JSON object")
+		}
+	}
+	if err != nil {
+		found := "what cannot be read (" + err.Error() + ")"
+		c.problems.add(Problem{Field: "resolved inventory", Found: found, Want: "one JSON object with the hosts"})
+		return nil
+	}
+	// A source that is broken says itself why there are no hosts.
+	if len(raw.Hosts) == 0 && !c.sourcesBroken {
+		c.problems.add(Problem{Field: "inventory", Found: "no hosts", Want: "at least one"})
+	}
+	return raw.Hosts
+}
+
+func (c *compilation) readHosts(raw []rawHost) []*host {
+	hosts := make([]*host, 0, len(raw))
+	seen := make(map[string]bool, len(raw))
+	for _, r := range raw {
+		switch {
+		case !isInventoryName(r.Name):
+			c.report(r.Name, "inventory name", shown(r.Name), "1..255 bytes that can be printed")
+			continue
+		case seen[r.Name]:
+			c.report(r.Name, "inventory name", shown(r.Name)+" twice", "each host once")
+			continue
+		}
+		seen[r.Name] = true
+		hosts = append(hosts, readHost(r, func(field, found, want string) {
+			c.report(r.Name, field, found, want)
+		}))
+	}
+	return hosts
+}
+
+// isInventoryName reports whether a host's name can stand on one line of a file.
+func isInventoryName(s string) bool {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	return len(s) >= 1 && len(s) <= 255 && utf8.ValidString(s) && strings.IndexFunc(s, unprintable) < 0
+}
+
+// unknownVariables reports variables that look like a misspelled one of ours:
+// those in a host's own block at each host, inherited ones once.
+func (c *compilation) unknownVariables(raw []rawHost) {
+	names := variableNames()
+	known := setOf(names...)
+	suggestions := newSuggester(names...)
+	inherited := map[string][]string{} // variable → hosts
+	var order []string
+	check := func(host, variable string) {
+		close := suggestions.suggest(variable)
+		if close == "" || known[variable] {
+			return
+		}
+		if _, own := c.sources.ownVariable(host, variable); own {
+			c.report(host, variable, unknownFound, unknownWant(close))
+			return
+		}
+		if inherited[variable] == nil {
+			order = append(order, variable)
+		}
+		inherited[variable] = append(inherited[variable], host)
+	}
+	var unknown []string
+	for _, r := range raw {
+		unknown = unknown[:0]
+		for variable := range r.Vars {
+			if !known[variable] {
+				unknown = append(unknown, variable)
+			}
+		}
+		sort.Strings(unknown) // a map has no order
+		for _, variable := range unknown {
+			check(r.Name, variable)
+		}
+		for _, variable := range r.OtherVars {
+			check(r.Name, variable)
+		}
+	}
+	for _, variable := range order {
+		hosts, found := inherited[variable], unknownFound
+		if len(hosts) > 1 {
+			found += fmt.Sprintf(" (on %d other hosts too)", len(hosts)-1)
+		}
+		at, inGroup := c.sources.groupVariable(variable)
+		if !inGroup {
+			at = c.sources.host(hosts[0])
+		}
+		c.problems.add(Problem{at.file, at.line, hosts[0], variable, found, unknownWant(suggestions.suggest(variable))})
+	}
+}
+
+const unknownFound = "a variable that Mobula does not know"
+
+func unknownWant(close string) string {
+	return fmt.Sprintf("%q (did you mean that? rename a variable of your own that is so close to it)", close)
+}
+
+// mergeKeys gives the hosts their public keys.
+func (c *compilation) mergeKeys(collected map[string]HostKey, hosts []*host, names []string) {
+	c.keys.Merge(collected, names)
+	for _, h := range hosts {
+		k := c.keys.Hosts[h.Name]
+		if _, contacted := collected[h.Name]; contacted && k == collected[h.Name] {
+			// What the file says about this host has been replaced.
+			delete(c.places, subject{h.Name, "key"})
+			delete(c.places, subject{h.Name, "reported MTU"})
+			k.HostID = h.ID
+			c.keys.Hosts[h.Name] = k
+		}
+		h.PublicKey, h.AlsoKey = k.PublicKey, k.AlsoKey
+	}
+}
+
+// underlayMTU returns the smallest MTU in bytes of all uplinks.
+func (c *compilation) underlayMTU(hosts []*host) int {
+	smallest := network.MaxUnderlayMTU
+	for _, h := range hosts {
+		mtu := h.underlayMTU
+		if mtu == 0 {
+			mtu = c.keys.Hosts[h.Name].UnderlayMTU
+		}
+		switch {
+		case mtu == 0:
+			mtu = DefaultUnderlayMTU
+		case mtu < network.MinUnderlayMTU:
+			at, known := c.places[subject{h.Name, "reported MTU"}]
+			if !known {
+				at = c.sources.host(h.Name)
+			}
+			found := fmt.Sprintf("%d, which the host reported", mtu)
+			c.problems.add(Problem{at.file, at.line, h.Name, "underlay_mtu", found, wantUnderlayMTU})
+			continue
+		}
+		smallest = min(smallest, mtu)
+	}
+	if len(hosts) == 0 {
+		return DefaultUnderlayMTU
+	}
+	return smallest
+}
+
+// validate adds what is wrong with the network as a whole, except where a field
+// is not as it is because it could not be read.
+func (c *compilation) validate(d *network.Document, hosts []*host) {
+	unreadable := map[subject]bool{}
+	for _, h := range hosts {
+		for field := range h.bad {
+			unreadable[subject{h.Name, field}] = true
+		}
+		if !h.Endpoint.IsValid() || h.port == 0 {
+			unreadable[subject{h.Name, "endpoint"}] = true
+		}
+	}
+	for _, p := range d.Validate() {
+		if !unreadable[subject{p.Entry, p.Field}] {
+			c.report(p.Entry, p.Field, p.Found, p.Want)
+		}
+	}
+}

@@ -1,0 +1,322 @@
+package inventory
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"mobula/helper/internal/network"
+)
+
+// Defaults of host variables.
+const (
+	DefaultWireGuardPort  = 51820
+	DefaultUnderlayMTU    = 1500 // bytes, until the host reported its own
+	DefaultConfirmTimeout = 120 * time.Second
+)
+
+// Bounds of confirm_timeout.
+const (
+	MinConfirmTimeout = 30 * time.Second
+	MaxConfirmTimeout = time.Hour
+)
+
+// HostSettings is what the deploy of one host needs beyond the document.
+type HostSettings struct {
+	// ConfirmTimeout is how long the host waits for confirmation before it goes
+	// back, in whole seconds.
+	ConfirmTimeout time.Duration
+}
+
+// rawInventory is what the playbook makes of Ansible's host variables.
+type rawInventory struct {
+	Hosts []rawHost `json:"hosts"`
+}
+
+type rawHost struct {
+	Name string `json:"name"`
+	// Vars has the values of Mobula's variables.
+	Vars map[string]any `json:"vars"`
+	// OtherVars are the names of all other variables.
+	OtherVars []string `json:"other_vars"`
+}
+
+// variables are the host variables, in the order in which they are documented.
+var variables = []struct {
+	name string
+	// read takes over a value, which is neither absent nor null, and returns
+	// what is wanted instead of it, "" if it is good.
+	read func(h *host, value any) (want string)
+}{
+	{"host_id", (*host).readHostID},
+	{"hostname", (*host).readHostname},
+	{"endpoint", (*host).readEndpoint},
+	{"wireguard_port", (*host).readWireGuardPort},
+	{"uplink", (*host).readUplink},
+	{"access_address", (*host).readAccessAddress},
+	{"upstream_dns", (*host).readUpstreamDNS},
+	{"publish", (*host).readPublish},
+	{"underlay_mtu", (*host).readUnderlayMTU},
+	{"confirm_timeout", (*host).readConfirmTimeout},
+	{"preshared_keys", (*host).readPresharedKeys},
+}
+
+func variableNames() []string {
+	names := make([]string, len(variables))
+	for i, v := range variables {
+		names[i] = v.name
+	}
+	return names
+}
+
+// host is a host while it is read.
+type host struct {
+	network.Host
+	address     netip.Addr // of the endpoint; zero: not known yet
+	lookup      string     // the name that must be resolved to get it
+	port        uint16     // 0: not readable
+	underlayMTU int        // bytes; 0: not set
+	settings    HostSettings
+	// bad are the fields about which everything is said already.
+	bad map[string]bool
+}
+
+// readHost takes over all variables of a host and calls report for each that is
+// not as it should be.
+func readHost(raw rawHost, report func(field, found, want string)) *host {
+	h := &host{
+		Host:     network.Host{Name: raw.Name},
+		port:     DefaultWireGuardPort,
+		settings: HostSettings{ConfirmTimeout: DefaultConfirmTimeout},
+		bad:      map[string]bool{},
+	}
+	complain := func(field, found, want string) {
+		h.bad[field] = true
+		report(field, found, want)
+	}
+	for _, v := range variables {
+		if value := raw.Vars[v.name]; value != nil {
+			if want := v.read(h, value); want != "" {
+				complain(v.name, shown(value), want)
+			}
+		}
+	}
+	if raw.Vars["host_id"] == nil {
+		complain("host_id", "nothing", wantHostID)
+	}
+	if raw.Vars["endpoint"] == nil {
+		if want := h.readEndpoint(raw.Name); want != "" {
+			complain("endpoint", "nothing and the inventory name "+shown(raw.Name), want)
+		}
+	}
+	return h
+}
+
+// integer accepts integers, and strings that are exactly one, because that is
+// what templates give. JSON's true, 1.0 and 1e3 are none.
+func integer(value any) (int, bool) {
+	var s string
+	switch v := value.(type) {
+	case json.Number:
+		s = v.String()
+	case string:
+		s = v
+	}
+	i, err := strconv.Atoi(s)
+	return i, err == nil && strconv.Itoa(i) == s
+}
+
+// list accepts a list, or the one item of it.
+func list(value any) []any {
+	if items, isList := value.([]any); isList {
+		return items
+	}
+	return []any{value}
+}
+
+var wantHostID = fmt.Sprintf("an integer in %d..%d", network.MinHostID, network.MaxHostID)
+
+func (h *host) readHostID(value any) string {
+	id, ok := integer(value)
+	if !ok || id < network.MinHostID || id > network.MaxHostID {
+		return wantHostID
+	}
+	h.ID = uint16(id)
+	return ""
+}
+
+func (h *host) readHostname(value any) string {
+	name, ok := value.(string)
+	if !ok || !network.IsFQDN(name) {
+		return "a fully qualified name such as alice.example.com"
+	}
+	h.Hostname = name
+	return ""
+}
+
+func (h *host) readEndpoint(value any) string {
+	const want = "an IPv4 address or a name that has one"
+	s, _ := value.(string)
+	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		if !a.Is4() {
+			return "an IPv4 address (IPv6 is not carried yet)"
+		}
+		h.address = a
+		return ""
+	}
+	if address, port, found := cutLast(s, ":"); found && address != "" && strings.Trim(port, "0123456789") == "" {
+		return "the address alone (the port goes into wireguard_port)"
+	}
+	if !isDNSName(s) {
+		return want
+	}
+	h.lookup = s
+	return ""
+}
+
+// cutLast is strings.Cut around the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
+}
+
+// isDNSName reports whether a name is worth asking for: of at most 253 letters,
+// digits, hyphens, underscores and dots, and its last label not a number (that
+// would be a mistyped address).
+func isDNSName(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	_, last, dotted := cutLast(s, ".")
+	if !dotted {
+		last = s
+	}
+	return len(s) <= 253 && strings.Trim(last, "0123456789") != "" && !strings.Contains(s, "..") && s[0] != '.'
+}
+
+func (h *host) readWireGuardPort(value any) string {
+	port, ok := integer(value)
+	if !ok || port < 1 || port > 65535 {
+		h.port = 0
+		return "a UDP port in 1..65535"
+	}
+	h.port = uint16(port)
+	return ""
+}
+
+func (h *host) readUplink(value any) string {
+	name, ok := value.(string)
+	if !ok || name == "" || name == "." || name == ".." || len(name) > 15 || strings.ContainsAny(name, "/: \t\r\n") {
+		return "the name of an interface, of 1..15 bytes"
+	}
+	h.Uplink = name
+	return ""
+}
+
+func (h *host) readAccessAddress(value any) string {
+	if value != "auto" && value != "manual" {
+		return `"auto" or "manual"`
+	}
+	h.ManualAccess = value == "manual"
+	return ""
+}
+
+func (h *host) readUpstreamDNS(value any) string {
+	seen := map[netip.Addr]bool{}
+	for _, item := range list(value) {
+		s, _ := item.(string)
+		switch a, err := netip.ParseAddr(s); {
+		case err != nil:
+			return "IPv4 addresses of resolvers, as a list"
+		case !a.Is4():
+			return "IPv4 addresses of resolvers (IPv6 is not carried yet)"
+		case a.IsLoopback():
+			return "resolvers that the gateway reaches (its loopback is not the host's)"
+		case !seen[a]:
+			seen[a] = true
+			h.UpstreamDNS = append(h.UpstreamDNS, a)
+		}
+	}
+	return ""
+}
+
+// sshPort is reachable from outside in any case.
+var sshPort = network.Port{Protocol: "tcp", Number: 22}
+
+func (h *host) readPublish(value any) string {
+	seen := map[network.Port]bool{sshPort: true}
+	for _, item := range list(value) {
+		p, ok := readPort(item)
+		if !ok {
+			return "ports such as 443, tcp/443 or udp/53, as a list, each in 1..65535"
+		}
+		if !seen[p] {
+			seen[p] = true
+			h.Publish = append(h.Publish, p)
+		}
+	}
+	sort.Slice(h.Publish, func(i, j int) bool {
+		a, b := h.Publish[i], h.Publish[j]
+		return a.Protocol < b.Protocol || a.Protocol == b.Protocol && a.Number < b.Number
+	})
+	return ""
+}
+
+// readPort reads 443, "443", "tcp/443" or "443/tcp".
+func readPort(value any) (network.Port, bool) {
+	protocol := "tcp"
+	if s, isText := value.(string); isText {
+		if before, after, found := strings.Cut(strings.ToLower(s), "/"); found {
+			protocol, value = before, after
+			if after == "tcp" || after == "udp" {
+				protocol, value = after, before
+			}
+		}
+	}
+	number, ok := integer(value)
+	ok = ok && number >= 1 && number <= 65535 && (protocol == "tcp" || protocol == "udp")
+	return network.Port{Protocol: protocol, Number: uint16(number)}, ok
+}
+
+func (h *host) readUnderlayMTU(value any) string {
+	mtu, ok := integer(value)
+	if !ok || mtu < network.MinUnderlayMTU || mtu > network.MaxUnderlayMTU {
+		return wantUnderlayMTU
+	}
+	h.underlayMTU = mtu
+	return ""
+}
+
+func (h *host) readPresharedKeys(value any) string {
+	s := strings.ToLower(fmt.Sprint(value)) // templates give strings
+	h.PresharedKeys = s == "true" || s == "yes"
+	if !h.PresharedKeys && s != "false" && s != "no" {
+		return "true or false"
+	}
+	return ""
+}
+
+var wantUnderlayMTU = fmt.Sprintf("an integer in %d..%d bytes", network.MinUnderlayMTU, network.MaxUnderlayMTU)
+
+func (h *host) readConfirmTimeout(value any) string {
+	var d time.Duration
+	if seconds, ok := integer(value); ok && seconds <= int(MaxConfirmTimeout/time.Second) {
+		d = time.Duration(seconds) * time.Second
+	} else if s, isText := value.(string); isText {
+		d, _ = time.ParseDuration(s) // 0 when it is none
+	}
+	if d < MinConfirmTimeout || d > MaxConfirmTimeout || d%time.Second != 0 {
+		return `seconds, or a duration such as "120s" or "3m", in 30s..1h`
+	}
+	h.settings.ConfirmTimeout = d
+	return ""
+}

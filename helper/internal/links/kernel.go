@@ -1,0 +1,329 @@
+package links
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	vnetns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/plan"
+)
+
+// Netlink is the real Kernel.
+type Netlink struct{}
+
+// in calls f with a netlink handle of the given namespace.
+func in(ns string, f func(*netlink.Handle) error) error {
+	handle, err := handleAt(ns)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	return f(handle)
+}
+
+func handleAt(ns string) (*netlink.Handle, error) {
+	if ns == "" {
+		return netlink.NewHandle(unix.NETLINK_ROUTE)
+	}
+	file, err := vnetns.GetFromName(ns)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace %s: %w", ns, err)
+	}
+	defer file.Close()
+	return netlink.NewHandleAt(file, unix.NETLINK_ROUTE)
+}
+
+// AddNamespace implements Kernel.
+func (Netlink) AddNamespace(name string) error { return netns.Create(name) }
+
+// DeleteNamespace implements Kernel.
+func (Netlink) DeleteNamespace(name string) error { return netns.Delete(name) }
+
+// AddLink implements Kernel. What stands in its way under the same name is a
+// leftover of ours and is removed.
+func (k Netlink) AddLink(link plan.Link, peer *plan.Link) error {
+	for _, l := range []*plan.Link{&link, peer} {
+		if l == nil {
+			continue
+		}
+		if err := k.DeleteLink(LinkKey{l.NS, l.Name}); err != nil {
+			return err
+		}
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = link.Name, link.MTU, link.MAC
+	var made netlink.Link
+	switch link.Kind {
+	case plan.Bridge:
+		made = &netlink.Bridge{LinkAttrs: attrs}
+	case plan.WireGuardDevice:
+		made = &netlink.Wireguard{LinkAttrs: attrs}
+	case plan.Veth:
+		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: peer.Name, PeerHardwareAddr: peer.MAC}
+		if peer.NS != link.NS {
+			file, err := vnetns.GetFromName(peer.NS)
+			if err != nil {
+				return fmt.Errorf("network namespace %s: %w", peer.NS, err)
+			}
+			defer file.Close()
+			veth.PeerNamespace = netlink.NsFd(file)
+		}
+		made = veth
+	default:
+		return fmt.Errorf("link %s: a link of kind %q cannot be made", link.Name, link.Kind)
+	}
+	if err := in(link.NS, func(h *netlink.Handle) error { return h.LinkAdd(made) }); err != nil {
+		return fmt.Errorf("making link %s: %w", link.Name, err)
+	}
+	if peer != nil {
+		if err := k.SetLink(*peer); err != nil {
+			return err
+		}
+	}
+	return k.SetLink(link)
+}
+
+// SetLink implements Kernel.
+func (k Netlink) SetLink(link plan.Link) error {
+	if link.Kind == plan.Physical {
+		if err := k.move(link); err != nil {
+			return err
+		}
+	}
+	return in(link.NS, func(h *netlink.Handle) error {
+		found, err := h.LinkByName(link.Name)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", link.Name, err)
+		}
+		attrs := found.Attrs()
+		if link.MTU != 0 && attrs.MTU != link.MTU && link.Kind != plan.Internal {
+			err = h.LinkSetMTU(found, link.MTU)
+		}
+		if err == nil && link.MAC != nil && attrs.HardwareAddr.String() != link.MAC.String() {
+			err = h.LinkSetHardwareAddr(found, link.MAC)
+		}
+		if err == nil {
+			err = setMaster(h, found, link)
+		}
+		if err == nil && !link.Down && attrs.Flags&net.FlagUp == 0 {
+			err = h.LinkSetUp(found)
+		}
+		if err != nil {
+			return fmt.Errorf("setting link %s: %w", link.Name, err)
+		}
+		return nil
+	})
+}
+
+func setMaster(h *netlink.Handle, found netlink.Link, link plan.Link) error {
+	if link.Master == "" {
+		if found.Attrs().MasterIndex == 0 || link.Free || isSwitchPort(h, found) {
+			return nil
+		}
+		return h.LinkSetNoMaster(found)
+	}
+	master, err := h.LinkByName(link.Master)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", link.Master, err)
+	}
+	if found.Attrs().MasterIndex == master.Attrs().Index {
+		return nil
+	}
+	return h.LinkSetMasterByIndex(found, master.Attrs().Index)
+}
+
+// isSwitchPort tells ports of Open vSwitch, which the kernel shows as ports of
+// the datapath's own device.
+func isSwitchPort(h *netlink.Handle, link netlink.Link) bool {
+	master, err := h.LinkByIndex(link.Attrs().MasterIndex)
+	return err == nil && master.Type() == "openvswitch"
+}
+
+// move brings a physical link into its namespace from wherever it is. Nothing
+// but the kernel's own default is left of its addresses and routes.
+func (k Netlink) move(link plan.Link) error {
+	from := plan.Namespace
+	if link.NS == from {
+		from = ""
+	}
+	if !netns.Exists(from) {
+		return nil
+	}
+	target, err := targetFile(link.NS)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return in(from, func(h *netlink.Handle) error {
+		found, err := h.LinkByName(link.Name)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			return nil
+		}
+		if err == nil && found.Attrs().MasterIndex != 0 {
+			err = h.LinkSetNoMaster(found)
+		}
+		if err == nil {
+			err = h.LinkSetNsFd(found, int(target))
+		}
+		if err != nil {
+			return fmt.Errorf("moving link %s into %s: %w", link.Name, namespaceName(link.NS), err)
+		}
+		return nil
+	})
+}
+
+func targetFile(ns string) (vnetns.NsHandle, error) {
+	if ns == "" {
+		return vnetns.GetFromPid(os.Getpid())
+	}
+	return vnetns.GetFromName(ns)
+}
+
+// DeleteLink implements Kernel. A missing link is no error.
+func (Netlink) DeleteLink(key LinkKey) error {
+	if !netns.Exists(key.NS) {
+		return nil
+	}
+	return in(key.NS, func(h *netlink.Handle) error {
+		found, err := h.LinkByName(key.Name)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			return nil
+		}
+		if err == nil {
+			err = h.LinkDel(found)
+		}
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("deleting link %s: %w", key.Name, err)
+		}
+		return nil
+	})
+}
+
+// AddAddress implements Kernel.
+func (Netlink) AddAddress(a plan.Address) error {
+	return onLink(a.NS, a.Link, "adding address "+a.Prefix.String(), unix.EEXIST, func(h *netlink.Handle, link netlink.Link) error {
+		return h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a.Prefix)})
+	})
+}
+
+// DeleteAddress implements Kernel.
+func (Netlink) DeleteAddress(a plan.Address) error {
+	return ifThere(a.NS, a.Link, "deleting address "+a.Prefix.String(), unix.EADDRNOTAVAIL, func(h *netlink.Handle, link netlink.Link) error {
+		return h.AddrDel(link, &netlink.Addr{IPNet: ipNet(a.Prefix)})
+	})
+}
+
+// ReplaceRoute implements Kernel.
+func (Netlink) ReplaceRoute(r plan.Route) error {
+	return onLink(r.NS, r.Link, "setting "+routeName(r), 0, func(h *netlink.Handle, link netlink.Link) error {
+		return h.RouteReplace(kernelRoute(r, link.Attrs().Index))
+	})
+}
+
+// DeleteRoute implements Kernel.
+func (Netlink) DeleteRoute(r plan.Route) error {
+	return ifThere(r.NS, r.Link, "deleting "+routeName(r), unix.ESRCH, func(h *netlink.Handle, link netlink.Link) error {
+		return h.RouteDel(kernelRoute(r, link.Attrs().Index))
+	})
+}
+
+func kernelRoute(r plan.Route, index int) *netlink.Route {
+	route := &netlink.Route{LinkIndex: index, Dst: ipNet(r.To), Table: r.Table, Priority: r.Metric, Protocol: unix.RTPROT_STATIC}
+	if r.Protocol != 0 {
+		route.Protocol = netlink.RouteProtocol(r.Protocol)
+	}
+	if r.Via.IsValid() {
+		route.Gw = r.Via.AsSlice()
+	} else {
+		route.Scope = netlink.SCOPE_LINK
+	}
+	if r.OnLink {
+		route.SetFlag(netlink.FLAG_ONLINK)
+	}
+	if r.Source.IsValid() {
+		route.Src = r.Source.AsSlice()
+	}
+	return route
+}
+
+// AddRule implements Kernel.
+func (Netlink) AddRule(r plan.Rule) error {
+	return ruleError("adding", r, unix.EEXIST, func(h *netlink.Handle) error { return h.RuleAdd(kernelRule(r)) })
+}
+
+// DeleteRule implements Kernel.
+func (Netlink) DeleteRule(r plan.Rule) error {
+	return ruleError("deleting", r, unix.ENOENT, func(h *netlink.Handle) error { return h.RuleDel(kernelRule(r)) })
+}
+
+func ruleError(doing string, r plan.Rule, done unix.Errno, f func(*netlink.Handle) error) error {
+	if err := in("", f); err != nil && !errors.Is(err, done) {
+		return fmt.Errorf("%s rule %s: %w", doing, describeRule(r), err)
+	}
+	return nil
+}
+
+func kernelRule(r plan.Rule) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family, rule.Priority, rule.Table = unix.AF_INET, r.Priority, r.Table
+	if r.From.IsValid() {
+		rule.Src = ipNet(r.From)
+	}
+	if r.To.IsValid() {
+		rule.Dst = ipNet(r.To)
+	}
+	return rule
+}
+
+// Set implements Kernel.
+func (Netlink) Set(s plan.Setting) error {
+	return netns.Do(s.NS, func() error {
+		if err := os.WriteFile(settingPath(s.Key), []byte(s.Value), 0o644); err != nil {
+			return fmt.Errorf("setting %s: %w", s.Key, err)
+		}
+		return nil
+	})
+}
+
+// settingPath names the setting of the calling thread's namespace: /proc/sys/net
+// shows that of whoever opens it.
+func settingPath(key string) string { return filepath.Join("/proc/sys", strings.TrimPrefix(key, "/")) }
+
+// onLink calls f for an existing link; the error done means that there was
+// nothing to do.
+func onLink(ns, name, doing string, done unix.Errno, f func(*netlink.Handle, netlink.Link) error) error {
+	return in(ns, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(name)
+		if err == nil {
+			err = f(h, link)
+		}
+		if err != nil && !(done != 0 && errors.Is(err, done)) {
+			return fmt.Errorf("%s on %s: %w", doing, name, err)
+		}
+		return nil
+	})
+}
+
+// ifThere is onLink for what goes together with the link.
+func ifThere(ns, name, doing string, done unix.Errno, f func(*netlink.Handle, netlink.Link) error) error {
+	if !netns.Exists(ns) {
+		return nil
+	}
+	if err := onLink(ns, name, doing, done, f); !errors.As(err, &netlink.LinkNotFoundError{}) {
+		return err
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,235 @@
+package linkstest
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"mobula/helper/internal/links"
+	"mobula/helper/internal/plan"
+)
+
+// AddLink implements links.Kernel.
+func (k *Kernel) AddLink(link plan.Link, peer *plan.Link) error {
+	for _, l := range []*plan.Link{&link, peer} {
+		if l == nil {
+			continue
+		}
+		if l.NS != "" && !k.namespaces[l.NS] {
+			return syscall.ENOENT
+		}
+		if err := k.DeleteLink(links.LinkKey{NS: l.NS, Name: l.Name}); err != nil {
+			return err
+		}
+	}
+	k.Changes++
+	switch link.Kind {
+	case plan.Veth:
+		a, b := k.addDevice(link), k.addDevice(*peer)
+		a.other, b.other = b, a
+		if err := k.SetLink(*peer); err != nil {
+			return err
+		}
+	case plan.Bridge, plan.WireGuardDevice:
+		k.addDevice(link)
+	default:
+		return fmt.Errorf("link %s: a link of kind %q cannot be made", link.Name, link.Kind)
+	}
+	return k.SetLink(link)
+}
+
+// AddInternal makes the port of a switch that is an interface of the host.
+func (k *Kernel) AddInternal(link plan.Link) error {
+	if !k.namespaces[link.NS] {
+		return syscall.ENOENT
+	}
+	if d := k.devices[links.LinkKey{NS: link.NS, Name: link.Name}]; d != nil {
+		d.MAC, d.MTU = link.MAC, link.MTU
+		return nil
+	}
+	link.Kind = plan.Internal
+	k.addDevice(link)
+	return nil
+}
+
+// SetLink implements links.Kernel.
+func (k *Kernel) SetLink(link plan.Link) error {
+	k.Changes++
+	if link.Kind == plan.Physical {
+		for _, ns := range []string{"", plan.Namespace} {
+			if d := k.devices[links.LinkKey{NS: ns, Name: link.Name}]; d != nil && ns != link.NS {
+				if link.NS != "" && !k.namespaces[link.NS] {
+					return syscall.ENOENT
+				}
+				if err := k.move(d, link.NS); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	d, err := k.device(links.LinkKey{NS: link.NS, Name: link.Name})
+	if err != nil {
+		return err
+	}
+	if link.MTU != 0 && d.MTU != link.MTU && d.Kind != plan.Internal {
+		d.MTU, d.chosen = link.MTU, true
+		k.follow(d.NS, d.Master)
+	}
+	if link.MAC != nil {
+		d.MAC = link.MAC
+	}
+	if err := k.setMaster(d, link); err != nil {
+		return err
+	}
+	d.up = d.up || !link.Down
+	return nil
+}
+
+func (k *Kernel) setMaster(d *device, link plan.Link) error {
+	if link.Master == d.Master || link.Master == "" && link.Free {
+		return nil
+	}
+	if link.Master != "" {
+		bridge := k.devices[links.LinkKey{NS: d.NS, Name: link.Master}]
+		if bridge == nil || bridge.Kind != plan.Bridge {
+			return syscall.ENODEV
+		}
+	}
+	before := d.Master
+	d.Master = link.Master
+	k.follow(d.NS, before)
+	k.follow(d.NS, d.Master)
+	return nil
+}
+
+// DeleteLink implements links.Kernel.
+func (k *Kernel) DeleteLink(key links.LinkKey) error {
+	d := k.devices[key]
+	if d == nil {
+		return nil
+	}
+	if d.Kind == plan.Physical || d.Kind == plan.Loopback {
+		return syscall.EOPNOTSUPP
+	}
+	k.Changes++
+	k.remove(d)
+	return nil
+}
+
+// SetDown takes a link down, as `ip link set … down` does.
+func (k *Kernel) SetDown(key links.LinkKey) {
+	if d := k.devices[key]; d != nil {
+		d.up = false
+		k.flush(d)
+	}
+}
+
+// AddAddress implements links.Kernel.
+func (k *Kernel) AddAddress(a plan.Address) error {
+	d, err := k.device(links.LinkKey{NS: a.NS, Name: a.Link})
+	if err != nil {
+		return err
+	}
+	k.Changes++
+	d.addresses[a.Prefix] = true
+	return nil
+}
+
+// DeleteAddress implements links.Kernel.
+func (k *Kernel) DeleteAddress(a plan.Address) error {
+	d := k.devices[links.LinkKey{NS: a.NS, Name: a.Link}]
+	if d == nil || !d.addresses[a.Prefix] {
+		return nil
+	}
+	k.Changes++
+	delete(d.addresses, a.Prefix)
+	if len(d.addresses) == 0 { // IPv4 ends on the link
+		k.flush(d)
+	}
+	if !k.local(a.NS, a.Prefix.Addr()) {
+		for key, r := range k.routes {
+			if r.NS == a.NS && r.Table == 0 && r.Source == a.Prefix.Addr() {
+				delete(k.routes, key)
+			}
+		}
+	}
+	return nil
+}
+
+// local reports that an address is one of the namespace.
+func (k *Kernel) local(ns string, a netip.Addr) bool {
+	for _, d := range k.in(ns) {
+		for p := range d.addresses {
+			if p.Addr() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ReplaceRoute implements links.Kernel.
+func (k *Kernel) ReplaceRoute(r plan.Route) error {
+	d, err := k.device(links.LinkKey{NS: r.NS, Name: r.Link})
+	switch {
+	case err != nil:
+		return err
+	case !d.up:
+		return syscall.ENETDOWN
+	case r.Via.IsValid() && !r.OnLink && !k.onLink(d, r.Via):
+		return syscall.ENETUNREACH
+	case r.Source.IsValid() && !k.local(r.NS, r.Source):
+		return syscall.EINVAL
+	}
+	k.Changes++
+	r.Uplink = false
+	k.routes[routeKey(r)] = r
+	return nil
+}
+
+// onLink reports that a next hop is on the link's own networks.
+func (k *Kernel) onLink(d *device, via netip.Addr) bool {
+	for p := range d.addresses {
+		if p.Masked().Contains(via) && p.Bits() < 32 {
+			return true
+		}
+	}
+	for _, r := range k.routes {
+		if r.NS == d.NS && r.Link == d.Name && r.Table == 0 && !r.Via.IsValid() && r.To.Contains(via) {
+			return true
+		}
+	}
+	return false
+}
+
+func routeKey(r plan.Route) links.RouteKey {
+	return links.RouteKey{NS: r.NS, Table: r.Table, To: r.To, Metric: r.Metric}
+}
+
+// DeleteRoute implements links.Kernel.
+func (k *Kernel) DeleteRoute(r plan.Route) error {
+	if found, ok := k.routes[routeKey(r)]; ok && found.Link == r.Link && found.Via == r.Via {
+		k.Changes++
+		delete(k.routes, routeKey(r))
+	}
+	return nil
+}
+
+// AddRule implements links.Kernel. Rules of one priority may differ.
+func (k *Kernel) AddRule(r plan.Rule) error {
+	k.Changes++
+	k.rules[r] = true
+	return nil
+}
+
+// DeleteRule implements links.Kernel.
+func (k *Kernel) DeleteRule(r plan.Rule) error {
+	k.Changes++
+	delete(k.rules, r)
+	return nil
+}
+
+// DeleteInternal removes what AddInternal made.
+func (k *Kernel) DeleteInternal(ns, name string) error {
+	return k.DeleteLink(links.LinkKey{NS: ns, Name: name})
+}

@@ -1,0 +1,280 @@
+// Package linkstest has a kernel for tests: it holds state, keeps the rules that
+// matter to Mobula as strictly as Linux does, and renders itself as text.
+package linkstest
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"mobula/helper/internal/links"
+	"mobula/helper/internal/plan"
+)
+
+// Kernel implements links.Kernel. It starts with the host's own namespace and a
+// loopback in it.
+type Kernel struct {
+	// Occupied tells that processes live in a namespace: what is in it then
+	// outlives its name.
+	Occupied func(namespace string) bool
+	// Changes counts the calls that changed something.
+	Changes int
+
+	namespaces map[string]bool
+	devices    map[links.LinkKey]*device
+	routes     map[links.RouteKey]plan.Route
+	rules      map[plan.Rule]bool
+	settings   map[links.SettingKey]string
+	lost       int // namespaces that have lost their name
+}
+
+type device struct {
+	plan.Link
+	up        bool
+	addresses map[netip.Prefix]bool
+	other     *device // end of a veth pair
+	// chosen tells that the MTU of a bridge does not follow its ports any more.
+	chosen bool
+}
+
+func (d *device) key() links.LinkKey { return links.LinkKey{NS: d.NS, Name: d.Name} }
+
+// New returns a kernel that has just booted.
+func New() *Kernel {
+	k := &Kernel{Occupied: func(string) bool { return false }}
+	k.forget()
+	return k
+}
+
+func (k *Kernel) forget() {
+	k.namespaces, k.devices = map[string]bool{}, map[links.LinkKey]*device{}
+	k.routes, k.rules, k.settings = map[links.RouteKey]plan.Route{}, map[plan.Rule]bool{}, map[links.SettingKey]string{}
+	k.addDevice(plan.Link{Name: "lo", Kind: plan.Loopback, MTU: 65536}).up = true
+	k.devices[links.LinkKey{Name: "lo"}].addresses[netip.MustParsePrefix("127.0.0.1/8")] = true
+	k.defaults("")
+}
+
+// Reboot leaves the physical links only, in the host's own namespace, down and
+// without any configuration.
+func (k *Kernel) Reboot() {
+	old := k.devices
+	k.forget()
+	for _, d := range old {
+		if d.Kind == plan.Physical {
+			k.addDevice(plan.Link{Name: d.Name, Kind: plan.Physical, MAC: d.MAC, MTU: 1500})
+		}
+	}
+}
+
+// Configure does what a host's network manager does with the NIC; it makes the
+// NIC if there is none. If the NIC is not in the host's own namespace it fails.
+func (k *Kernel) Configure(f *plan.Facts) error {
+	if k.find(f.Uplink) == nil {
+		k.addDevice(plan.Link{Name: f.Uplink, Kind: plan.Physical, MAC: f.MAC, MTU: 1500})
+	}
+	d, err := k.device(links.LinkKey{Name: f.Uplink})
+	if err != nil {
+		return err
+	}
+	d.MTU, d.up = f.MTU, true
+	for _, a := range f.Addresses {
+		d.addresses[a] = true
+	}
+	for _, r := range f.Routes {
+		r.NS, r.Link = "", f.Uplink
+		if err := k.ReplaceRoute(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// defaults are the settings of a new namespace.
+func (k *Kernel) defaults(ns string) {
+	k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/ip_forward"}] = "0"
+	for _, conf := range []string{"all", "default"} {
+		k.settings[links.SettingKey{NS: ns, Key: "net/ipv6/conf/" + conf + "/disable_ipv6"}] = "0"
+		for _, name := range []string{"arp_ignore", "arp_announce", "rp_filter"} {
+			k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/conf/" + conf + "/" + name}] = "0"
+		}
+		for _, name := range []string{"accept_redirects", "send_redirects"} {
+			k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/conf/" + conf + "/" + name}] = "1"
+		}
+	}
+}
+
+func (k *Kernel) addDevice(link plan.Link) *device {
+	d := &device{Link: link, addresses: map[netip.Prefix]bool{}}
+	d.Free, d.Down, d.Master, d.Peer = false, false, "", ""
+	k.devices[d.key()] = d
+	return d
+}
+
+func (k *Kernel) device(key links.LinkKey) (*device, error) {
+	if key.NS != "" && !k.namespaces[key.NS] {
+		return nil, syscall.ENOENT
+	}
+	if d := k.devices[key]; d != nil {
+		return d, nil
+	}
+	return nil, syscall.ENODEV
+}
+
+// find returns the named link wherever it is.
+func (k *Kernel) find(name string) *device {
+	for key, d := range k.devices {
+		if key.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// flush removes the routes over a link.
+func (k *Kernel) flush(d *device) {
+	for key, r := range k.routes {
+		if r.NS == d.NS && r.Link == d.Name {
+			delete(k.routes, key)
+		}
+	}
+}
+
+// remove deletes a link with everything on it.
+func (k *Kernel) remove(d *device) {
+	k.flush(d)
+	delete(k.devices, d.key())
+	for _, port := range k.devices {
+		if port.NS == d.NS && port.Master == d.Name {
+			port.Master = ""
+		}
+	}
+	k.follow(d.NS, d.Master)
+	if d.other != nil {
+		other := d.other
+		d.other, other.other = nil, nil
+		k.remove(other)
+	}
+}
+
+// move brings a link into another namespace, where it has no configuration.
+func (k *Kernel) move(d *device, ns string) error {
+	if d.NS == ns {
+		return nil
+	}
+	if k.devices[links.LinkKey{NS: ns, Name: d.Name}] != nil {
+		return syscall.EEXIST
+	}
+	k.flush(d)
+	delete(k.devices, d.key())
+	from, master := d.NS, d.Master
+	d.NS, d.Master, d.up, d.addresses = ns, "", false, map[netip.Prefix]bool{}
+	k.devices[d.key()] = d
+	k.follow(from, master)
+	return nil
+}
+
+// follow gives a bridge the smallest MTU of its ports, unless somebody chose one.
+func (k *Kernel) follow(ns, bridge string) {
+	b := k.devices[links.LinkKey{NS: ns, Name: bridge}]
+	if bridge == "" || b == nil || b.chosen {
+		return
+	}
+	least := 0
+	for _, port := range k.devices {
+		if port.NS == ns && port.Master == bridge && (least == 0 || port.MTU < least) {
+			least = port.MTU
+		}
+	}
+	if b.MTU = least; least == 0 {
+		b.MTU = 1500
+	}
+}
+
+// AddNamespace implements links.Kernel.
+func (k *Kernel) AddNamespace(name string) error {
+	if !k.namespaces[name] {
+		k.Changes++
+		k.namespaces[name] = true
+		k.addDevice(plan.Link{Name: "lo", NS: name, Kind: plan.Loopback, MTU: 65536})
+		k.defaults(name)
+	}
+	return nil
+}
+
+// DeleteNamespace implements links.Kernel. If processes live in it, its links are
+// out of reach until Abandon.
+func (k *Kernel) DeleteNamespace(name string) error {
+	if !k.namespaces[name] {
+		return nil
+	}
+	k.Changes++
+	k.lost++
+	limbo := "lost " + strconv.Itoa(k.lost)
+	occupied := k.Occupied(name)
+	for _, d := range k.in(name) {
+		if err := k.move(d, limbo); err != nil {
+			return err
+		}
+	}
+	delete(k.namespaces, name)
+	for key := range k.settings {
+		if key.NS == name {
+			delete(k.settings, key)
+		}
+	}
+	if !occupied {
+		k.die(limbo)
+	}
+	return nil
+}
+
+// Abandon ends the last processes in namespaces that lost their names.
+func (k *Kernel) Abandon() {
+	for i := 1; i <= k.lost; i++ {
+		k.die("lost " + strconv.Itoa(i))
+	}
+}
+
+func (k *Kernel) die(ns string) {
+	for _, d := range k.in(ns) {
+		if d.Kind == plan.Physical {
+			_ = k.move(d, "")
+		} else if k.devices[d.key()] == d {
+			k.remove(d)
+		}
+	}
+}
+
+func (k *Kernel) in(ns string) (all []*device) {
+	for _, d := range k.devices {
+		if d.NS == ns {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// Set implements links.Kernel.
+func (k *Kernel) Set(s plan.Setting) error {
+	key := links.SettingKey{NS: s.NS, Key: s.Key}
+	if _, ok := k.settings[key]; !ok {
+		return syscall.ENOENT
+	}
+	k.Changes++
+	k.settings[key] = s.Value
+	if strings.HasSuffix(s.Key, "/ip_forward") { // a router does not accept redirects
+		redirects := map[string]string{"0": "1", "1": "0"}[s.Value]
+		k.settings[links.SettingKey{NS: s.NS, Key: "net/ipv4/conf/all/accept_redirects"}] = redirects
+	}
+	return nil
+}
+
+// Identity returns a value that is another one for each link that ever had the
+// name; nil if there is none.
+func (k *Kernel) Identity(ns, name string) any {
+	if d := k.devices[links.LinkKey{NS: ns, Name: name}]; d != nil {
+		return d
+	}
+	return nil
+}

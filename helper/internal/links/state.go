@@ -1,0 +1,65 @@
+// Package links compares and changes what rtnetlink(7) holds: network
+// namespaces, interfaces, addresses, routes, rules, and their sysctl settings.
+package links
+
+import (
+	"net/netip"
+
+	"mobula/helper/internal/plan"
+)
+
+// State is what a host has.
+type State struct {
+	Namespaces map[string]bool
+	Links      map[LinkKey]Link
+	Addresses  map[plan.Address]bool // Uplink is never set here
+	Routes     map[RouteKey]plan.Route
+	Rules      map[plan.Rule]bool
+	Settings   map[SettingKey]string
+}
+
+// LinkKey identifies an interface.
+type LinkKey struct{ NS, Name string }
+
+// SettingKey identifies a sysctl(8) setting.
+type SettingKey struct{ NS, Key string }
+
+// Link is an interface as it is.
+type Link struct {
+	plan.Link
+	Up bool
+}
+
+// RouteKey identifies a route.
+type RouteKey struct {
+	NS     string
+	Table  int // 0: the main table
+	To     netip.Prefix
+	Metric int
+}
+
+func keyOf(r plan.Route) RouteKey { return RouteKey{r.NS, r.Table, r.To, r.Metric} }
+
+// Kernel is what the comparison needs of a kernel. Every change is idempotent.
+type Kernel interface {
+	// Observe returns what the host has in its own and the given namespaces:
+	// all links, their IPv4 addresses, the routes of the main table and the
+	// given one, and the rules that lead to it.
+	Observe(namespaces []string, table int, settings []plan.Setting) (*State, error)
+	AddNamespace(name string) error
+	DeleteNamespace(name string) error
+	// AddLink makes a link, or both ends of a veth pair.
+	AddLink(link plan.Link, peer *plan.Link) error
+	// SetLink moves an existing link into its namespace and gives it its
+	// master, MAC address, MTU and state.
+	SetLink(link plan.Link) error
+	DeleteLink(key LinkKey) error
+	AddAddress(plan.Address) error
+	DeleteAddress(plan.Address) error
+	// ReplaceRoute adds the route or changes the one with the same key.
+	ReplaceRoute(plan.Route) error
+	DeleteRoute(plan.Route) error
+	AddRule(plan.Rule) error
+	DeleteRule(plan.Rule) error
+	Set(plan.Setting) error
+}

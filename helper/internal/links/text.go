@@ -1,0 +1,64 @@
+package links
+
+import (
+	"fmt"
+	"strings"
+
+	"mobula/helper/internal/plan"
+)
+
+// sameRoute compares what routes of the same key do.
+func sameRoute(a, b plan.Route) bool { return whatItDoes(a) == whatItDoes(b) }
+
+// whatItDoes is the route without who made it and when.
+func whatItDoes(r plan.Route) plan.Route {
+	r.Protocol, r.Uplink = 0, false
+	return r
+}
+
+func routeName(r plan.Route) string {
+	name := "route " + r.To.String()
+	if r.To.Bits() == 0 {
+		name = "default route"
+	}
+	if r.Table != 0 {
+		name += fmt.Sprintf(" of table %d", r.Table)
+	}
+	if r.NS != "" {
+		name += " in " + namespaceName(r.NS)
+	}
+	return name
+}
+
+func describeRoute(r plan.Route) string {
+	var parts []string
+	if r.Via.IsValid() {
+		parts = append(parts, "via "+r.Via.String())
+	}
+	parts = append(parts, "on "+r.Link)
+	if r.Source.IsValid() {
+		parts = append(parts, "from "+r.Source.String())
+	}
+	return strings.Join(parts, " ")
+}
+
+func describeRule(r plan.Rule) string {
+	if r.From.IsValid() {
+		return fmt.Sprintf("from %s to table %d", r.From, r.Table)
+	}
+	return fmt.Sprintf("to %s to table %d", r.To, r.Table)
+}
+
+func namespaceName(ns string) string {
+	if ns == "" {
+		return "the host"
+	}
+	return "namespace " + ns
+}
+
+func orNone(name string) string {
+	if name == "" {
+		return "no bridge"
+	}
+	return name
+}

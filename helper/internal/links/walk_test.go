@@ -1,0 +1,215 @@
+package links_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"net/netip"
+	"sort"
+	"strings"
+	"testing"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
+)
+
+// steps is the length of a random walk.
+const steps = 400
+
+// anyDocument returns a random network in which the host itself has some of the
+// given IDs.
+func anyDocument(r *rand.Rand) (*network.Document, uint16) {
+	self := plantest.Host([]uint16{1, 1, 1, 256}[r.Intn(4)])
+	self.ManualAccess = r.Intn(3) == 0
+	if r.Intn(3) == 0 {
+		self.Publish = []network.Port{{Protocol: "tcp", Number: uint16(1 + r.Intn(1000))}}
+	}
+	hosts := []network.Host{self}
+	for id := uint16(2); id < 6; id++ {
+		if r.Intn(2) == 0 {
+			hosts = append(hosts, plantest.Host(id))
+		}
+	}
+	d := plantest.Document(hosts...)
+	d.UnderlayMTU = []int{1500, 1400, 9000}[r.Intn(3)]
+	return d, self.ID
+}
+
+// TestWalk goes through random desired states, back to none now and then. Each
+// is reached in one pass, and a second look finds nothing to do (see bring).
+func TestWalk(t *testing.T) {
+	for seed := int64(1); seed <= 5; seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			r := rand.New(rand.NewSource(seed))
+			facts := []*plan.Facts{plantest.Facts(), manyAddresses()}[seed%2]
+			b := newBench(t, facts)
+			original := b.kernel.String()
+			var previous *plan.Host
+			for i := 0; i < steps; i++ {
+				if r.Intn(8) == 0 {
+					b.bring(plan.Without(*facts), previous)
+					if after := b.kernel.String(); after != original {
+						t.Fatalf("step %d: after:\n%s\nbefore:\n%s", i, after, original)
+					}
+					previous = nil
+					continue
+				}
+				d, id := anyDocument(r)
+				want := mustBuild(t, d, id, facts)
+				b.bring(want, previous)
+				// The way there must not show.
+				fresh := newBench(t, facts)
+				fresh.bring(want, nil)
+				if got, wanted := b.kernel.String(), fresh.kernel.String(); got != wanted {
+					t.Fatalf("step %d: on this way\n%s\ndirectly\n%s", i, got, wanted)
+				}
+				previous = want
+			}
+		})
+	}
+}
+
+// damage is something that a careless hand does to a host.
+type damage struct {
+	text string
+	do   func() error
+}
+
+func (b *bench) damages(want *plan.Host) []damage {
+	state, err := b.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, want.Settings)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var all []damage
+	add := func(text string, do func() error) { all = append(all, damage{text, do}) }
+	for key, link := range state.Links {
+		key, link := key, link.Link
+		if key.Name == "lo" {
+			continue
+		}
+		add("down "+key.Name, func() error { b.kernel.SetDown(key); return nil })
+		if link.Kind == plan.Physical {
+			add("move "+key.Name, func() error { return b.kernel.SetLink(plan.Link{Name: key.Name, Kind: plan.Physical}) })
+			continue
+		}
+		add("delete "+key.Name, func() error { return b.kernel.DeleteLink(key) })
+		if link.Kind != plan.Internal {
+			link.MTU, link.Down = 1000, true
+			add("MTU of "+key.Name, func() error { return b.kernel.SetLink(link) })
+		}
+	}
+	for a := range state.Addresses {
+		a := a
+		if a.Link != "lo" {
+			add("delete "+a.Prefix.String(), func() error { return b.kernel.DeleteAddress(a) })
+		}
+	}
+	add("strange address", func() error {
+		return b.kernel.AddAddress(plan.Address{NS: plan.Namespace, Link: plan.ExternalLink, Prefix: netip.MustParsePrefix("192.0.2.99/24")})
+	})
+	for _, route := range state.Routes {
+		route := route
+		add("delete route "+route.To.String(), func() error { return b.kernel.DeleteRoute(route) })
+	}
+	for rule := range state.Rules {
+		rule := rule
+		add(fmt.Sprint("delete rule ", rule.Priority), func() error { return b.kernel.DeleteRule(rule) })
+		other := rule
+		other.Priority += 50
+		add(fmt.Sprint("strange rule ", other.Priority), func() error { return b.kernel.AddRule(other) })
+	}
+	for _, s := range want.Settings {
+		s := s
+		s.Value = "7"
+		add("set "+s.Key, func() error { return b.kernel.Set(s) })
+	}
+	add("delete the namespace", func() error { return b.kernel.DeleteNamespace(plan.Namespace) })
+	sort.Slice(all, func(i, j int) bool { return all[i].text < all[j].text })
+	return all
+}
+
+// TestDamageIsRepaired does every damage alone, and many at a time. The host is
+// afterwards what it was, and what was fine has not been made anew.
+func TestDamageIsRepaired(t *testing.T) {
+	facts := manyAddresses()
+	b := newBench(t, facts)
+	want := mustBuild(t, plantest.Document(plantest.Host(1), plantest.Host(2)), 1, facts)
+	b.bring(want, nil)
+	good := b.kernel.String()
+	count := len(b.damages(want))
+	for i := 0; i < count; i++ {
+		d := b.damages(want)[i]
+		t.Run(strings.ReplaceAll(d.text, "/", "-"), func(t *testing.T) {
+			before := b.identities(want)
+			if err := d.do(); err != nil {
+				t.Fatal(err)
+			}
+			damaged := b.identities(want)
+			did := b.repair(want)
+			if got := b.kernel.String(); got != good {
+				t.Errorf("repaired:\n%s\nwas:\n%s", got, good)
+			}
+			after := b.identities(want)
+			for name := range before {
+				if damaged[name] != nil && damaged[name] != after[name] {
+					t.Errorf("%s was fine and was made anew by\n%s", name, strings.Join(did, "\n"))
+				}
+			}
+			if damaged[plan.WireLink] != nil && len(did) > 12 {
+				t.Errorf("did too much:\n%s", strings.Join(did, "\n"))
+			}
+		})
+	}
+	r := rand.New(rand.NewSource(1))
+	for i := 0; i < 200; i++ {
+		var did []string
+		for n := 1 + r.Intn(5); n > 0; n-- {
+			all := b.damages(want)
+			d := all[r.Intn(len(all))]
+			did = append(did, d.text)
+			_ = d.do() // cannot be done to what another one has deleted
+		}
+		b.repair(want)
+		if got := b.kernel.String(); got != good {
+			t.Fatalf("after %v:\n%s\nwas:\n%s", did, got, good)
+		}
+	}
+}
+
+func (b *bench) identities(want *plan.Host) map[string]any {
+	all := map[string]any{}
+	for _, link := range want.Links {
+		all[link.Name] = b.kernel.Identity(link.NS, link.Name)
+	}
+	return all
+}
+
+// repair may need a second pass: what is wrong can hide what else is wrong.
+func (b *bench) repair(want *plan.Host) []string {
+	b.Helper()
+	ops, err := b.hands.Plan(context.Background(), want, want)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := b.hands.Insist(context.Background(), want, want); err != nil {
+		b.Fatalf("%v\nat\n%s", err, b.kernel)
+	}
+	return texts(ops)
+}
+
+func TestRulesOfOnePriority(t *testing.T) {
+	facts := plantest.Facts()
+	b := newBench(t, facts)
+	want := mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts)
+	b.bring(want, nil)
+	stray := want.Rules[0]
+	stray.From = netip.MustParsePrefix("10.30.0.9/32")
+	if err := b.kernel.AddRule(stray); err != nil {
+		t.Fatal(err)
+	}
+	did := b.bring(want, want)
+	if wanted := "- rule from 10.30.0.9/32 to table 1030"; len(did) != 1 || did[0] != wanted {
+		t.Errorf("did %v, wanted %q", did, wanted)
+	}
+}

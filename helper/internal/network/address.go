@@ -1,0 +1,98 @@
+package network
+
+import (
+	"net"
+	"net/netip"
+)
+
+// Bounds of a host ID. 0 would give the gateway side of the direct link, and
+// 15 bits are what fits below the second half of each /16.
+const (
+	MinHostID = 1
+	MaxHostID = 32767
+)
+
+// The address plan. It is the same in every Mobula network.
+var (
+	// Intrawire holds one /32 of each host.
+	Intrawire = netip.MustParsePrefix("10.30.0.0/17")
+	// Extrawire holds one /32 of each administrator's WireGuard client.
+	Extrawire = netip.MustParsePrefix("10.30.128.0/17")
+	// Wire is Intrawire and Extrawire together.
+	Wire = netip.MustParsePrefix("10.30.0.0/16")
+	// Access is the layer 2 network that spans all hosts.
+	Access = netip.MustParsePrefix("10.31.0.0/16")
+	// DirectGateway is the gateway's side of the direct link, on every host.
+	DirectGateway = netip.MustParseAddr("10.30.0.0")
+)
+
+// IntrawireAddress returns 10.30.hi.lo, the address by which every other host
+// reaches this one.
+func IntrawireAddress(id uint16) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 30, byte(id >> 8), byte(id)})
+}
+
+// GatewayAddress returns 10.31.hi.lo, the address of the host's gateway on the
+// access network.
+func GatewayAddress(id uint16) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 31, byte(id >> 8), byte(id)})
+}
+
+// AccessAddress returns 10.31.(hi+128).lo, the host's own address on the access
+// network.
+func AccessAddress(id uint16) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 31, byte(id>>8) + 128, byte(id)})
+}
+
+// Role is what an Ethernet address stands for.
+type Role byte
+
+// The roles of interfaces whose addresses follow from the host ID.
+const (
+	RoleGateway       Role = 1 // ovsbr-mobula
+	RoleAccess        Role = 2 // veth_fac0
+	RoleAccessPort    Role = 3 // mo-fac-ovs
+	RoleDirectHost    Role = 4 // mo-dir-hs
+	RoleDirectGateway Role = 5 // mo-dir-gw
+	RoleUplinkHost    Role = 6 // veth_<uplink>
+	RoleUplinkGateway Role = 7 // mo-mid-gw
+)
+
+// MAC returns the locally administered unicast address of the interface that
+// plays role on host id: 02:6d:6f:role:hi:lo. Neither udev nor systemd may
+// choose it, because hosts cloned from one image would get the same one.
+func MAC(role Role, id uint16) net.HardwareAddr {
+	return net.HardwareAddr{0x02, 0x6d, 0x6f, byte(role), byte(id >> 8), byte(id)}
+}
+
+// Bytes that a tunnel adds to each packet.
+const (
+	// WireGuardOverheadBytes is IPv4 (20), UDP (8), the data message header
+	// (16) and its authentication tag (16).
+	WireGuardOverheadBytes = 60
+	// GeneveOverheadBytes is IPv4 (20), UDP (8), Geneve without options (8,
+	// RFC 8926) and the inner Ethernet header (14).
+	GeneveOverheadBytes = 50
+	// VLANTagBytes is an IEEE 802.1Q tag inside the tunnel.
+	VLANTagBytes = 4
+)
+
+// Bounds of the uplink MTU in bytes. Below the lower one an IPv6 packet of
+// 1280 bytes would not fit the access network.
+const (
+	MinUnderlayMTU = 1280 + WireGuardOverheadBytes + GeneveOverheadBytes + VLANTagBytes
+	MaxUnderlayMTU = 9216
+)
+
+// MTUs are the sizes in bytes of the largest IP packets that pass unfragmented.
+type MTUs struct {
+	Underlay int // between the uplinks
+	Wire     int // inside WireGuard
+	Access   int // on the access network, also inside a VLAN
+}
+
+// MTUsOver returns the MTUs of everything that rides on the given underlay MTU.
+func MTUsOver(underlayBytes int) MTUs {
+	wire := underlayBytes - WireGuardOverheadBytes
+	return MTUs{Underlay: underlayBytes, Wire: wire, Access: wire - GeneveOverheadBytes - VLANTagBytes}
+}

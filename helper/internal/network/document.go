@@ -1,0 +1,231 @@
+// Package network holds the network document: one file, the same bytes on every
+// host, that says what the whole network is. It is pure: it reads no files and
+// knows no kernel.
+package network
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sort"
+)
+
+// FormatVersion is the version of the document's format that this program
+// writes and the only one it reads.
+const FormatVersion = 1
+
+// Document is a network as all its hosts see it. A Document that came out of
+// Parse or Seal is valid and in canonical order.
+type Document struct {
+	Format int `json:"format"`
+	// Serial rises with every change of the document, so that a host can refuse
+	// an older one: seconds since 1970 at which the deployer first compiled it.
+	Serial int64 `json:"serial"`
+	// UnderlayMTU is the smallest MTU in bytes of all uplinks.
+	UnderlayMTU int      `json:"underlay_mtu"`
+	Hosts       []Host   `json:"hosts"`
+	Names       []Name   `json:"names,omitempty"`
+	Clients     []Client `json:"clients,omitempty"`
+}
+
+// Host is one member.
+type Host struct {
+	ID uint16 `json:"id"`
+	// Name is the inventory's name of the host.
+	Name string `json:"name"`
+	// Hostname is the host's fully qualified private name.
+	Hostname string `json:"hostname"`
+	// Endpoint is the underlay address and UDP port of the host's WireGuard.
+	Endpoint netip.AddrPort `json:"endpoint"`
+	// PublicKey is zero until the host was deployed for the first time.
+	PublicKey Key `json:"public_key"`
+	// AlsoKey is another public key of the host that its peers accept while its
+	// keys rotate; the host itself uses PublicKey. Zero: none.
+	AlsoKey Key `json:"also_key"`
+	// PresharedKeys: a pair of hosts that both say so has a preshared key.
+	PresharedKeys bool `json:"preshared_keys,omitempty"`
+	// Uplink is the interface to the outside; empty: that of the default route.
+	Uplink string `json:"uplink,omitempty"`
+	// ManualAccess leaves veth_fac0 blank for the operator.
+	ManualAccess bool `json:"manual_access,omitempty"`
+	// UpstreamDNS replaces the resolvers the host had before the deploy.
+	UpstreamDNS []netip.Addr `json:"upstream_dns,omitempty"`
+	// Publish lists the host's ports that are reachable from outside.
+	Publish []Port `json:"publish,omitempty"`
+}
+
+// Keys returns the host's public keys, first the one that it uses.
+func (h Host) Keys() []Key {
+	var all []Key
+	for _, k := range []Key{h.PublicKey, h.AlsoKey} {
+		if !k.IsZero() {
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// MarshalJSON implements json.Marshaler: AlsoKey shows only where there is one.
+func (h Host) MarshalJSON() ([]byte, error) {
+	type plain Host
+	shown := struct {
+		plain
+		AlsoKey *Key `json:"also_key,omitempty"`
+	}{plain: plain(h)}
+	if !h.AlsoKey.IsZero() {
+		shown.AlsoKey = &h.AlsoKey
+	}
+	return json.Marshal(shown)
+}
+
+// Port is a transport port of the host.
+type Port struct {
+	Protocol string `json:"protocol"` // tcp or udp
+	Number   uint16 `json:"port"`     // 1..65535
+}
+
+// String returns "tcp/443".
+func (p Port) String() string { return fmt.Sprintf("%s/%d", p.Protocol, p.Number) }
+
+// Name gives further private names to an address of the access network.
+type Name struct {
+	Address netip.Addr `json:"address"`
+	Names   []string   `json:"names"`
+}
+
+// Client is an administrator's WireGuard client.
+type Client struct {
+	Address   netip.Addr `json:"address"`
+	PublicKey Key        `json:"public_key"`
+}
+
+// Key is a WireGuard (Curve25519) public key. The zero Key means there is none.
+type Key [32]byte
+
+// ParseKey reads standard base64 of exactly 32 bytes that are not all zero.
+func ParseKey(s string) (Key, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != len(Key{}) {
+		return Key{}, errors.New("not 32 bytes of base64")
+	}
+	if key := Key(b); !key.IsZero() {
+		return key, nil
+	}
+	return Key{}, errors.New("all zero")
+}
+
+// IsZero reports that there is no key.
+func (k Key) IsZero() bool { return k == Key{} }
+
+// String returns base64, or "" for the zero Key.
+func (k Key) String() string {
+	if k.IsZero() {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(k[:])
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. An empty text is the zero Key.
+func (k *Key) UnmarshalText(b []byte) (err error) {
+	*k = Key{}
+	if len(b) > 0 {
+		*k, err = ParseKey(string(b))
+	}
+	return err
+}
+
+// Host returns the host with the given ID.
+func (d *Document) Host(id uint16) (Host, bool) {
+	i := sort.Search(len(d.Hosts), func(i int) bool { return d.Hosts[i].ID >= id })
+	if i < len(d.Hosts) && d.Hosts[i].ID == id {
+		return d.Hosts[i], true
+	}
+	return Host{}, false
+}
+
+// MTUs returns the MTUs that hold in the whole network.
+func (d *Document) MTUs() MTUs { return MTUsOver(d.UnderlayMTU) }
+
+// sortCanonically makes equal networks equal bytes.
+func (d *Document) sortCanonically() {
+	sort.Slice(d.Hosts, func(i, j int) bool { return d.Hosts[i].ID < d.Hosts[j].ID })
+	sort.Slice(d.Names, func(i, j int) bool { return d.Names[i].Address.Less(d.Names[j].Address) })
+	sort.Slice(d.Clients, func(i, j int) bool { return d.Clients[i].Address.Less(d.Clients[j].Address) })
+}
+
+// Encode returns the canonical bytes of the document: JSON, one host a line, so
+// that two generations can be compared with diff(1).
+func (d *Document) Encode() []byte {
+	d.sortCanonically()
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "{\"format\":%d,\"serial\":%d,\"underlay_mtu\":%d", d.Format, d.Serial, d.UnderlayMTU)
+	encodeList(&b, "hosts", d.Hosts)
+	encodeList(&b, "names", d.Names)
+	encodeList(&b, "clients", d.Clients)
+	b.WriteString("}\n")
+	return b.Bytes()
+}
+
+func encodeList[T any](b *bytes.Buffer, name string, list []T) {
+	fmt.Fprintf(b, ",\n%q:[", name)
+	for i, item := range list {
+		line, err := json.Marshal(item)
+		if err != nil { // no field of these types can fail
+			panic(err)
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('\n')
+		b.Write(line)
+	}
+	b.WriteByte(']')
+}
+
+// Generation identifies what the network is: hosts agree if and only if their
+// generations are equal. It does not cover the serial, so that compiling the
+// same network again gives the same generation.
+func (d *Document) Generation() string {
+	unnumbered := *d
+	unnumbered.Serial = 0
+	sum := sha256.Sum256(unnumbered.Encode())
+	return hex.EncodeToString(sum[:8])
+}
+
+// Parse reads a document strictly and validates it; its error lists everything
+// that is wrong.
+func Parse(data []byte) (*Document, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	var d Document
+	if err := decoder.Decode(&d); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, errors.New("network document: cut short, wanted one whole JSON object")
+		}
+		return nil, fmt.Errorf("network document: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("network document: found more after the end of the JSON object")
+	}
+	if d.Format != FormatVersion {
+		return nil, fmt.Errorf("network document: format: found %d, wanted %d", d.Format, FormatVersion)
+	}
+	if problems := d.Validate(); len(problems) > 0 {
+		errs := make([]error, len(problems))
+		for i, p := range problems {
+			errs[i] = p
+		}
+		return nil, fmt.Errorf("network document: %w", errors.Join(errs...))
+	}
+	d.sortCanonically()
+	return &d, nil
+}

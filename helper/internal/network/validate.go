@@ -1,0 +1,220 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"sort"
+	"strings"
+)
+
+// Problem is one thing wrong with a document. It names the entry and the field,
+// so that whoever read them from files can add the file and the line.
+type Problem struct {
+	Entry string // a host's inventory name, an extra address, or "" for the whole document
+	Field string
+	Found string
+	Want  string
+}
+
+// Error implements error.
+func (p Problem) Error() string {
+	where := p.Field
+	if p.Entry != "" {
+		where = p.Entry + ": " + p.Field
+	}
+	return fmt.Sprintf("%s: found %s, wanted %s", where, p.Found, p.Want)
+}
+
+// Validate returns all that is wrong, in the order of the document.
+func (d *Document) Validate() []Problem {
+	v := validation{names: map[string]string{}, keys: map[Key]string{}}
+	if d.UnderlayMTU < MinUnderlayMTU || d.UnderlayMTU > MaxUnderlayMTU {
+		v.add("", "underlay_mtu", fmt.Sprint(d.UnderlayMTU), fmt.Sprintf("%d..%d bytes", MinUnderlayMTU, MaxUnderlayMTU))
+	}
+	v.hosts(d.Hosts)
+	v.extraHosts(d.Names)
+	v.extraWires(d.Clients)
+	return v.problems
+}
+
+type validation struct {
+	problems []Problem
+	names    map[string]string // private name → entry
+	keys     map[Key]string    // public key → entry
+}
+
+func (v *validation) add(entry, field, found, want string) {
+	v.problems = append(v.problems, Problem{entry, field, found, want})
+}
+
+func (v *validation) hosts(hosts []Host) {
+	ids, endpoints := map[uint16]string{}, map[netip.AddrPort]string{}
+	for _, h := range hosts {
+		if h.ID < MinHostID || h.ID > MaxHostID {
+			v.add(h.Name, "host_id", fmt.Sprint(h.ID), fmt.Sprintf("%d..%d", MinHostID, MaxHostID))
+		} else if other, taken := ids[h.ID]; taken {
+			v.add(h.Name, "host_id", fmt.Sprintf("%d, which %s has", h.ID, other), "an ID of its own")
+		} else {
+			ids[h.ID] = h.Name
+		}
+		v.name(h.Name, "hostname", h.Hostname)
+		v.endpoint(h, endpoints)
+		v.key(h.Name, h.PublicKey)
+		v.key(h.Name, h.AlsoKey)
+		if h.PublicKey.IsZero() && !h.AlsoKey.IsZero() {
+			v.add(h.Name, "key", "another key alone", "the key that the host uses")
+		}
+		if len(h.Uplink) > 15 || strings.ContainsAny(h.Uplink, "/ \t\n") {
+			v.add(h.Name, "uplink", fmt.Sprintf("%q", h.Uplink), "the name of an interface")
+		}
+		for _, a := range h.UpstreamDNS {
+			if !a.Is4() || a.IsUnspecified() || a.IsMulticast() {
+				v.add(h.Name, "upstream_dns", a.String(), "IPv4 addresses of resolvers")
+			}
+		}
+		v.publish(h)
+	}
+}
+
+func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
+	a := h.Endpoint.Addr()
+	switch {
+	case !a.Is4() || !a.IsGlobalUnicast() || h.Endpoint.Port() == 0:
+		v.add(h.Name, "endpoint", h.Endpoint.String(), "a unicast IPv4 address and a port (IPv6 is not carried yet)")
+	case Wire.Contains(a) || Access.Contains(a):
+		v.add(h.Name, "endpoint", a.String(), "an address outside "+Wire.String()+" and "+Access.String())
+	case endpoints[h.Endpoint] != "":
+		v.add(h.Name, "endpoint", fmt.Sprintf("%s, which %s has", h.Endpoint, endpoints[h.Endpoint]), "an endpoint of its own")
+	default:
+		endpoints[h.Endpoint] = h.Name
+	}
+}
+
+func (v *validation) publish(h Host) {
+	for _, p := range h.Publish {
+		switch {
+		case p.Protocol != "tcp" && p.Protocol != "udp" || p.Number == 0:
+			v.add(h.Name, "publish", p.String(), "tcp/PORT or udp/PORT, PORT in 1..65535")
+		case p.Protocol == "udp" && p.Number == h.Endpoint.Port():
+			v.add(h.Name, "publish", p.String(), "a port other than WireGuard's")
+		}
+	}
+}
+
+func (v *validation) extraHosts(names []Name) {
+	addresses := map[netip.Addr]bool{}
+	for _, n := range names {
+		entry := n.Address.String()
+		switch {
+		case !Access.Contains(n.Address) || n.Address == Access.Addr() || n.Address == accessBroadcast:
+			v.add(entry, "address", entry, "a host address in "+Access.String())
+		case addresses[n.Address]:
+			v.add(entry, "address", entry+" twice", "each address once, with a list of names")
+		}
+		addresses[n.Address] = true
+		if len(n.Names) == 0 {
+			v.add(entry, "name", "nothing", "a name or a list of names")
+		}
+		for _, name := range n.Names {
+			v.name(entry, "name", name)
+		}
+	}
+}
+
+// accessBroadcast is the broadcast address of Access.
+var accessBroadcast = netip.MustParseAddr("10.31.255.255")
+
+func (v *validation) extraWires(clients []Client) {
+	addresses := map[netip.Addr]bool{}
+	for _, c := range clients {
+		entry := c.Address.String() + "/32"
+		switch {
+		case !Extrawire.Contains(c.Address):
+			v.add(entry, "address", entry, "an address in "+Extrawire.String())
+		case addresses[c.Address]:
+			v.add(entry, "address", entry+" twice", "each address once")
+		}
+		addresses[c.Address] = true
+		if c.PublicKey.IsZero() {
+			v.add(entry, "key", "nothing", "a WireGuard public key")
+		}
+		v.key(entry, c.PublicKey)
+	}
+}
+
+// key notes a public key and reports one that is used twice: WireGuard tells
+// its peers apart by nothing else.
+func (v *validation) key(entry string, k Key) {
+	if k.IsZero() {
+		return
+	}
+	if other, taken := v.keys[k]; taken {
+		v.add(entry, "key", fmt.Sprintf("%s, which %s has", k, other), "a key of its own")
+		return
+	}
+	v.keys[k] = entry
+}
+
+// name checks and notes a private name.
+func (v *validation) name(entry, field, name string) {
+	switch canonical := strings.ToLower(name); {
+	case name == "":
+		v.add(entry, field, "nothing", "a fully qualified name such as alice.example.com")
+	case !IsFQDN(name):
+		v.add(entry, field, fmt.Sprintf("%q", name), "a fully qualified name such as alice.example.com")
+	case v.names[canonical] != "":
+		v.add(entry, field, fmt.Sprintf("%q, which %s has", name, v.names[canonical]), "a name of its own")
+	default:
+		v.names[canonical] = entry
+	}
+}
+
+// IsFQDN reports whether s is a host name of at least two labels without the
+// final dot (RFC 952, RFC 1123 section 2.1: letters, digits and hyphens, labels
+// of 1..63 bytes, at most 253 in all), the last one not all digits.
+func IsFQDN(s string) bool {
+	labels := strings.Split(s, ".")
+	if len(s) > 253 || len(labels) < 2 {
+		return false
+	}
+	for _, label := range labels {
+		if !isLabel(label) {
+			return false
+		}
+	}
+	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+func isLabel(s string) bool {
+	if len(s) == 0 || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// PrivateNames returns every private name in lower case with its address, in
+// the order of the names.
+func (d *Document) PrivateNames() []NameAddress {
+	var all []NameAddress
+	for _, h := range d.Hosts {
+		all = append(all, NameAddress{strings.ToLower(h.Hostname), AccessAddress(h.ID)})
+	}
+	for _, n := range d.Names {
+		for _, name := range n.Names {
+			all = append(all, NameAddress{strings.ToLower(name), n.Address})
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+// NameAddress is one A record.
+type NameAddress struct {
+	Name    string
+	Address netip.Addr
+}

@@ -1,0 +1,278 @@
+package paths
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// judge finds out how the path is that traffic takes now.
+func (e *Engine) judge(p *peer) {
+	late, first := p.small.late(e.now)
+	if e.now >= p.nextLook && e.now-p.since < insistFor && p.chosen == p.kernel {
+		e.out.Observe = true
+		p.nextLook = e.now + 3*burstInterval
+	}
+	switch p.phase {
+	case up:
+		if late >= downMisses && e.now-first >= p.downAfter(e.now) && e.now >= e.grace {
+			e.fall(p, fmt.Sprintf("no answer for %v", (e.now-first).Round(time.Millisecond)))
+		}
+	case down:
+		if p.small.lastAnswer > p.since {
+			p.phase, p.since, p.search, p.exhausted = up, e.now, nil, 0
+			p.small.clear(e.now)
+			e.event(p, "answers again")
+		}
+	case settling:
+		switch {
+		case p.small.lastAnswer > 0: // restart set it to zero
+			p.phase, p.search, p.exhausted, p.back = up, nil, 0, false
+		case e.now >= p.settleUntil:
+			e.settleFailed(p)
+		}
+	}
+}
+
+// downAfter is how long nothing must have been answered. Where the peer's packets
+// brought traffic back to a path that was left, the path is slow rather than
+// dead, and gets more time.
+func (p *peer) downAfter(now time.Duration) time.Duration {
+	after := p.small.timeout()
+	if after < downAfter {
+		after = downAfter
+	}
+	if after > mostDownAfter {
+		after = mostDownAfter
+	}
+	if p.bounces > 0 && now-p.bounced > time.Minute {
+		p.bounces = 0
+	}
+	return after << p.bounces
+}
+
+// fall notes that nothing passes any more.
+func (e *Engine) fall(p *peer, why string) {
+	p.phase, p.since, p.downFrom, p.nextSearch = down, e.now, e.now, 0
+	if p.via != 0 {
+		p.shun(p.via, e.now+avoidFor)
+	} else {
+		p.flapped(e.now)
+	}
+	e.out.Observe = true // the peer may have moved already
+	e.event(p, why)
+}
+
+// flapped lets the direct path wait longer if it did not hold for long.
+func (p *peer) flapped(now time.Duration) {
+	switch {
+	case p.cameBack == 0 || now-p.cameBack > mostHold:
+		p.hold = firstHold
+	case now-p.cameBack < 6*p.hold:
+		p.hold *= 2
+		if p.hold > mostHold {
+			p.hold = mostHold
+		}
+	}
+}
+
+func (p *peer) shun(relay uint16, until time.Duration) {
+	if p.avoid == nil {
+		p.avoid = map[uint16]time.Duration{}
+	}
+	p.avoid[relay] = until
+}
+
+func (e *Engine) settleFailed(p *peer) {
+	if p.back {
+		p.back = false
+		p.flapped(e.now)
+	}
+	p.phase, p.since = down, e.now
+	if p.via != 0 {
+		p.shun(p.via, e.now+avoidFor)
+		e.event(p, "the relay brings no answer")
+	} else {
+		e.event(p, "no answer")
+	}
+}
+
+// decide chooses another path if this one does not do.
+func (e *Engine) decide(p *peer) {
+	e.serveAskers(p)
+	e.watchDirect(p)
+	late, _ := p.small.late(e.now)
+	switch {
+	case p.phase == down:
+		e.escape(p)
+	case p.phase == settling:
+	case p.via != 0 && e.directHolds(p):
+		p.cameBack, p.back = e.now, true
+		e.event(p, "the direct path is well again")
+		e.route(p, p.direct, 0, p.directSmall.srtt)
+	case late >= searchMisses:
+		e.ask(p) // in case it gets worse
+	case e.poor(p) != "":
+		e.improve(p)
+	case p.search != nil && e.now-p.search.begun > answerLife:
+		p.search = nil
+	}
+}
+
+// escape leaves a path that is down.
+func (e *Engine) escape(p *peer) {
+	if p.via != 0 && e.directWorks(p) {
+		e.event(p, "the direct path is back")
+		p.cameBack = e.now
+		e.route(p, p.direct, 0, p.directSmall.srtt)
+		return
+	}
+	if e.now < p.nextSearch {
+		return
+	}
+	if relay, rtt, ok := e.best(p, false); ok {
+		e.out.Observe = true
+		e.route(p, relayEndpoint(e.peers[relay].Peer, p.ID), relay, rtt)
+		e.event(p, "relayed from now on")
+		return
+	}
+	if e.ask(p) {
+		return
+	}
+	// All have been asked. What may still work is where the document says.
+	p.exhausted++
+	most := 30 * time.Second
+	if len(p.search.asked) == 0 {
+		most = time.Second // there was nobody to ask, which may change soon
+	}
+	p.search, p.nextSearch = nil, e.now+backOff(500*time.Millisecond, p.exhausted, most)
+	silent := e.now-p.grewAt > 30*time.Second // else only its agent is dead
+	if p.exhausted >= 3 && silent && p.kernel.IsValid() && p.kernel != p.Endpoint {
+		p.direct = p.Endpoint
+		e.route(p, p.direct, 0, 0)
+		p.exhausted = 3
+	}
+}
+
+func backOff(first time.Duration, times int, most time.Duration) time.Duration {
+	for ; times > 0 && first < most; times-- {
+		first *= 2
+	}
+	if first > most {
+		return most
+	}
+	return first
+}
+
+// directWorks is for emergencies: the direct path answers just now.
+func (e *Engine) directWorks(p *peer) bool {
+	l := p.directSmall
+	if l == nil {
+		return false
+	}
+	l.settle(e.now)
+	return l.good >= 4 && l.alive(e.now, time.Second)
+}
+
+// watchDirect notes since when the direct path is well: hardly any probe lost,
+// no two in a row, none of full size missing.
+func (e *Engine) watchDirect(p *peer) {
+	l := p.directSmall
+	if p.via == 0 || l == nil {
+		return
+	}
+	lost := int(l.recent[0].sent + l.recent[1].sent - l.recent[0].answered - l.recent[1].answered)
+	share, _ := l.loss(e.now)
+	misses, _ := l.misses(e.now)
+	missesFull, _ := p.directFull.misses(e.now)
+	if misses > 1 || missesFull > 1 || lost > 2 && share > cleanShare {
+		p.wellSince = e.now
+		l.recent, l.period = [2]tally{}, e.now // what was, has been judged
+	}
+}
+
+// directHolds reports that the direct path was well for long enough and is no
+// detour compared with the relay.
+func (e *Engine) directHolds(p *peer) bool {
+	l := p.directSmall
+	if l == nil || p.directFull == nil || e.now-p.wellSince < p.hold {
+		return false
+	}
+	l.settle(e.now)
+	p.directFull.settle(e.now)
+	every := e.interval(p, e.now)
+	return l.good >= 5 && p.directFull.good >= 1 && l.alive(e.now, every+time.Second) && l.srtt <= 2*p.small.srtt+50*time.Millisecond
+}
+
+// poor says why a path that is up is not good enough; "" if it is.
+func (e *Engine) poor(p *peer) string {
+	if fullDown(p.full, e.now) {
+		return "packets of full size get lost"
+	}
+	if share, of := p.small.loss(e.now); of >= lossySamples && share > lossyShare && e.now-p.small.since > lossPeriod {
+		return fmt.Sprintf("%.0f %% of the probes get lost", 100*share)
+	}
+	return ""
+}
+
+// improve looks for a path that is better than one that is up but poor, and
+// moves once: after that it has to last.
+func (e *Engine) improve(p *peer) {
+	if e.now < p.nextMove {
+		return
+	}
+	if p.moves > 0 && e.now-p.nextMove > mostHold {
+		p.moves = 0
+	}
+	why := e.poor(p)
+	relay, rtt, ok := e.best(p, true)
+	if !ok && e.ask(p) {
+		return
+	}
+	p.moves++
+	p.nextMove = e.now + backOff(30*time.Second, p.moves, mostHold)
+	if !ok {
+		p.search = nil
+		e.event(p, why+", and no relay is better")
+		return
+	}
+	if p.via != 0 {
+		p.shun(p.via, e.now+mostHold)
+	} else {
+		p.flapped(e.now)
+	}
+	e.route(p, relayEndpoint(e.peers[relay].Peer, p.ID), relay, rtt)
+	e.event(p, why+"; relayed from now on")
+}
+
+// route has the kernel send to another endpoint, and waits for the first echo.
+func (e *Engine) route(p *peer, to netip.AddrPort, via uint16, rtt time.Duration) {
+	e.out.Routes = append(e.out.Routes, Route{p.ID, to})
+	p.chosen, p.left = to, p.kernel
+	e.moved(p, to, via, rtt)
+}
+
+// moved notes that traffic takes another way from now on.
+func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration) {
+	wasDirect := p.via == 0
+	p.kernel, p.via, p.phase, p.since = to, via, settling, e.now
+	p.sets, p.nextProbe, p.nextLook = 1, e.now, e.now+2*burstInterval
+	p.settleUntil = e.now + settleTime + 2*rtt
+	if age := p.seen.HandshakeAge + e.now - p.seenAt; p.seen.HandshakeAge < 0 || age > sessionAge {
+		p.settleUntil += rekeyTime
+	}
+	p.small.restart(e.now, rtt)
+	if p.full != nil {
+		p.full.restart(e.now, 0)
+		p.nextFull = e.now + activeInterval
+	}
+	if via != 0 && wasDirect {
+		if p.directSmall == nil {
+			p.directSmall, p.directFull = &line{}, &line{}
+		}
+		p.directSmall.restart(e.now, 0)
+		p.directFull.restart(e.now, 0)
+		p.wellSince = e.now
+		p.nextDirect, p.nextDirectFull = e.now, e.now
+	}
+}

@@ -1,0 +1,258 @@
+package paths
+
+import (
+	"container/heap"
+	"math/rand"
+	"net/netip"
+	"sort"
+	"time"
+)
+
+// Config is what the engine is told once.
+type Config struct {
+	Self uint16
+	// Relays are the hosts that this one forwards to.
+	Relays map[uint16]bool
+}
+
+// phase is how the engine sees the path that traffic takes now.
+type phase byte
+
+const (
+	up       phase = iota // as far as known
+	down                  // nothing passes
+	settling              // another endpoint was set; no echo yet
+)
+
+// peer is one other host.
+type peer struct {
+	Peer
+	index int           // in the heap
+	next  time.Duration // when it has to be served
+
+	phase  phase
+	since  time.Duration  // when phase or via changed last
+	via    uint16         // relay that the kernel's endpoint stands for; 0: direct
+	kernel netip.AddrPort // endpoint that the kernel has; zero: not known yet
+	direct netip.AddrPort // where the direct path leads: roaming can change it
+
+	small, full             *line // of the traffic
+	directSmall, directFull *line // nil until used
+
+	nextProbe, nextFull             time.Duration
+	held                            bool // the last probe had to wait for the budget
+	nextDirect, nextDirectFull      time.Duration
+	settleUntil, nextLook, downFrom time.Duration
+	sets                            int            // endpoint settings since settling began
+	chosen, left                    netip.AddrPort // the last setting: what was set, and what stood before
+	back                            bool
+	bounces                         int           // returns to a path that was left as dead
+	bounced                         time.Duration // the last of them
+
+	search     *search
+	exhausted  int           // searches without a result, one after another
+	nextSearch time.Duration // not before
+	avoid      map[uint16]time.Duration
+	moves      int // away from lossy paths, lately
+	nextMove   time.Duration
+
+	hold        time.Duration
+	wellSince   time.Duration // the direct path, while traffic is relayed
+	cameBack    time.Duration // when the direct path was last returned to
+	askers      []asker
+	activeUntil time.Duration
+	seen        Kernel
+	seenAt      time.Duration
+	grewAt      time.Duration // when received bytes last grew
+	history     history
+}
+
+// Engine decides for all peers. It is not safe for concurrent use.
+type Engine struct {
+	config  Config
+	random  *rand.Rand
+	peers   map[uint16]*peer
+	byAddr  map[netip.Addr][]*peer
+	order   []*peer // by ID, for repeatable runs
+	queue   queue
+	out     Output
+	now     time.Duration
+	grace   time.Duration // no path is declared down before
+	active  int           // peers with traffic
+	probes  bucket
+	queries bucket
+	replies bucket
+	query   uint32 // last sequence number
+
+	helpers   []*peer // see helping
+	helpersAt time.Duration
+}
+
+// New returns an engine without peers. Runs with the same seed and input are
+// the same.
+func New(config Config, seed int64) *Engine {
+	return &Engine{
+		config: config, random: rand.New(rand.NewSource(seed)), peers: map[uint16]*peer{},
+		probes:  bucket{rate: probesPerSecond, most: probesPerSecond / 4},
+		queries: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
+		replies: bucket{rate: 4 * queriesPerSecond, most: 8 * queriesPerSecond},
+	}
+}
+
+// SetPeers takes over another document. What is known of peers that stay, stays.
+func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
+	e.advance(now)
+	e.config = config
+	old := e.peers
+	e.peers, e.order, e.queue, e.helpers = map[uint16]*peer{}, nil, nil, nil
+	e.byAddr = map[netip.Addr][]*peer{}
+	for _, p := range peers {
+		known := old[p.ID]
+		if known == nil || known.Endpoint != p.Endpoint {
+			known = &peer{Peer: p, direct: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now}
+			known.nextProbe = now + e.jitter(e.interval(known, now))/2
+			known.nextFull = now + e.jitter(10*e.interval(known, now))
+			known.next = known.nextProbe
+		}
+		e.peers[p.ID] = known
+		e.order = append(e.order, known)
+		e.byAddr[p.Endpoint.Addr()] = append(e.byAddr[p.Endpoint.Addr()], known)
+	}
+	sort.Slice(e.order, func(i, j int) bool { return e.order[i].ID < e.order[j].ID })
+	for _, p := range e.order {
+		heap.Push(&e.queue, p)
+	}
+}
+
+// Next returns when Tick wants to be called again.
+func (e *Engine) Next() time.Duration {
+	if len(e.queue) == 0 {
+		return e.now + time.Second
+	}
+	return e.queue[0].next
+}
+
+// Tick does everything that is due. Whatever has been received must be handed
+// in before.
+func (e *Engine) Tick(now time.Duration) {
+	stall := now - e.Next()
+	e.advance(now)
+	if stall > stallAfter {
+		e.grace = now + minTimeout
+	}
+	if stall > forgiveAfter {
+		for _, p := range e.order {
+			p.small.forgive()
+		}
+	}
+	for len(e.queue) > 0 && e.queue[0].next <= now {
+		p := e.queue[0]
+		e.judge(p)
+		e.decide(p)
+		e.send(p)
+		e.schedule(p)
+	}
+}
+
+// Take returns what is to be done, once.
+func (e *Engine) Take() Output {
+	out := e.out
+	e.out = Output{}
+	return out
+}
+
+func (e *Engine) advance(now time.Duration) {
+	if now > e.now {
+		e.now = now
+	}
+}
+
+// schedule computes when the peer needs attention again.
+func (e *Engine) schedule(p *peer) {
+	next := p.nextProbe
+	sooner := func(t time.Duration) {
+		if t < next {
+			next = t
+		}
+	}
+	sooner(p.nextFull)
+	if e.watchesDirect(p) {
+		sooner(p.nextDirect)
+		sooner(p.nextDirectFull)
+	}
+	if p.small.last > p.small.reached { // an answer may be late before the next probe
+		oldest := p.small.ring[(p.small.reached+1)%ringSize]
+		if due := oldest.at + p.small.patience(); oldest.sequence == p.small.reached+1 && due > e.now {
+			sooner(due)
+		}
+	}
+	switch s := p.search; {
+	case p.phase == settling, len(p.askers) > 0, s != nil && s.first > 0, p.phase == up && s != nil:
+		sooner(e.now + burstInterval)
+	case p.phase == down && e.now < p.nextSearch:
+		sooner(p.nextSearch)
+	case p.phase == down && s != nil && s.next > e.now: // an answer comes by itself
+		sooner(s.next)
+	case p.phase == down:
+		sooner(e.now + 5*burstInterval)
+	}
+	if next <= e.now {
+		next = e.now + time.Millisecond
+	}
+	p.next = next
+	heap.Fix(&e.queue, p.index)
+}
+
+// touch has the peer served at once, at the next Tick.
+func (e *Engine) touch(p *peer) {
+	p.next = e.now
+	heap.Fix(&e.queue, p.index)
+}
+
+func (e *Engine) event(p *peer, text string) {
+	e.out.Events = append(e.out.Events, Event{p.ID, text, p.via})
+}
+
+// jitter spreads an interval by a tenth, so that hosts do not fall into step.
+func (e *Engine) jitter(d time.Duration) time.Duration {
+	return d - d/20 + time.Duration(e.random.Int63n(int64(d/10)+1))
+}
+
+// queue orders peers by when they have to be served.
+type queue []*peer
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].next < q[j].next }
+func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
+func (q *queue) Push(x any)        { p := x.(*peer); p.index = len(*q); *q = append(*q, p) }
+func (q *queue) Pop() any {
+	old := *q
+	p := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return p
+}
+
+// bucket bounds a rate: a token bucket.
+type bucket struct {
+	rate, most float64
+	tokens     float64
+	at         time.Duration
+	begun      bool
+}
+
+// take returns whether one more is allowed while at least spare stay left.
+func (b *bucket) take(now time.Duration, spare float64) bool {
+	if !b.begun {
+		b.begun, b.tokens, b.at = true, b.most, now
+	}
+	b.tokens += b.rate * (now - b.at).Seconds()
+	b.at = now
+	if b.tokens > b.most {
+		b.tokens = b.most
+	}
+	if b.tokens < 1+spare {
+		return false
+	}
+	b.tokens--
+	return true
+}

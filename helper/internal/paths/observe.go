@@ -1,0 +1,117 @@
+package paths
+
+import (
+	"net/netip"
+	"time"
+)
+
+// For insistFor after it chose an endpoint the engine insists on it, maxSets
+// times at most, when packets that were on their way have set it back.
+const (
+	insistFor = time.Second
+	maxSets   = 6
+	// If the old path comes back within bounceFor in spite of that, it is not
+	// dead. See downAfter.
+	bounceFor   = 5 * time.Second
+	mostBounces = 3
+)
+
+// Observe hands in what the kernel says of the peers.
+func (e *Engine) Observe(now time.Duration, peers []Kernel) {
+	e.advance(now)
+	for _, k := range peers {
+		if p := e.peers[k.Peer]; p != nil {
+			e.traffic(p, k)
+			if k.Endpoint.IsValid() && k.Endpoint != p.kernel {
+				e.roamed(p, k.Endpoint)
+			}
+		}
+	}
+	e.active = 0
+	for _, p := range e.order {
+		if now < p.activeUntil {
+			e.active++
+		}
+	}
+}
+
+// traffic notices which peers exchange more than the agents do.
+func (e *Engine) traffic(p *peer, k Kernel) {
+	before, at := p.seen, p.seenAt
+	if k.ReceiveBytes > before.ReceiveBytes {
+		p.grewAt = e.now
+	}
+	first := at == 0
+	if !first && e.now-at < 200*time.Millisecond {
+		p.seen.HandshakeAge = k.HandshakeAge - (e.now - at) // too short to tell a rate
+		return
+	}
+	p.seen, p.seenAt = k, e.now
+	if first {
+		return
+	}
+	bytes := k.ReceiveBytes - before.ReceiveBytes + k.TransmitBytes - before.TransmitBytes - (k.OwnBytes - before.OwnBytes)
+	if float64(bytes) < activeBytes*(e.now-at).Seconds() {
+		return
+	}
+	if e.now >= p.activeUntil { // it was idle
+		p.activeUntil = e.now + activeFor
+		if soon := e.now + e.jitter(activeInterval); soon < p.nextProbe {
+			p.nextProbe = soon
+			e.touch(p)
+		}
+	}
+	p.activeUntil = e.now + activeFor
+}
+
+// roamed follows an endpoint that WireGuard learned from the peer's packets: the
+// peer chose another way, or moved. If a packet that was on its way has just
+// set back what the engine chose, the engine chooses again.
+func (e *Engine) roamed(p *peer, to netip.AddrPort) {
+	via := e.classify(p, to)
+	if !p.kernel.IsValid() { // the first look
+		p.kernel, p.via = to, via
+		if via == 0 {
+			p.direct = to
+		} else {
+			e.touch(p)
+		}
+		return
+	}
+	if e.now-p.since < insistFor && p.sets < maxSets && p.chosen == p.kernel && to == p.left {
+		p.sets++
+		e.out.Routes = append(e.out.Routes, Route{p.ID, p.kernel})
+		p.nextProbe = e.now
+		e.touch(p)
+		return
+	}
+	if e.now-p.since < bounceFor && p.chosen == p.kernel && to == p.left {
+		p.bounced = e.now
+		if p.bounces < mostBounces {
+			p.bounces++
+		}
+	}
+	if via == 0 {
+		p.direct = to
+	}
+	e.moved(p, to, via, 0)
+	switch {
+	case via != 0:
+		e.event(p, "the peer has its packets relayed")
+	case to == p.Endpoint:
+		e.event(p, "the peer sends directly")
+	default:
+		e.event(p, "the peer sends from another address, "+to.String())
+	}
+	e.touch(p)
+}
+
+// classify tells which relay an endpoint stands for; 0: the peer itself.
+func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
+	for _, relay := range e.byAddr[to.Addr()] {
+		if relay != p && relayEndpoint(relay.Peer, p.ID) == to {
+			return relay.ID
+		}
+	}
+	return 0
+}

@@ -1,0 +1,176 @@
+package paths
+
+import (
+	"testing"
+	"time"
+)
+
+// cut returns a link function that loses what goes between a and b.
+func (w *world) cut(broken func(from, to uint16, size int) bool) {
+	w.link = func(from, to uint16, size int) (time.Duration, bool) { return w.delay(), broken(from, to, size) }
+}
+
+func between(a, b uint16) func(from, to uint16, _ int) bool {
+	return func(from, to uint16, _ int) bool { return from == a && to == b || from == b && to == a }
+}
+
+func none(_, _ uint16, _ int) bool { return false }
+
+func TestCutAndBack(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	w.log = true
+	w.run(20 * time.Second)
+	if w.switches > 0 {
+		t.Fatalf("%d switches in a healthy network", w.switches)
+	}
+	w.cut(between(1, 2))
+	w.run(20*time.Second + 900*time.Millisecond)
+	w.check(100*time.Millisecond, nil)
+	w.run(60 * time.Second)
+	w.check(100*time.Millisecond, nil)
+	if w.switches > 4 {
+		t.Errorf("%d switches for one cut", w.switches)
+	}
+	w.cut(none)
+	for w.now < 80*time.Second { // failback without a gap
+		w.run(w.now + 50*time.Millisecond)
+		w.check(150*time.Millisecond, nil)
+	}
+	if got := w.host(1).endpoints[2]; got != underlay(2) {
+		t.Errorf("endpoint after the direct path came back: found %v, wanted %v", got, underlay(2))
+	}
+}
+
+func TestOneWay(t *testing.T) {
+	w := newWorld(t, 4, 2)
+	w.log = true
+	w.run(10 * time.Second)
+	w.cut(func(from, to uint16, _ int) bool { return from == 1 && to == 2 })
+	for w.run(11 * time.Second); w.now < 40*time.Second; w.run(w.now + time.Second) {
+		w.check(200*time.Millisecond, nil)
+	}
+}
+
+func TestSmallerMTU(t *testing.T) {
+	w := newWorld(t, 4, 3)
+	w.log = true
+	w.run(10 * time.Second)
+	w.cut(func(from, to uint16, size int) bool { return size > 1300 && between(1, 2)(from, to, size) })
+	w.run(14 * time.Second)
+	if w.host(1).endpoints[2] == underlay(2) {
+		t.Error("full-size packets get lost and the path was kept")
+	}
+	w.run(60 * time.Second)
+	if w.switches > 4 {
+		t.Errorf("%d switches", w.switches)
+	}
+	w.check(200*time.Millisecond, nil)
+}
+
+func TestLossDoesNotFlap(t *testing.T) {
+	for seed := int64(0); seed < 10; seed++ {
+		w := newWorld(t, 4, seed)
+		w.run(10 * time.Second)
+		w.cut(func(from, to uint16, size int) bool { return between(1, 2)(from, to, size) && w.random.Float64() < 0.2 })
+		w.run(10 * time.Minute)
+		if w.switches > 4 {
+			t.Errorf("seed %d: %d switches on 20 %% loss", seed, w.switches)
+		}
+	}
+}
+
+func TestLossEverywhereDoesNotFlap(t *testing.T) {
+	w := newWorld(t, 4, 4)
+	w.cut(func(_, _ uint16, _ int) bool { return w.random.Float64() < 0.2 })
+	w.run(20 * time.Minute)
+	if w.switches > 0 {
+		t.Errorf("%d switches with 20 %% loss on all paths", w.switches)
+	}
+}
+
+func TestComingAndGoingDoesNotFlap(t *testing.T) {
+	w := newWorld(t, 4, 5)
+	w.log = true
+	w.run(10 * time.Second)
+	w.cut(func(from, to uint16, size int) bool { return between(1, 2)(from, to, size) && w.now/time.Second%2 == 0 })
+	w.run(10 * time.Minute)
+	if w.switches > 6 {
+		t.Errorf("%d switches on a path that comes and goes", w.switches)
+	}
+}
+
+func TestSlowFlapping(t *testing.T) {
+	w := newWorld(t, 4, 6)
+	w.log = true
+	w.run(10 * time.Second)
+	w.cut(func(from, to uint16, size int) bool {
+		return between(1, 2)(from, to, size) && w.now%(50*time.Second) < 25*time.Second
+	})
+	w.run(30 * time.Minute)
+	if w.switches > 30 { // 36 periods; the hold doubles
+		t.Errorf("%d switches on a path that comes and goes", w.switches)
+	}
+}
+
+func TestRelayDies(t *testing.T) {
+	w := newWorld(t, 5, 7)
+	w.log = true
+	w.run(10 * time.Second)
+	w.cut(between(1, 2))
+	w.run(20 * time.Second)
+	via := w.host(1).engine.peers[2].via
+	if via == 0 {
+		t.Fatal("not relayed")
+	}
+	w.host(via).off = true
+	w.run(21 * time.Second)
+	w.check(100*time.Millisecond, nil)
+	w.run(40 * time.Second)
+	w.check(100*time.Millisecond, nil)
+}
+
+func TestDelay(t *testing.T) {
+	w := newWorld(t, 4, 8)
+	w.log = true
+	w.run(10 * time.Second)
+	w.link = func(from, to uint16, size int) (time.Duration, bool) {
+		if between(1, 2)(from, to, size) {
+			return 500 * time.Millisecond, false
+		}
+		return w.delay(), false
+	}
+	w.run(time.Minute)
+	settled := w.switches // packets on their way for half a second disturb the first choice
+	w.run(5 * time.Minute)
+	if settled > 20 || w.switches > settled {
+		t.Errorf("%d switches on a slow path, %d of them late", w.switches, w.switches-settled)
+	}
+	w.check(700*time.Millisecond, nil)
+}
+
+func TestStallIsNoOutage(t *testing.T) {
+	w := newWorld(t, 4, 9)
+	w.log = true
+	w.run(10 * time.Second)
+	for i := 0; i < 40; i++ {
+		w.host(uint16(i%4 + 1)).stalled = w.now + time.Duration(100+w.random.Intn(200))*time.Millisecond
+		w.run(w.now + time.Second)
+	}
+	if w.switches > 0 {
+		t.Errorf("%d switches because of agents that did not run", w.switches)
+	}
+}
+
+func TestPeerOffAndOn(t *testing.T) {
+	w := newWorld(t, 4, 10)
+	w.log = true
+	w.run(10 * time.Second)
+	w.host(2).off = true
+	w.run(60 * time.Second)
+	w.host(2).off = false
+	w.run(63 * time.Second)
+	w.check(200*time.Millisecond, nil)
+	if w.switches > 0 {
+		t.Errorf("%d switches for a host that was off", w.switches)
+	}
+}

@@ -1,0 +1,277 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/netip"
+
+	"mobula/helper/internal/network"
+)
+
+// The names of what stands on a host. Users rely on them.
+const (
+	Namespace     = "mobula"
+	AccessLink    = "veth_fac0"    // host ↔ access network
+	AccessPort    = "mo-fac-ovs"   // its end on the switch
+	DirectHost    = "mo-dir-hs"    // host ↔ gateway
+	DirectGateway = "mo-dir-gw"    //
+	WireLink      = "mo-wg-gw"     // WireGuard
+	ExternalLink  = "mo-ext-gw"    // bridge with the public addresses
+	UplinkPort    = "mo-mid-gw"    // veth_<uplink>'s end on that bridge
+	SwitchBridge  = "ovsbr-mobula" // the gateway on the access network
+	TunnelPort    = "mo-tunnel"    // Geneve
+)
+
+const (
+	// TunnelUDPPort is Geneve's port inside WireGuard.
+	TunnelUDPPort = 6254
+	// TunnelVNI is the Geneve network identifier (RFC 8926, 24 bits).
+	TunnelVNI = 1
+	// ProbeUDPPort is the agent's port inside WireGuard.
+	ProbeUDPPort = 6255
+	// RouteTable is the host's routing table for intrawire and extrawire, and
+	// RulePriority the first of the two rules that lead to it.
+	RouteTable   = 1030
+	RulePriority = 1030
+	// KeepaliveSeconds holds NAT mappings between hosts open.
+	KeepaliveSeconds = 25
+)
+
+var everywhere = netip.MustParsePrefix("0.0.0.0/0")
+
+// Build returns everything that host id of the document should have.
+func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
+	self, ok := d.Host(id)
+	if !ok {
+		return nil, fmt.Errorf("host_id %d: not in the network document", id)
+	}
+	if self.PublicKey.IsZero() {
+		return nil, fmt.Errorf("host_id %d: no public key in the network document", id)
+	}
+	if facts.Uplink == "" || len(facts.Addresses) == 0 {
+		return nil, errors.New("the uplink and its addresses are not known")
+	}
+	b := builder{doc: d, self: self, facts: facts, mtus: d.MTUs()}
+	return &Host{
+		Namespaces: []string{Namespace},
+		Links:      b.links(),
+		Addresses:  b.addresses(),
+		Routes:     b.routes(),
+		Rules:      b.rules(),
+		Settings:   settings(),
+		WireGuard:  b.wireGuard(),
+		Firewall:   b.firewall(),
+		Switch:     b.vswitch(),
+		Files:      b.files(),
+		Services:   services(),
+	}, nil
+}
+
+// Without returns what a host has after Mobula left: its NIC, addresses, routes
+// and resolvers as they were.
+func Without(facts Facts) *Host {
+	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU}}}
+	for _, a := range facts.Addresses {
+		h.Addresses = append(h.Addresses, Address{Link: facts.Uplink, Prefix: a, Uplink: true})
+	}
+	for _, r := range facts.Routes {
+		r.NS, r.Link, r.Uplink = "", facts.Uplink, true
+		h.Routes = append(h.Routes, r)
+	}
+	h.Files = []File{ownResolvConf(facts)}
+	return h
+}
+
+// Leaving is Without for as long as it may be taken back: Mobula's units stay, so
+// that a reboot brings Mobula back.
+func Leaving(facts Facts) *Host {
+	h := Without(facts)
+	h.Keep = unitFiles()
+	return h
+}
+
+// UplinkVeth returns the name of the host's veth to the outside bridge. Names
+// of interfaces have at most 15 bytes, so a long NIC name is shortened and kept
+// unique by a checksum.
+func UplinkVeth(uplink string) string {
+	const most = 15
+	if name := "veth_" + uplink; len(name) <= most {
+		return name
+	}
+	return fmt.Sprintf("veth_%s%04x", uplink[:most-len("veth_")-4], crc32.ChecksumIEEE([]byte(uplink))&0xffff)
+}
+
+type builder struct {
+	doc   *network.Document
+	self  network.Host
+	facts Facts
+	mtus  network.MTUs
+}
+
+func (b builder) links() []Link {
+	id, veth := b.self.ID, UplinkVeth(b.facts.Uplink)
+	return []Link{
+		{Name: "lo", NS: Namespace, Kind: Loopback},
+		{Name: DirectHost, Kind: Veth, Peer: DirectGateway, MAC: network.MAC(network.RoleDirectHost, id), MTU: b.mtus.Wire},
+		{Name: DirectGateway, NS: Namespace, Kind: Veth, Peer: DirectHost, MAC: network.MAC(network.RoleDirectGateway, id), MTU: b.mtus.Wire},
+		{Name: WireLink, NS: Namespace, Kind: WireGuardDevice, MTU: b.mtus.Wire},
+		{Name: AccessLink, Kind: Veth, Peer: AccessPort, MAC: network.MAC(network.RoleAccess, id), MTU: b.mtus.Access, Free: true},
+		{Name: AccessPort, NS: Namespace, Kind: Veth, Peer: AccessLink, MAC: network.MAC(network.RoleAccessPort, id), MTU: b.mtus.Access},
+		{Name: SwitchBridge, NS: Namespace, Kind: Internal},
+		{Name: ExternalLink, NS: Namespace, Kind: Bridge, MAC: b.facts.MAC, MTU: b.facts.MTU},
+		// Left down: set up, it would carry frames from outside to the host past
+		// the gateway's firewall.
+		{Name: veth, Kind: Veth, Peer: UplinkPort, MAC: network.MAC(network.RoleUplinkHost, id), MTU: b.facts.MTU, Down: true, Free: true},
+		{Name: UplinkPort, NS: Namespace, Kind: Veth, Peer: veth, Master: ExternalLink, MAC: network.MAC(network.RoleUplinkGateway, id), MTU: b.facts.MTU},
+		{Name: b.facts.Uplink, NS: Namespace, Kind: Physical, Master: ExternalLink, MTU: b.facts.MTU},
+	}
+}
+
+func (b builder) addresses() []Address {
+	id := b.self.ID
+	all := []Address{
+		{Link: DirectHost, Prefix: host(network.IntrawireAddress(id))},
+		{NS: Namespace, Link: DirectGateway, Prefix: host(network.DirectGateway)},
+		{NS: Namespace, Link: SwitchBridge, Prefix: netip.PrefixFrom(network.GatewayAddress(id), network.Access.Bits())},
+	}
+	if !b.self.ManualAccess {
+		all = append(all, Address{Link: AccessLink, Prefix: netip.PrefixFrom(network.AccessAddress(id), network.Access.Bits())})
+	}
+	for _, a := range b.facts.Addresses {
+		all = append(all, Address{NS: Namespace, Link: ExternalLink, Prefix: a, Uplink: true})
+	}
+	return all
+}
+
+func (b builder) routes() []Route {
+	id := b.self.ID
+	all := []Route{
+		{Table: RouteTable, To: everywhere, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id)},
+		{NS: Namespace, To: host(network.IntrawireAddress(id)), Link: DirectGateway},
+		{NS: Namespace, To: network.Wire, Link: WireLink, Source: network.DirectGateway},
+	}
+	for _, r := range b.facts.Routes {
+		r.NS, r.Link, r.Uplink = Namespace, ExternalLink, true
+		all = append(all, r)
+	}
+	if !b.self.ManualAccess {
+		all = append(all, Route{To: everywhere, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true})
+	}
+	return all
+}
+
+func (b builder) rules() []Rule {
+	return []Rule{
+		{Priority: RulePriority, From: host(network.IntrawireAddress(b.self.ID)), Table: RouteTable},
+		{Priority: RulePriority + 1, To: network.Wire, Table: RouteTable},
+	}
+}
+
+// settings are the gateway's. New interfaces inherit those of "default".
+func settings() []Setting {
+	all := []Setting{
+		{Key: "net/ipv4/ip_forward", Value: "1"},
+		// The gateway speaks IPv4 only, until IPv6 is carried on purpose.
+		{Key: "net/ipv6/conf/all/disable_ipv6", Value: "1"},
+		{Key: "net/ipv6/conf/default/disable_ipv6", Value: "1"},
+	}
+	for _, conf := range []string{"all", "default"} {
+		prefix := "net/ipv4/conf/" + conf + "/"
+		all = append(all,
+			// Answer ARP only for addresses of the interface that was asked:
+			// otherwise the outside could reach inside addresses.
+			Setting{Key: prefix + "arp_ignore", Value: "1"},
+			Setting{Key: prefix + "arp_announce", Value: "2"},
+			// The firewall checks sources; the kernel's check knows nothing of
+			// addresses that are rewritten before it.
+			Setting{Key: prefix + "rp_filter", Value: "0"},
+			Setting{Key: prefix + "accept_redirects", Value: "0"},
+			Setting{Key: prefix + "send_redirects", Value: "0"})
+	}
+	for i := range all {
+		all[i].NS = Namespace
+	}
+	return all
+}
+
+func (b builder) wireGuard() *WireGuard {
+	w := &WireGuard{Link: WireLink, HostID: b.self.ID, ListenPort: b.self.Endpoint.Port(), PublicKey: b.self.PublicKey, AlsoKey: b.self.AlsoKey}
+	for _, h := range b.others() {
+		p := Peer{
+			Name: h.Hostname, HostID: h.ID, PublicKey: h.PublicKey, OtherKey: h.AlsoKey, Endpoint: h.Endpoint,
+			AllowedIPs: []netip.Prefix{host(network.IntrawireAddress(h.ID))}, KeepaliveSeconds: KeepaliveSeconds,
+			Preshared: b.self.PresharedKeys && h.PresharedKeys,
+		}
+		w.Peers = append(w.Peers, p)
+		if !h.AlsoKey.IsZero() {
+			p.Name += " (other key)"
+			p.PublicKey, p.OtherKey, p.AllowedIPs = h.AlsoKey, h.PublicKey, nil
+			w.Peers = append(w.Peers, p)
+		}
+	}
+	for _, c := range b.doc.Clients {
+		w.Peers = append(w.Peers, Peer{Name: "client " + c.Address.String(), PublicKey: c.PublicKey, AllowedIPs: []netip.Prefix{host(c.Address)}})
+	}
+	return w
+}
+
+func (b builder) firewall() *Firewall {
+	f := &Firewall{
+		HostID: b.self.ID, External: ExternalLink, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
+		WireGuardPort: b.self.Endpoint.Port(), TunnelPort: TunnelUDPPort, Published: b.published(),
+		ProbePort: ProbeUDPPort, DirectPort: DirectUDPPort(b.self.Endpoint.Port()), Relays: Relays(b.doc, b.self.ID),
+	}
+	for _, a := range b.facts.Addresses {
+		f.Public = append(f.Public, a.Addr())
+	}
+	for _, h := range b.others() {
+		f.Members = append(f.Members, h.Endpoint)
+	}
+	return f
+}
+
+// published returns the host's ports open to the outside: SSH, so that the
+// operator still gets in, and what the document lists.
+func (b builder) published() []network.Port {
+	var all []network.Port
+	seen := map[network.Port]bool{}
+	add := func(p network.Port) {
+		if !seen[p] {
+			seen[p] = true
+			all = append(all, p)
+		}
+	}
+	for _, port := range b.facts.SSHPorts {
+		add(network.Port{Protocol: "tcp", Number: port})
+	}
+	for _, p := range b.self.Publish {
+		add(p)
+	}
+	return all
+}
+
+func (b builder) vswitch() *Switch {
+	s := &Switch{
+		HostID: b.self.ID, Bridge: SwitchBridge, MAC: network.MAC(network.RoleGateway, b.self.ID), MTU: b.mtus.Access,
+		LocalPorts: []string{AccessPort}, TunnelPort: TunnelPort, UDPPort: TunnelUDPPort, VNI: TunnelVNI,
+	}
+	for _, h := range b.others() {
+		s.Remotes = append(s.Remotes, Remote{HostID: h.ID, Name: h.Hostname, Address: network.IntrawireAddress(h.ID)})
+	}
+	return s
+}
+
+// others returns the other hosts that have a key, which are those that were
+// deployed at least once.
+func (b builder) others() []network.Host {
+	var all []network.Host
+	for _, h := range b.doc.Hosts {
+		if h.ID != b.self.ID && !h.PublicKey.IsZero() {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -1,0 +1,92 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Facts are what a host was before Mobula changed it for the first time, as far
+// as the plan needs it. They are found once and kept, because afterwards the
+// NIC is no longer where it was.
+type Facts struct {
+	// Uplink is the NIC to the outside.
+	Uplink string           `json:"uplink"`
+	MAC    net.HardwareAddr `json:"mac"`
+	MTU    int              `json:"mtu"` // bytes
+	// Addresses are the NIC's permanent IPv4 addresses.
+	Addresses []netip.Prefix `json:"addresses"`
+	// Routes are those of the main table through the NIC that are not the
+	// kernel's own.
+	Routes []Route `json:"routes"`
+	// Resolvers are the host's DNS resolvers.
+	Resolvers []netip.Addr `json:"resolvers"`
+	// ResolvConf is /etc/resolv.conf as it was.
+	ResolvConf File `json:"resolv_conf"`
+	// SSHPorts are the TCP ports that sshd listens on.
+	SSHPorts []uint16 `json:"ssh_ports"`
+	// Managers are the network managers installed on the host.
+	Managers []Manager `json:"managers"`
+}
+
+// Manager is a program that configures a host's network.
+type Manager string
+
+// The managers that must neither fail at boot nor take the NIC back. netplan
+// writes its configuration for one of the others.
+const (
+	Ifupdown       Manager = "ifupdown"
+	Networkd       Manager = "systemd-networkd"
+	NetworkManager Manager = "NetworkManager"
+)
+
+// Validate refuses what no survey finds. Names and paths of files, units and
+// links follow from the facts, so nothing else may come back from the disk.
+func (f *Facts) Validate() error {
+	var problems []error
+	wrong := func(field string, found any, want string) {
+		problems = append(problems, fmt.Errorf("%s: found %q, wanted %s", field, fmt.Sprint(found), want))
+	}
+	if !isLinkName(f.Uplink) {
+		wrong("uplink", f.Uplink, "the name of an interface")
+	}
+	if len(f.MAC) > 20 || f.MTU < 0 || f.MTU > 65536 {
+		wrong("uplink", fmt.Sprintf("%s, MTU %d", f.MAC, f.MTU), "its MAC address and MTU")
+	}
+	if len(f.Addresses) == 0 {
+		wrong("addresses", "", "at least one")
+	}
+	for _, p := range f.Addresses {
+		if !p.Addr().Is4() || !p.IsValid() {
+			wrong("addresses", p, "IPv4 addresses with their prefixes")
+		}
+	}
+	for _, r := range f.Routes {
+		if !r.To.Addr().Is4() || !r.To.IsValid() || r.Via.IsValid() && !r.Via.Is4() || r.Source.IsValid() && !r.Source.Is4() {
+			wrong("routes", r.To, "IPv4 routes")
+		}
+	}
+	for _, a := range f.Resolvers {
+		if !a.Is4() {
+			wrong("resolvers", a, "IPv4 addresses")
+		}
+	}
+	if f.ResolvConf.Path != ResolvConfPath {
+		wrong("resolv_conf", f.ResolvConf.Path, ResolvConfPath)
+	}
+	for _, m := range f.Managers {
+		if m != Ifupdown && m != Networkd && m != NetworkManager {
+			wrong("managers", m, "a network manager")
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// isLinkName is the kernel's rule (dev_valid_name) for what users call their
+// interfaces: 1..15 printable bytes of ASCII, no slash and no colon.
+func isLinkName(s string) bool {
+	bad := func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' }
+	return s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsFunc(s, bad)
+}

@@ -1,0 +1,159 @@
+package plan
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"text/template"
+
+	"mobula/helper/internal/network"
+	"mobula/templates"
+)
+
+// Where things are on a host.
+const (
+	Helper   = "/usr/local/sbin/mobula"
+	StateDir = "/var/lib/mobula"
+	RunDir   = "/run/mobula"
+	OVSDir   = RunDir + "/ovs"
+	AgentDir = RunDir + "/agent"
+
+	ResolvConfPath = "/etc/resolv.conf"
+	UnitDir        = "/etc/systemd/system/"
+)
+
+// The units of a host. The boot unit is started by systemd only.
+const (
+	UnitBoot    = "mobula-network.service"
+	UnitOVSDB   = "mobula-ovsdb.service"
+	UnitVSwitch = "mobula-vswitchd.service"
+	UnitAgent   = "mobula-agent.service"
+	UnitRepair  = "mobula-repair.service"
+)
+
+func services() []Service {
+	return []Service{{UnitOVSDB, true}, {UnitVSwitch, true}, {UnitAgent, false}}
+}
+
+// Paths of the drop-ins that keep the host's network managers off the uplink.
+const (
+	ifupdownDropIn     = UnitDir + "networking.service.d/mobula.conf"
+	networkdLinks      = "/etc/systemd/network/00-mobula-links.network"
+	networkdUplink     = "/etc/systemd/network/00-mobula-uplink.network"
+	networkdConf       = "/etc/systemd/networkd.conf.d/mobula.conf"
+	networkdWait       = UnitDir + "systemd-networkd-wait-online.service.d/mobula.conf"
+	networkManager     = "/etc/NetworkManager/conf.d/00-mobula.conf"
+	networkManagerWait = UnitDir + "NetworkManager-wait-online.service.d/mobula.conf"
+)
+
+// OwnedFiles returns every path that Mobula may ever create on a host with the
+// given uplink. Whatever stands there and is not in a plan is removed.
+// /etc/resolv.conf is not among them: it always has a content.
+func OwnedFiles(uplink string) []string {
+	return append(unitFiles(),
+		ifupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
+		networkManager, networkManagerWait)
+}
+
+// unitFiles are those that bring Mobula up when the host boots. The first two
+// are the first to come and the last to go: with them every boot drops what a
+// power cut interrupted.
+func unitFiles() []string {
+	return []string{
+		UnitDir + UnitBoot, UnitDir + "multi-user.target.wants/" + UnitBoot,
+		UnitDir + UnitOVSDB, UnitDir + UnitVSwitch, UnitDir + UnitAgent, UnitDir + UnitRepair,
+		UnitDir + "network-online.target.wants/" + UnitBoot,
+		UnitDir + "multi-user.target.wants/" + UnitAgent,
+	}
+}
+
+func hotplugDropIn(uplink string) string {
+	return UnitDir + "ifup@" + uplink + ".service.d/mobula.conf"
+}
+
+func (b builder) files() []File {
+	files := []File{
+		b.render(UnitDir+UnitBoot, UnitBoot),
+		{Path: UnitDir + "multi-user.target.wants/" + UnitBoot, Target: UnitDir + UnitBoot},
+		b.render(UnitDir+UnitOVSDB, UnitOVSDB),
+		b.render(UnitDir+UnitVSwitch, UnitVSwitch),
+		b.render(UnitDir+UnitAgent, UnitAgent),
+		b.render(UnitDir+UnitRepair, UnitRepair),
+		{Path: UnitDir + "network-online.target.wants/" + UnitBoot, Target: UnitDir + UnitBoot},
+		{Path: UnitDir + "multi-user.target.wants/" + UnitAgent, Target: UnitDir + UnitAgent},
+	}
+	for _, m := range b.facts.Managers {
+		files = append(files, b.managerFiles(m)...)
+	}
+	if b.self.ManualAccess {
+		return append(files, ownResolvConf(b.facts))
+	}
+	return append(files, b.resolvConf())
+}
+
+// managerFiles keeps a network manager from configuring the uplink or waiting
+// for it. Files about the uplink itself are late: before the NIC has moved they
+// would take its addresses away.
+func (b builder) managerFiles(m Manager) []File {
+	late := func(f File) File { f.Late = true; return f }
+	switch m {
+	case Ifupdown:
+		return []File{
+			b.render(ifupdownDropIn, "ifupdown.conf"),
+			b.render(hotplugDropIn(b.facts.Uplink), "ifup-hotplug.conf"),
+		}
+	case Networkd:
+		return []File{
+			b.render(networkdLinks, "networkd-links.network"),
+			b.render(networkdConf, "networkd.conf"),
+			b.render(networkdWait, "wait-online.conf"),
+			late(b.render(networkdUplink, "networkd-uplink.network")),
+		}
+	case NetworkManager:
+		return []File{
+			b.render(networkManagerWait, "wait-online.conf"),
+			late(b.render(networkManager, "networkmanager.conf")),
+		}
+	}
+	return nil
+}
+
+// resolvConfMark is how a resolv.conf of Mobula's begins.
+const resolvConfMark = "# Written by Mobula. "
+
+// ownResolvConf is the host's own, to be put back where Mobula's is.
+func ownResolvConf(facts Facts) File {
+	f := facts.ResolvConf
+	f.Late, f.Over = true, resolvConfMark
+	return f
+}
+
+// resolvConf names the gateway as resolver. Search domains and options stay as
+// the operator had them.
+func (b builder) resolvConf() File {
+	var s strings.Builder
+	fmt.Fprintf(&s, resolvConfMark+"The host's resolvers from before answer through the gateway.\nnameserver %s\n", network.GatewayAddress(b.self.ID))
+	for _, line := range strings.Split(b.facts.ResolvConf.Content, "\n") {
+		if strings.HasPrefix(line, "search ") || strings.HasPrefix(line, "domain ") || strings.HasPrefix(line, "options ") {
+			s.WriteString(line + "\n")
+		}
+	}
+	return File{Path: ResolvConfPath, Mode: 0o644, Content: s.String(), Late: true}
+}
+
+// fileTemplates are the embedded templates, by the last part of their paths.
+var fileTemplates = template.Must(template.ParseFS(templates.FS, "systemd/*", "managers/*"))
+
+// render fills one of the embedded templates. They are part of the program, so
+// that a failure is a programming error, found by the first test.
+func (b builder) render(path, name string) File {
+	var s strings.Builder
+	err := fileTemplates.ExecuteTemplate(&s, name, map[string]string{
+		"Helper": Helper, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "OVSDir": OVSDir,
+		"Uplink": b.facts.Uplink, "UplinkVeth": UplinkVeth(b.facts.Uplink), "AccessLink": AccessLink,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return File{Path: path, Mode: fs.FileMode(0o644), Content: s.String()}
+}

@@ -1,0 +1,242 @@
+package plan
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"mobula/helper/internal/network"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func document(t testing.TB, change func(*network.Document)) *network.Document {
+	t.Helper()
+	d := network.Document{Format: network.FormatVersion, Serial: 1, UnderlayMTU: 1500,
+		Clients: []network.Client{{Address: netip.MustParseAddr("10.30.128.1"), PublicKey: network.Key{9}}}}
+	for _, id := range []uint16{1, 2, 256} {
+		d.Hosts = append(d.Hosts, network.Host{
+			ID: id, Name: fmt.Sprint("host", id), Hostname: fmt.Sprintf("host%d.example.com", id),
+			Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(id>>8) + 2*byte(id)}), 51820), PublicKey: network.Key{byte(id), byte(id >> 8)},
+		})
+	}
+	d.Hosts[2].Publish = []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "udp", Number: 443}}
+	if change != nil {
+		change(&d)
+	}
+	parsed, err := network.Parse(d.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+func facts(managers ...Manager) Facts {
+	return Facts{
+		Uplink: "eth0", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500,
+		Addresses:  []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")},
+		Routes:     []Route{{To: everywhere, Via: netip.MustParseAddr("192.0.2.254"), Link: "eth0", Protocol: 3}},
+		Resolvers:  []netip.Addr{netip.MustParseAddr("192.0.2.53")},
+		ResolvConf: File{Path: ResolvConfPath, Mode: 0o644, Content: "domain example.com\nnameserver 192.0.2.53\noptions edns0\n"},
+		SSHPorts:   []uint16{22, 2222}, Managers: managers,
+	}
+}
+
+func mustBuild(t testing.TB, d *network.Document, id uint16, f Facts) *Host {
+	t.Helper()
+	h, err := Build(d, id, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// TestRotatingPeer: WireGuard has two peers for a host whose keys rotate, of which
+// one has the allowed IPs; preshared keys are for pairs that both want them.
+func TestRotatingPeer(t *testing.T) {
+	d := document(t, func(d *network.Document) {
+		d.Hosts[0].AlsoKey, d.Hosts[0].PresharedKeys = network.Key{11}, true
+		d.Hosts[1].AlsoKey, d.Hosts[1].PresharedKeys = network.Key{22}, true
+	})
+	w := mustBuild(t, d, 1, facts(Ifupdown)).WireGuard
+	var got []string
+	for _, p := range w.Peers {
+		got = append(got, fmt.Sprintf("%s %d %d %v %s %v %d %v", p.Name, p.PublicKey[0], p.OtherKey[0], p.Endpoint, p.AllowedIPs, p.HostID, p.KeepaliveSeconds, p.Preshared))
+	}
+	want := []string{
+		"host2.example.com 2 22 192.0.2.4:51820 [10.30.0.2/32] 2 25 true",
+		"host2.example.com (other key) 22 2 192.0.2.4:51820 [] 2 25 true",
+		"host256.example.com 0 0 192.0.2.1:51820 [10.30.1.0/32] 256 25 false",
+		"client 10.30.128.1 9 0 invalid AddrPort [10.30.128.1/32] 0 0 false",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") || w.AlsoKey != (network.Key{11}) || w.PublicKey != (network.Key{1}) {
+		t.Errorf("key %v, other %v\n%s\nwanted\n%s", w.PublicKey, w.AlsoKey, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestGolden(t *testing.T) {
+	cases := []struct {
+		id      uint16
+		manager Manager
+		manual  bool
+	}{{1, Ifupdown, false}, {256, Networkd, false}, {1, NetworkManager, true}, {256, Ifupdown, true}}
+	for _, c := range cases {
+		name := fmt.Sprintf("host%d-%s", c.id, c.manager)
+		t.Run(name, func(t *testing.T) {
+			d := document(t, func(d *network.Document) {
+				for i := range d.Hosts {
+					d.Hosts[i].ManualAccess = c.manual
+				}
+			})
+			golden(t, "testdata/"+name+".txt", mustBuild(t, d, c.id, facts(c.manager)).text())
+		})
+	}
+	t.Run("without", func(t *testing.T) { golden(t, "testdata/without.txt", Without(facts(Ifupdown)).text()) })
+	t.Run("leaving", func(t *testing.T) { golden(t, "testdata/leaving.txt", Leaving(facts(Ifupdown)).text()) })
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("differs from %s; run with -update and read the difference\n%s", path, got)
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	keyless := document(t, func(d *network.Document) { d.Hosts[0].PublicKey = network.Key{} })
+	bare := facts()
+	bare.Addresses = nil
+	for _, c := range []struct {
+		name string
+		doc  *network.Document
+		id   uint16
+		f    Facts
+		want string
+	}{
+		{"unknown host", document(t, nil), 3, facts(), "host_id 3: not in the network document"},
+		{"no key", keyless, 1, facts(), "host_id 1: no public key in the network document"},
+		{"no address", document(t, nil), 1, bare, "the uplink and its addresses are not known"},
+	} {
+		if _, err := Build(c.doc, c.id, c.f); err == nil || err.Error() != c.want {
+			t.Errorf("%s: error %v, wanted %q", c.name, err, c.want)
+		}
+	}
+	// Who has no key yet is nobody's peer.
+	if h := mustBuild(t, keyless, 2, facts()); len(h.WireGuard.Peers) != 2 || len(h.Switch.Remotes) != 1 || len(h.Firewall.Members) != 1 {
+		t.Errorf("peers %v", h.WireGuard.Peers)
+	}
+}
+
+func TestUplinkVeth(t *testing.T) {
+	taken := map[string]string{}
+	for _, uplink := range []string{"e", "eth0", "ens18", "enp0s31f6", "enp0s31f67", "enp130s0f0np0", "enp130s0f0np1", "enx00e04c680001",
+		"enx00e04c680002", "enp130s0f1np0", "abcdefghijklmno", "abcdefghijklmnp", "eth0.4000", "veth_eth0"} {
+		name := UplinkVeth(uplink)
+		if len(name) > 15 || !strings.HasPrefix(name, "veth_") {
+			t.Errorf("%s: found %s", uplink, name)
+		}
+		if other := taken[name]; other != "" {
+			t.Errorf("%s and %s both have %s", other, uplink, name)
+		}
+		taken[name] = uplink
+	}
+	if name := UplinkVeth("eth0"); name != "veth_eth0" {
+		t.Errorf("found %s", name)
+	}
+}
+
+// TestOwnedFilesCoverEveryPlan goes through every combination that decides which
+// files there are.
+func TestOwnedFilesCoverEveryPlan(t *testing.T) {
+	all := []Manager{Ifupdown, Networkd, NetworkManager}
+	for _, uplink := range []string{"eth0", "enx00e04c680001"} {
+		owned := map[string]bool{ResolvConfPath: true}
+		for _, path := range OwnedFiles(uplink) {
+			owned[path] = true
+		}
+		seen := map[string]bool{}
+		for set := 0; set < 1<<len(all); set++ {
+			var managers []Manager
+			for i, m := range all {
+				if set&(1<<i) != 0 {
+					managers = append(managers, m)
+				}
+			}
+			for _, manual := range []bool{false, true} {
+				f := facts(managers...)
+				f.Uplink = uplink
+				d := document(t, func(d *network.Document) { d.Hosts[0].ManualAccess = manual })
+				for _, file := range mustBuild(t, d, 1, f).Files {
+					seen[file.Path] = true
+					if !owned[file.Path] {
+						t.Errorf("%s is not among OwnedFiles", file.Path)
+					}
+					if file.Target == "" && (file.Content == "" || file.Mode == 0 || strings.Contains(file.Content, "<no value>")) {
+						t.Errorf("%s: mode %o, %q", file.Path, file.Mode, file.Content)
+					}
+				}
+			}
+		}
+		for path := range owned {
+			if !seen[path] {
+				t.Errorf("%s is owned, but no plan has it", path)
+			}
+		}
+	}
+}
+
+// TestBootUnitComesFirstAndGoesLast holds what a power cut relies on.
+func TestBootUnitComesFirstAndGoesLast(t *testing.T) {
+	unit, link := "/etc/systemd/system/mobula-network.service", "/etc/systemd/system/multi-user.target.wants/mobula-network.service"
+	files := mustBuild(t, document(t, nil), 1, facts(Ifupdown)).Files
+	if files[0].Path != unit || files[1].Path != link {
+		t.Errorf("the first files are %s and %s", files[0].Path, files[1].Path)
+	}
+	if owned := OwnedFiles("eth0"); owned[0] != unit || owned[1] != link { // removed from the last to the first
+		t.Errorf("the first files are %s and %s", owned[0], owned[1])
+	}
+}
+
+func TestPlanIsPure(t *testing.T) {
+	d, f := document(t, nil), facts(Ifupdown)
+	before := string(d.Encode()) + fmt.Sprint(f)
+	first, second := mustBuild(t, d, 1, f).text(), mustBuild(t, d, 1, f).text()
+	if first != second || before != string(d.Encode())+fmt.Sprint(f) {
+		t.Error("building changes its input or its output")
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	own := func(h *Host) File {
+		for _, f := range h.Files {
+			if f.Path == ResolvConfPath {
+				return f
+			}
+		}
+		return File{}
+	}
+	ours := own(mustBuild(t, document(t, nil), 1, facts()))
+	for _, line := range []string{resolvConfMark, "\nnameserver 10.31.0.1\n", "\ndomain example.com\n", "\noptions edns0\n"} {
+		if !strings.Contains("\n"+ours.Content, line) {
+			t.Errorf("%q lacks %q", ours.Content, line)
+		}
+	}
+	missing := facts()
+	missing.ResolvConf = File{Path: ResolvConfPath, Missing: true}
+	if back := own(Without(missing)); !back.Missing || back.Over != resolvConfMark || !back.Late {
+		t.Errorf("found %+v", back)
+	}
+}

@@ -1,0 +1,35 @@
+package plan
+
+import "mobula/helper/internal/network"
+
+// DirectUDPPort returns the port in the gateway's namespace where the firewall
+// leaves direct probes that arrive on WireGuard's own port.
+func DirectUDPPort(wireGuardPort uint16) uint16 {
+	const port = 51821
+	if wireGuardPort == port {
+		return port + 1
+	}
+	return port
+}
+
+// Relays returns the ports by which the host with the given ID forwards between
+// two others. A UDP port that the host publishes stays published: it relays to
+// nobody, and the agent says so when it is asked.
+func Relays(d *network.Document, id uint16) []Relay {
+	self, ok := d.Host(id)
+	if !ok {
+		return nil
+	}
+	published := map[network.Port]bool{}
+	for _, p := range self.Publish {
+		published[p] = true
+	}
+	var all []Relay
+	for _, h := range d.Hosts {
+		port := network.RelayPort(self, h.ID)
+		if h.ID != id && !h.PublicKey.IsZero() && !published[network.Port{Protocol: "udp", Number: port}] {
+			all = append(all, Relay{HostID: h.ID, Port: port, Endpoint: h.Endpoint})
+		}
+	}
+	return all
+}

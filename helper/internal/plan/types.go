@@ -1,0 +1,203 @@
+// Package plan computes everything that a host should have from the network
+// document and what was found on the host. It is pure: the same input gives the
+// same plan anywhere, and nothing here touches a kernel.
+package plan
+
+import (
+	"io/fs"
+	"net"
+	"net/netip"
+
+	"mobula/helper/internal/network"
+)
+
+// Host is everything that one host should have. The zero Host is a host
+// without Mobula.
+type Host struct {
+	Namespaces []string
+	Links      []Link
+	Addresses  []Address
+	Routes     []Route
+	Rules      []Rule
+	Settings   []Setting
+	WireGuard  *WireGuard
+	Firewall   *Firewall
+	Switch     *Switch
+	Files      []File
+	// Keep lists files that stay although they are not in Files.
+	Keep     []string
+	Services []Service
+}
+
+// Service is a systemd unit that runs.
+type Service struct {
+	Unit string
+	// BeforeSwitch starts it before Open vSwitch is configured.
+	BeforeSwitch bool
+}
+
+// Kind is what a link is.
+type Kind string
+
+// The kinds of links. Internal ports are made by Open vSwitch, physical ones by
+// nobody: they can only move.
+const (
+	Veth            Kind = "veth"
+	Bridge          Kind = "bridge"
+	WireGuardDevice Kind = "wireguard"
+	Internal        Kind = "internal"
+	Physical        Kind = "physical"
+	Loopback        Kind = "loopback"
+)
+
+// Link is a network interface. Its name is unique on the host, in whichever
+// network namespace it is.
+type Link struct {
+	Name string
+	NS   string // network namespace; "" is the host's own
+	Kind Kind
+	// Peer is the name of the other end of a veth pair.
+	Peer string
+	// Master is the bridge that the link is a port of.
+	Master string
+	MAC    net.HardwareAddr // nil: leave alone
+	MTU    int              // bytes; 0: leave alone
+	// Down leaves it to the operator to set the link up.
+	Down bool
+	// Free lets the operator give the link addresses, routes and a bridge;
+	// only what Mobula itself put there is taken away again.
+	Free bool
+}
+
+// Address is an IP address of a link.
+type Address struct {
+	NS, Link string
+	Prefix   netip.Prefix
+	// Uplink marks what moves together with the NIC, as late as possible.
+	Uplink bool
+}
+
+// Route is one entry of a routing table. Namespace, table, destination and
+// metric identify it.
+type Route struct {
+	NS     string
+	Table  int // 0: the main table
+	To     netip.Prefix
+	Metric int
+	Link   string
+	Via    netip.Addr // zero: directly on the link
+	OnLink bool       // Via needs no route of its own
+	Source netip.Addr // preferred source; zero: the kernel's choice
+	Uplink bool       // as in Address
+	// Protocol is who made the route (rtm_protocol, rtnetlink(7)); 0: static.
+	Protocol int
+}
+
+// Rule is a routing policy rule of the host's own namespace.
+type Rule struct {
+	Priority int
+	From, To netip.Prefix // one of them, the other is zero
+	Table    int
+}
+
+// Setting is a sysctl(8) setting of a namespace, such as
+// net/ipv4/ip_forward.
+type Setting struct {
+	NS, Key, Value string
+}
+
+// WireGuard is the WireGuard device.
+type WireGuard struct {
+	Link       string
+	HostID     uint16 // of this host
+	ListenPort uint16
+	// PublicKey tells which of the host's private keys the device uses, AlsoKey
+	// which other one its peers accept; zero: none.
+	PublicKey, AlsoKey network.Key
+	Peers              []Peer
+}
+
+// Peer is one peer of the WireGuard device, a host or a client.
+type Peer struct {
+	Name      string // for the reader
+	HostID    uint16 // 0: a client
+	PublicKey network.Key
+	// OtherKey is that of the second peer which WireGuard has for the same host
+	// while its keys rotate; zero: none. One of the two has the allowed IPs: the
+	// one with which the host shakes hands, as found on the running host.
+	OtherKey   network.Key
+	Endpoint   netip.AddrPort // zero: it will be learned; in what stood before also AnyEndpoint
+	AllowedIPs []netip.Prefix
+	// Preshared: the pair has a preshared key, which both derive.
+	Preshared bool
+	// KeepaliveSeconds is 0 for none.
+	KeepaliveSeconds int
+}
+
+// AnyEndpoint says that a peer may have been sent anywhere. No endpoint equals it.
+var AnyEndpoint = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+
+// Firewall is the gateway's nftables table.
+type Firewall struct {
+	HostID        uint16
+	External      string // the bridge that holds the public addresses
+	Wire          string // WireGuard
+	Access        string // gateway of the access network
+	Direct        string // link to the host
+	WireGuardPort uint16
+	TunnelPort    uint16       // Geneve, UDP
+	Public        []netip.Addr // the host's addresses outside
+	// Published are the host's ports that are reachable from outside, SSH
+	// among them.
+	Published []network.Port
+	// Members are the underlay endpoints of the other hosts.
+	Members []netip.AddrPort
+	// ProbePort is the agent's UDP port inside WireGuard, and DirectPort the
+	// one in the gateway's namespace where direct probes arrive.
+	ProbePort, DirectPort uint16
+	// Relays are the ports where other hosts leave what is for a third one.
+	Relays []Relay
+}
+
+// Relay is a UDP port that forwards to another host's WireGuard.
+type Relay struct {
+	HostID   uint16
+	Port     uint16
+	Endpoint netip.AddrPort // underlay
+}
+
+// Switch is the Open vSwitch bridge that is the host's part of the access
+// network.
+type Switch struct {
+	HostID     uint16
+	Bridge     string // also the name of its internal port, the gateway's interface
+	MAC        net.HardwareAddr
+	MTU        int // bytes
+	LocalPorts []string
+	TunnelPort string // flow-based Geneve port
+	UDPPort    uint16 // Geneve's destination port
+	VNI        uint32 // 24 bits
+	Remotes    []Remote
+}
+
+// Remote is another host's end of the access network.
+type Remote struct {
+	Name    string // for the reader
+	HostID  uint16
+	Address netip.Addr // intrawire address
+}
+
+// File is a file or symbolic link on the host.
+type File struct {
+	Path    string
+	Mode    fs.FileMode
+	Content string
+	Target  string // of a symbolic link; Content and Mode are empty then
+	// Late files take effect only after the NIC has moved.
+	Late bool
+	// Missing says that nothing may be at Path.
+	Missing bool
+	// Over is how the content begins that this one replaces; whatever else is at
+	// Path stays. "": it replaces everything.
+	Over string
+}

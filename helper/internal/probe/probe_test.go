@@ -1,0 +1,174 @@
+package probe
+
+import (
+	"bytes"
+	"testing"
+
+	"mobula/helper/internal/network"
+)
+
+func messages() []Traffic {
+	generation := Generation{1, 2, 3, 4, 5, 6, 7, 8}
+	return []Traffic{
+		{Type: Request, Sequence: 1, Session: 2, Generation: generation, Size: TrafficSize},
+		{Type: Request, Sequence: 1 << 31, Session: 1 << 63, Size: 1412},
+		{Type: Echo, Sequence: 7, Session: 9, Generation: generation, Size: TrafficSize + 1},
+		{Type: Query, Target: 32767, Sequence: 3, Session: 4, Size: TrafficSize},
+		{Type: Answer, Target: 256, Sequence: 3, Session: 4, Size: TrafficSize,
+			Verdict: Verdict{Reachable: true, FullSize: true, RTTMicroseconds: 1 << 31, LossPermille: 1000}},
+		{Type: Answer, Target: 1, Size: TrafficSize},
+	}
+}
+
+func TestTraffic(t *testing.T) {
+	for _, m := range messages() {
+		got, err := ParseTraffic(m.Append(nil))
+		if err != nil || got != m {
+			t.Errorf("found %+v, %v, wanted %+v", got, err, m)
+		}
+	}
+}
+
+func TestTrafficRefuses(t *testing.T) {
+	change := func(at int, to byte) []byte {
+		b := Traffic{Type: Request, Size: 40}.Append(nil)
+		b[at] = to
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"nothing": nil, "short": make([]byte, TrafficSize-1), "long": make([]byte, MaxSize+1),
+		"version": change(0, 2), "type": change(1, 5), "target": change(2, 1), "flags": change(24, 1), "unknown flag": change(24, 4),
+		"reserved": change(25, 1), "padding": change(39, 1),
+		"padded query": Traffic{Type: Query, Target: 1, Size: TrafficSize + 1}.Append(nil),
+		"loss":         Traffic{Type: Answer, Target: 1, Verdict: Verdict{LossPermille: 1001}}.Append(nil),
+		"no target":    Traffic{Type: Answer}.Append(nil),
+	} {
+		if m, err := ParseTraffic(b); err == nil {
+			t.Errorf("%s: found %+v, wanted an error", name, m)
+		}
+	}
+}
+
+// pair returns the secret of two hosts as each of them derives it.
+func pair(t testing.TB) (a, b Secret) {
+	t.Helper()
+	// RFC 7748 section 6.1.
+	key := func(s string) (k network.Key) {
+		if err := k.UnmarshalText([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	alicePrivate, alicePublic := key("dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo="), key("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=")
+	bobPrivate, bobPublic := key("XasIfmJKikt54X+Lg4AO5m87sSkmGLb9HC+LJ/+I4Os="), key("3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=")
+	a, err := NewSecret(alicePrivate, bobPublic)
+	if err == nil {
+		b, err = NewSecret(bobPrivate, alicePublic)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+func TestSecret(t *testing.T) {
+	a, b := pair(t)
+	if a != b || a == (Secret{}) {
+		t.Errorf("found %x and %x, wanted the same", a, b)
+	}
+	if _, err := NewSecret(network.Key{1}, network.Key{1}); err == nil {
+		t.Error("a public key of low order was accepted") // u = 1, see RFC 7748 section 6.1
+	}
+}
+
+func TestDirect(t *testing.T) {
+	a, b := pair(t)
+	secretOf := func(from uint16) []Secret {
+		if from == 1 {
+			return []Secret{{1}, b} // of another key, and of the one that is used
+		}
+		return nil
+	}
+	for _, m := range []Direct{
+		{Type: Request, From: 1, To: 2, Sequence: 3, Session: 4, Size: DirectSize},
+		{Type: Echo, From: 1, To: 2, Sequence: 3, Session: 4, Size: 1472},
+	} {
+		sent := m.Append(nil, &a)
+		got, err := ParseDirect(sent, 2, secretOf)
+		if err != nil || got != m {
+			t.Errorf("found %+v, %v, wanted %+v", got, err, m)
+		}
+		if _, err := ParseDirect(sent, 3, secretOf); err == nil {
+			t.Error("a message for somebody else was accepted")
+		}
+		for i := range sent {
+			forged := bytes.Clone(sent)
+			forged[i] ^= 1
+			if _, err := ParseDirect(forged, 2, secretOf); err == nil {
+				t.Fatalf("accepted with a flipped bit in byte %d", i)
+			}
+		}
+		if _, err := ParseDirect(sent[:len(sent)-1], 2, secretOf); err == nil {
+			t.Error("a cut message was accepted")
+		}
+	}
+	stranger := Direct{Type: Request, From: 9, To: 2}.Append(nil, &a)
+	if _, err := ParseDirect(stranger, 2, secretOf); err == nil {
+		t.Error("a stranger was accepted")
+	}
+}
+
+func TestWindow(t *testing.T) {
+	var w Window
+	for i, step := range []struct {
+		session  uint64
+		sequence uint32
+		want     bool
+	}{
+		{5, 1, true}, {5, 1, false}, {5, 3, true}, {5, 2, true}, {5, 2, false},
+		{5, 100, true}, {5, 36, false}, {5, 37, true}, {5, 37, false},
+		{4, 200, false}, {6, 1, true}, {5, 101, false}, {6, 1 << 31, true}, {6, 1, false}, {6, 1<<31 - 1, true},
+	} {
+		if got := w.Accept(step.session, step.sequence); got != step.want {
+			t.Errorf("step %d: session %d, sequence %d: found %v, wanted %v", i, step.session, step.sequence, got, step.want)
+		}
+	}
+	w.Adopt(2)
+	if !w.Accept(2, 1) || w.Accept(2, 1) {
+		t.Error("an adopted session must be accepted once")
+	}
+}
+
+func FuzzTraffic(f *testing.F) {
+	for _, m := range messages() {
+		f.Add(m.Append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := ParseTraffic(b); err == nil && !bytes.Equal(m.Append(nil), b) {
+			t.Errorf("%x was read as %+v, which is written differently", b, m)
+		}
+	})
+}
+
+func FuzzDirect(f *testing.F) {
+	a, _ := pair(f)
+	f.Add(Direct{Type: Request, From: 1, To: 2, Sequence: 3, Session: 4}.Append(nil, &a))
+	f.Add(Direct{Type: Echo, From: 1, To: 2, Size: 1472}.Append(nil, &a))
+	f.Add(Direct{Type: Query, From: 1, To: 2}.Append(nil, &a))
+	f.Add([]byte("MOBU"))
+	f.Add(append(Direct{Type: Request, From: 1, To: 2}.Append(nil, &a), 0)) // another length than it says
+	f.Fuzz(func(t *testing.T, b []byte) {
+		secretOf := func(uint16) []Secret { return []Secret{a} }
+		check := func(b []byte) {
+			if m, err := ParseDirect(b, 2, secretOf); err == nil && !bytes.Equal(m.Append(nil, &a), b) {
+				t.Errorf("%x was read as %+v, which is written differently", b, m)
+			}
+		}
+		check(b)
+		if len(b) >= DirectSize { // what a member could send: chance finds no MAC
+			signed := bytes.Clone(b)
+			copy(signed[directHeader:], a.mac(signed))
+			check(signed)
+		}
+	})
+}

@@ -1,0 +1,145 @@
+// Package probe holds the wire formats of the agents' messages: those inside
+// WireGuard, which authenticates them, and those beside it, which carry a MAC.
+// It is pure: it knows no sockets and no clock. All numbers are big-endian.
+package probe
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// version is the version of both formats.
+const version = 1
+
+// Type says what a message inside WireGuard is.
+type Type byte
+
+// The types of messages.
+const (
+	Request Type = 1 // to be echoed
+	Echo    Type = 2 // the same sequence number, session and length
+	Query   Type = 3 // "can you relay to Target?"
+	Answer  Type = 4
+)
+
+// TrafficSize is the length in bytes of a message without padding, and
+// MaxSize the longest message that is read.
+const (
+	TrafficSize = 36
+	MaxSize     = 9216
+)
+
+// Generation identifies the network document of a host: the first bytes of its
+// hash. Zero: none.
+type Generation [8]byte
+
+// Verdict is a relay's answer.
+type Verdict struct {
+	// Reachable: the relay reaches the target directly, and forwards to it.
+	Reachable bool
+	// FullSize: packets of full size are not known to get lost.
+	FullSize bool
+	// RTTMicroseconds between relay and target.
+	RTTMicroseconds uint32
+	// LossPermille is the share of lost probes, 0..1000.
+	LossPermille uint16
+}
+
+// Traffic is a message inside WireGuard. Its sender is known by its source
+// address, which WireGuard checks. There is no time in it: who sent a request
+// remembers when.
+type Traffic struct {
+	Type     Type
+	Target   uint16 // host ID, in Query and Answer
+	Sequence uint32
+	// Session changes when the asking agent starts anew: its start in
+	// nanoseconds since 1970. Echo and Answer return it.
+	Session    uint64
+	Generation Generation // of the sender
+	Verdict    Verdict    // in Answer
+	// Size is the whole length in bytes; more than TrafficSize is padding.
+	Size int
+}
+
+// The layout of a message:
+//
+//	0 version, 1 type, 2 target, 4 sequence, 8 session, 16 generation,
+//	24 flags, 25 zero, 26 loss, 28 RTT, 32 zero, 36 zeros up to the end
+const (
+	flagReachable = 1
+	flagFullSize  = 2
+)
+
+// Append returns b with the encoded message at its end.
+func (m Traffic) Append(b []byte) []byte {
+	start, size := len(b), m.Size
+	if size < TrafficSize {
+		size = TrafficSize
+	}
+	b = append(b, make([]byte, size)...)
+	p := b[start:]
+	p[0], p[1] = version, byte(m.Type)
+	binary.BigEndian.PutUint16(p[2:], m.Target)
+	binary.BigEndian.PutUint32(p[4:], m.Sequence)
+	binary.BigEndian.PutUint64(p[8:], m.Session)
+	copy(p[16:], m.Generation[:])
+	if m.Verdict.Reachable {
+		p[24] |= flagReachable
+	}
+	if m.Verdict.FullSize {
+		p[24] |= flagFullSize
+	}
+	binary.BigEndian.PutUint16(p[26:], m.Verdict.LossPermille)
+	binary.BigEndian.PutUint32(p[28:], m.Verdict.RTTMicroseconds)
+	return b
+}
+
+var (
+	errSize    = errors.New("a message of this size")
+	errPadding = errors.New("something where zeros belong")
+)
+
+// ParseTraffic reads one message strictly: whatever Append would not write is
+// an error.
+func ParseTraffic(p []byte) (Traffic, error) {
+	if len(p) < TrafficSize || len(p) > MaxSize {
+		return Traffic{}, errSize
+	}
+	if p[0] != version {
+		return Traffic{}, fmt.Errorf("version %d", p[0])
+	}
+	m := Traffic{
+		Type: Type(p[1]), Target: binary.BigEndian.Uint16(p[2:]), Sequence: binary.BigEndian.Uint32(p[4:]),
+		Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Size: len(p),
+		Verdict: Verdict{
+			Reachable: p[24]&flagReachable != 0, FullSize: p[24]&flagFullSize != 0,
+			LossPermille: binary.BigEndian.Uint16(p[26:]), RTTMicroseconds: binary.BigEndian.Uint32(p[28:]),
+		},
+	}
+	if p[24]&^(flagReachable|flagFullSize) != 0 || p[25] != 0 || !zeros(p[32:]) {
+		return Traffic{}, errPadding
+	}
+	switch m.Type {
+	case Request, Echo:
+		if m.Target != 0 || m.Verdict != (Verdict{}) {
+			return Traffic{}, errPadding
+		}
+	case Query, Answer:
+		if m.Type == Query && m.Verdict != (Verdict{}) || m.Verdict.LossPermille > 1000 || m.Target == 0 || len(p) != TrafficSize {
+			return Traffic{}, errPadding
+		}
+	default:
+		return Traffic{}, fmt.Errorf("type %d", m.Type)
+	}
+	return m, nil
+}
+
+func zeros(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,247 @@
+// Package system compares and changes a host's files and systemd units.
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+)
+
+// System is the reconcile.Subject for files and services.
+type System struct {
+	uplink  string
+	booting bool
+	root    string // in front of all paths
+}
+
+// New returns the subject of a host with the given uplink. While the host boots,
+// services that systemd will start by itself are left to it.
+func New(uplink string, booting bool) *System { return &System{uplink: uplink, booting: booting} }
+
+// Name implements reconcile.Subject.
+func (s *System) Name() string { return "system" }
+
+// Diff implements reconcile.Subject.
+func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
+	ops, err := s.fileOperations(want)
+	if err != nil {
+		return nil, err
+	}
+	services, err := s.serviceOperations(ctx, want)
+	return append(ops, services...), err
+}
+
+func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) {
+	var ops []reconcile.Operation
+	wanted := map[string]bool{}
+	for _, path := range want.Keep {
+		wanted[path] = true
+	}
+	changed := reloads{}
+	for _, f := range want.Files {
+		f := f
+		wanted[f.Path] = true
+		path, op := f.Path, reconcile.Operation{Step: fileStep(f), Verb: reconcile.Change, Object: "file " + f.Path}
+		f.Path = s.at(path)
+		op.Do = func(context.Context) error { return put(f) }
+		same, exists, err := compare(f)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case same:
+			continue
+		case f.Missing:
+			op.Verb = reconcile.Remove
+		case !exists:
+			op.Verb = reconcile.Add
+		}
+		ops = append(ops, op)
+		changed.note(path, op.Step)
+	}
+	ops = append(ops, changed.operations(reconcile.Change, s.uplink)...)
+	removals := reloads{}
+	var gone []reconcile.Operation
+	for _, path := range plan.OwnedFiles(s.uplink) {
+		path := path
+		if _, err := os.Lstat(s.at(path)); wanted[path] || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		gone = append(gone, reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + path,
+			Do: func(context.Context) error { return remove(s.at(path)) }})
+		removals.note(path, reconcile.StepFiles)
+	}
+	// Removals run backwards, so what comes last stands first.
+	return append(append(ops, removals.operations(reconcile.Remove, s.uplink)...), gone...), nil
+}
+
+func (s *System) at(path string) string { return filepath.Join(s.root, path) }
+
+func fileStep(f plan.File) reconcile.Step {
+	if f.Late {
+		return reconcile.StepResolver
+	}
+	return reconcile.StepFiles
+}
+
+// compare reports whether the file is as wanted and whether it exists at all.
+func compare(f plan.File) (same, exists bool, err error) {
+	info, err := os.Lstat(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f.Missing || f.Over != "", false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	link := info.Mode()&fs.ModeSymlink != 0
+	if f.Over != "" {
+		data, err := os.ReadFile(f.Path)
+		if link || err != nil || !strings.HasPrefix(string(data), f.Over) {
+			return true, true, nil
+		}
+	}
+	if f.Missing {
+		return false, true, nil
+	}
+	if f.Target != "" || link {
+		target, _ := os.Readlink(f.Path)
+		return link && f.Target == target, true, nil
+	}
+	data, err := os.ReadFile(f.Path)
+	return err == nil && string(data) == f.Content && info.Mode().Perm() == f.Mode, true, err
+}
+
+func put(f plan.File) error {
+	if f.Missing {
+		return remove(f.Path)
+	}
+	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+		return err
+	}
+	if f.Target == "" {
+		err := store.WriteFile(f.Path, []byte(f.Content), f.Mode)
+		if errors.Is(err, syscall.EBUSY) { // a bind mount can only be written to
+			err = os.WriteFile(f.Path, []byte(f.Content), f.Mode)
+		}
+		return err
+	}
+	temporary := f.Path + ".mobula"
+	_ = os.Remove(temporary)
+	if err := os.Symlink(f.Target, temporary); err != nil {
+		return err
+	}
+	return os.Rename(temporary, f.Path)
+}
+
+// remove deletes a file and the directories above it that it leaves empty, if
+// they can only have been made for it.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for dir := filepath.Dir(path); strings.HasSuffix(dir, ".d") || strings.HasSuffix(dir, ".wants"); dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil { // not empty
+			break
+		}
+	}
+	return nil
+}
+
+// reloads notes who has to read changed files again, and in which steps.
+type reloads map[reload]bool
+
+type reload struct {
+	who  string
+	step reconcile.Step
+}
+
+func (r reloads) note(path string, step reconcile.Step) {
+	switch {
+	case strings.HasPrefix(path, "/etc/systemd/system/"):
+		r[reload{"systemd", step}] = true
+	case strings.HasPrefix(path, "/etc/systemd/network"):
+		r[reload{"systemd-networkd", step}] = true
+	case strings.HasPrefix(path, "/etc/NetworkManager/"):
+		r[reload{"NetworkManager", step}] = true
+	}
+}
+
+func (r reloads) operations(verb reconcile.Verb, uplink string) []reconcile.Operation {
+	var ops []reconcile.Operation
+	for _, step := range []reconcile.Step{reconcile.StepFiles, reconcile.StepResolver} {
+		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager"} {
+			one := reload{who, step}
+			if r[one] {
+				ops = append(ops, reconcile.Operation{Step: step, Verb: verb, Object: who, Detail: "reads its files again", Do: one.do})
+			}
+		}
+	}
+	if r[reload{"systemd", reconcile.StepFiles}] && verb == reconcile.Remove {
+		ops = append(ops, reconcile.Operation{Step: reconcile.StepFiles, Verb: verb, Object: "ifupdown", Detail: "has the uplink again",
+			Do: func(context.Context) error { return returnToIfupdown(uplink) }})
+	}
+	return ops
+}
+
+func (r reload) do(ctx context.Context) error {
+	switch r.who {
+	case "systemd":
+		if err := systemctl(ctx, "daemon-reload"); err != nil {
+			return err
+		}
+		return forgetUnits(ctx)
+	case "systemd-networkd":
+		if Active(ctx, "systemd-networkd.service") {
+			if err := run(ctx, "networkctl", "reload"); err != nil {
+				// An old one cannot: it reads its files when it starts.
+				return systemctl(ctx, "try-restart", "systemd-networkd.service")
+			}
+		}
+	case "NetworkManager":
+		return systemctl(ctx, "try-reload-or-restart", "NetworkManager.service")
+	}
+	return nil
+}
+
+// forgetUnits makes systemd forget units whose files are gone: the boot unit stays
+// active as long as nobody stops it, a unit that failed stays listed.
+func forgetUnits(ctx context.Context) error {
+	if _, err := os.Stat(plan.UnitDir + plan.UnitBoot); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if Active(ctx, plan.UnitBoot) {
+		if err := systemctl(ctx, "stop", plan.UnitBoot); err != nil {
+			return err
+		}
+	}
+	return systemctl(ctx, "reset-failed", "mobula-*")
+}
+
+// ifstate is where ifup(8) notes which interfaces it has configured.
+const ifstate = "/run/network/ifstate"
+
+// returnToIfupdown makes ifupdown know the uplink as configured, which it is,
+// even if the host booted without ifupdown seeing it.
+func returnToIfupdown(uplink string) error {
+	data, err := os.ReadFile(ifstate)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no ifupdown here
+	}
+	line := uplink + "=" + uplink
+	if err != nil || strings.Contains("\n"+string(data), "\n"+line) {
+		return err
+	}
+	if err := os.WriteFile(ifstate, append(data, line+"\n"...), 0o644); err != nil {
+		return fmt.Errorf("noting the uplink in %s: %w", ifstate, err)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// Supported tells what keeps Mobula from working on this system.
+func Supported() error {
+	var problems []error
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		problems = append(problems, errors.New("init system: found another one, wanted systemd"))
+	}
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return errors.Join(append(problems, fmt.Errorf("operating system: %w", err))...)
+	}
+	return errors.Join(append(problems, supportedRelease(string(data)))...)
+}
+
+// oldest is the oldest supported release by the ID of os-release(5).
+var oldest = map[string]float64{"debian": 12, "ubuntu": 22.04, "rhel": 9, "centos": 9, "rocky": 9, "almalinux": 9}
+
+func supportedRelease(osRelease string) error {
+	field := map[string]string{}
+	for _, line := range strings.Split(osRelease, "\n") {
+		if name, value, ok := strings.Cut(line, "="); ok {
+			field[name] = strings.Trim(value, `"'`)
+		}
+	}
+	const want = "Debian 12, Ubuntu 22.04, RHEL 9 or a later one"
+	for _, id := range append([]string{field["ID"]}, strings.Fields(field["ID_LIKE"])...) {
+		least, known := oldest[id]
+		if !known {
+			continue
+		}
+		version, err := strconv.ParseFloat(field["VERSION_ID"], 64)
+		if id == field["ID"] && (err != nil || version < least) {
+			return fmt.Errorf("operating system: found %s, wanted %s", field["PRETTY_NAME"], want)
+		}
+		return nil
+	}
+	return fmt.Errorf("operating system: found %s, wanted %s", field["PRETTY_NAME"], want)
+}
+
+// MissingPackages returns what has to be installed first, by Debian's names.
+func MissingPackages() []string {
+	var missing []string
+	for _, p := range []struct{ program, name string }{{"ovs-vswitchd", "openvswitch-switch"}, {"nft", "nftables"}} {
+		if _, err := exec.LookPath(p.program); err != nil {
+			missing = append(missing, p.name)
+		}
+	}
+	return missing
+}

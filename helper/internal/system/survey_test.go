@@ -1,0 +1,76 @@
+package system
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestResolvers(t *testing.T) {
+	cases := []struct{ name, file, want string }{
+		{"none", "", "[]"},
+		{"usual", "# comment\ndomain example.com\nnameserver 192.0.2.53\nnameserver\t192.0.2.54 # second\n", "[192.0.2.53 192.0.2.54]"},
+		{"stub", "nameserver 127.0.0.53\noptions edns0 trust-ad\n", "[]"},
+		{"IPv6", "nameserver 2001:db8::53\nnameserver fe80::1%eth0\nnameserver 192.0.2.53\n", "[192.0.2.53]"},
+		{"rubbish", "nameserver\nnameserver x\n;nameserver 192.0.2.1\nnameserverx 192.0.2.1\n", "[]"},
+		{"without the last newline", "nameserver 192.0.2.53", "[192.0.2.53]"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := fmt.Sprint(Resolvers(c.file)); got != c.want {
+				t.Errorf("found %s, wanted %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestParseSSHD(t *testing.T) {
+	cases := []struct{ name, config, want string }{
+		{"nothing", "", "[] []"},
+		{"usual", "port 22\naddressfamily any\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:22\n", "[22] [[::]:22 0.0.0.0:22]"},
+		{"two ports", "port 22\nport 2222\nusepam yes\n", "[22 2222] []"},
+		{"rubbish", "port\nport 0\nport 70000\nport x\nports 1\n", "[] []"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			ports, addresses := parseSSHD(c.config)
+			if got := fmt.Sprint(ports, " ", addresses); strings.Join(strings.Fields(got), " ") != c.want {
+				t.Errorf("found %s, wanted %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestReachable(t *testing.T) {
+	for addresses, want := range map[string]bool{"": true, "0.0.0.0:22": true, "192.0.2.1:22 [::]:22": true, "192.0.2.1:22": false, "127.0.0.1:22 10.0.0.1:22": false} {
+		if err := reachable(strings.Fields(addresses)); (err == nil) != want {
+			t.Errorf("%q: error %v", addresses, err)
+		}
+	}
+}
+
+func TestSupportedRelease(t *testing.T) {
+	cases := []struct {
+		id, like, version string
+		want              bool
+	}{
+		{"debian", "", "12", true}, {"debian", "", "13", true}, {"debian", "", "11", false}, {"debian", "", "", false},
+		{"ubuntu", "debian", "22.04", true}, {"ubuntu", "debian", "24.04", true}, {"ubuntu", "debian", "20.04", false},
+		{"rhel", "fedora", "9.4", true}, {"rhel", "fedora", "8.9", false}, {"rocky", "rhel centos fedora", "9.3", true},
+		{"almalinux", "rhel centos fedora", "8.10", false}, {"centos", "rhel fedora", "9", true},
+		{"raspbian", "debian", "1", true}, // a derivative counts by its own numbers
+		{"alpine", "", "3.20", false}, {"", "", "", false},
+	}
+	for _, c := range cases {
+		name := strings.TrimSpace(c.id + " " + c.version)
+		t.Run(name, func(t *testing.T) {
+			err := supportedRelease(fmt.Sprintf("PRETTY_NAME=\"%s\"\nID=%s\nID_LIKE=\"%s\"\nVERSION_ID=\"%s\"\n", name, c.id, c.like, c.version))
+			if (err == nil) != c.want {
+				t.Errorf("error %v", err)
+			}
+			if want := "operating system: found " + name + ", wanted Debian 12, Ubuntu 22.04, RHEL 9 or a later one"; err != nil && err.Error() != want {
+				t.Errorf("error %q, wanted %q", err, want)
+			}
+		})
+	}
+}

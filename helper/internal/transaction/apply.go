@@ -1,0 +1,190 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+)
+
+// Options of a change.
+type Options struct {
+	// ConfirmTimeout is how long the change may stay unconfirmed.
+	ConfirmTimeout time.Duration
+	// AllowOlder permits a document that is older than the running one.
+	AllowOlder bool
+	// AllowAlone permits a document without peers where there were some.
+	AllowAlone bool
+	// Rebuild takes everything down before building it again.
+	Rebuild bool
+}
+
+// Plan returns what a change would do, and does nothing.
+func (h *Host) Plan(ctx context.Context, change *store.Change, o Options) ([]reconcile.Operation, error) {
+	if err := h.check(change, o); err != nil {
+		return nil, err
+	}
+	t, err := h.aim(ctx, change)
+	if err != nil {
+		return nil, err
+	}
+	return h.operations(ctx, t, o)
+}
+
+func (h *Host) operations(ctx context.Context, t *target, o Options) ([]reconcile.Operation, error) {
+	ops, err := h.Reconciler(t.facts, false).Plan(ctx, t.want, t.previous)
+	if err == nil && o.Rebuild && t.previous != nil {
+		ops = append([]reconcile.Operation{{Verb: reconcile.Change, Object: "everything", Detail: "is taken down and built again",
+			Interrupts: peers(t.want), Reconnects: true, Do: func(ctx context.Context) error { return h.rebuild(ctx, t) }}}, ops...)
+	}
+	return ops, err
+}
+
+func peers(h *plan.Host) int {
+	if h.WireGuard == nil {
+		return 0
+	}
+	return len(h.WireGuard.Peers)
+}
+
+// rebuild takes everything down and brings it up again. The units stay, so that
+// after a power cut the host boots what it has confirmed.
+func (h *Host) rebuild(ctx context.Context, t *target) error {
+	r := h.Reconciler(t.facts, false)
+	if err := r.Insist(ctx, plan.Leaving(*t.facts), t.previous); err != nil {
+		return err
+	}
+	return r.Insist(ctx, t.want, nil)
+}
+
+// check refuses documents that would break a running network.
+func (h *Host) check(change *store.Change, o Options) error {
+	if change.Down {
+		return nil
+	}
+	self, ok := change.Document.Host(change.HostID)
+	if !ok {
+		return fmt.Errorf("host_id %d: not in the network document", change.HostID)
+	}
+	if _, err := h.Store.Keys().PrivateKey(self.PublicKey); err != nil {
+		return fmt.Errorf("host_id %d: %w", change.HostID, err)
+	}
+	confirmed, err := h.Store.Confirmed()
+	if err != nil || confirmed == nil || confirmed.Document == nil {
+		return err
+	}
+	old := confirmed.Document
+	if change.Document.Serial < old.Serial && change.Generation() != confirmed.Generation() && !o.AllowOlder {
+		return fmt.Errorf("serial: found %d, wanted at least that of the running generation %s, %d; --allow-older takes it anyway",
+			change.Document.Serial, confirmed.Generation(), old.Serial)
+	}
+	if others(change.Document, change.HostID) == 0 && others(old, confirmed.HostID) > 0 && !o.AllowAlone {
+		return fmt.Errorf("hosts: found no other host in the document, wanted some of the %d that there are now; --allow-alone takes it anyway", others(old, confirmed.HostID))
+	}
+	return nil
+}
+
+func others(d *network.Document, self uint16) int {
+	n := 0
+	for _, host := range d.Hosts {
+		if host.ID != self && !host.PublicKey.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// ErrUnfinished is returned by Confirm while the change is still carried out.
+var ErrUnfinished = errors.New("the change is not carried out to its end yet")
+
+// ErrWaiting is returned while another change waits for confirmation.
+var ErrWaiting = errors.New("another change waits for confirmation")
+
+// Waiting returns ErrWaiting if another change than this one waits for
+// confirmation.
+func (h *Host) Waiting(ctx context.Context, change *store.Change) error {
+	pending, confirmed, err := h.changes()
+	if err != nil || pending == nil || finishing(pending, confirmed) || same(pending, change) || !h.Alarm.Armed(ctx) {
+		return err
+	}
+	return fmt.Errorf("%w: generation %s", ErrWaiting, pending.Generation())
+}
+
+// Apply carries a change out and leaves it waiting for confirmation. It returns
+// what it did, nothing if nothing differed; then the change is confirmed at
+// once. If anything fails, the host is taken back to what it was.
+func (h *Host) Apply(ctx context.Context, change *store.Change, o Options) ([]reconcile.Operation, error) {
+	if err := h.check(change, o); err != nil {
+		return nil, err
+	}
+	if err := h.Waiting(ctx, change); err != nil {
+		return nil, err
+	}
+	pending, confirmed, err := h.changes()
+	if err != nil {
+		return nil, err
+	}
+	if finishing(pending, confirmed) || pending != nil && !same(pending, change) {
+		// Nobody waits any more: power was cut before the host knew what to do when
+		// it boots, or while it noted the end of what it did.
+		if err := h.Rollback(ctx); err != nil {
+			return nil, err
+		}
+		pending = nil
+	}
+	if pending == nil && confirmed == nil && change.Down {
+		return nil, nil // Mobula is not on this host
+	}
+	t, err := h.aim(ctx, change)
+	if err != nil {
+		return nil, err
+	}
+	ops, err := h.operations(ctx, t, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(ops) == 0 && pending == nil {
+		return nil, h.note(ctx, change)
+	}
+	if err := h.arm(ctx, t, o, pending == nil); err != nil {
+		return nil, err
+	}
+	if err := h.walk(ctx, h.carryingOut(t, h.Reconciler(t.facts, false), ops)); err != nil {
+		return ops, errors.Join(fmt.Errorf("the change failed: %w", err), h.Rollback(context.WithoutCancel(ctx)))
+	}
+	return ops, nil
+}
+
+// note keeps a change that makes no difference to this host.
+func (h *Host) note(ctx context.Context, change *store.Change) error {
+	if change.Down {
+		if err := h.Store.SetPending(change); err != nil {
+			return err
+		}
+		if err := h.Store.Confirm(); err != nil {
+			return err
+		}
+		return h.finish(ctx, false)
+	}
+	if err := h.Store.SetConfirmed(change); err != nil {
+		return err
+	}
+	return errors.Join(h.setApplied(change, true), h.prune(change))
+}
+
+// arm begins a change, or leaves everything as it was.
+func (h *Host) arm(ctx context.Context, t *target, o Options, first bool) error {
+	err := h.walk(ctx, h.beginning(t, o))
+	switch {
+	case err == nil:
+		return nil
+	case !first: // it was begun before and may have lost its clock
+		return errors.Join(err, h.Rollback(context.WithoutCancel(ctx)))
+	}
+	return errors.Join(err, h.Store.DropPending(), h.Alarm.Disarm(context.WithoutCancel(ctx)))
+}

@@ -1,0 +1,131 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+)
+
+// nicTimeout bounds how long a boot waits for the NIC to appear.
+const nicTimeout = 30 * time.Second
+
+// Boot builds the last confirmed change from local state. A change that was not
+// confirmed before the host went down is dropped; a host without any confirmed
+// one is freed of what the dropped one left. If the network cannot be built the
+// NIC goes back to the host, so that the operator gets in.
+func (h *Host) Boot(ctx context.Context, exists func(link string) bool) error {
+	facts, err := h.Store.Facts()
+	if err != nil || facts == nil {
+		return err // Mobula never changed this host
+	}
+	if pending, err := h.Store.Pending(); err != nil || pending != nil {
+		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
+	}
+	if err := waitFor(ctx, facts.Uplink, exists); err != nil {
+		return err
+	}
+	confirmed, err := h.Store.Confirmed()
+	if err == nil && confirmed == nil {
+		return h.finish(ctx, true)
+	}
+	if err == nil {
+		err = h.build(ctx, confirmed)
+	}
+	if err != nil {
+		h.Log.Error("the network cannot be built; giving the NIC back to the host", "error", err)
+		return errors.Join(err, h.Reconciler(facts, true).Insist(ctx, openDoor(facts), nil), h.Store.DropPending())
+	}
+	return errors.Join(h.setApplied(confirmed, true), h.Store.DropPending())
+}
+
+func (h *Host) build(ctx context.Context, confirmed *store.Change) error {
+	facts, err := h.facts(ctx, confirmed)
+	if err != nil {
+		return err
+	}
+	want, err := build(confirmed, facts)
+	if err != nil {
+		return err
+	}
+	return h.Reconciler(facts, true).Insist(ctx, want, nil)
+}
+
+// openDoor is the NIC with its addresses and routes in the host's namespace,
+// and Mobula's files left in place: the next boot tries again.
+func openDoor(facts *plan.Facts) *plan.Host {
+	want := plan.Without(*facts)
+	want.Keep = plan.OwnedFiles(facts.Uplink)
+	return want
+}
+
+func waitFor(ctx context.Context, link string, exists func(string) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, nicTimeout)
+	defer cancel()
+	for !exists(link) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("uplink %s: did not appear within %v", link, nicTimeout)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Differences returns what somebody else changed on the running host.
+func (h *Host) Differences(ctx context.Context) ([]reconcile.Operation, error) {
+	t, err := h.runningTarget(ctx)
+	if err != nil || t == nil {
+		return nil, err
+	}
+	return h.Reconciler(t.facts, false).Plan(ctx, t.want, t.want)
+}
+
+func (h *Host) runningTarget(ctx context.Context) (*target, error) {
+	running, err := h.Running()
+	if err != nil || running == nil {
+		return nil, err
+	}
+	return h.aim(ctx, running)
+}
+
+// Repair brings the running host back to what it was given, if something else
+// changed it. It returns what it did. If subjects are named, the others are not
+// even looked at. The agent's own service is left to systemd, which starts it
+// again: a new helper is taken up by Apply, not here.
+func (h *Host) Repair(ctx context.Context, subjects ...string) ([]string, error) {
+	t, err := h.runningTarget(ctx)
+	if err != nil || t == nil {
+		return nil, err
+	}
+	r := h.Reconciler(t.facts, true)
+	if len(subjects) > 0 {
+		r.Subjects = named(r.Subjects, subjects)
+	}
+	ops, err := r.Plan(ctx, t.want, t.want)
+	if err != nil || len(ops) == 0 {
+		return nil, err
+	}
+	done := make([]string, len(ops))
+	for i, op := range ops {
+		done[i] = op.String()
+	}
+	return done, r.Insist(ctx, t.want, t.want)
+}
+
+// named returns the subjects with the given names.
+func named(all []reconcile.Subject, names []string) []reconcile.Subject {
+	var some []reconcile.Subject
+	for _, s := range all {
+		for _, name := range names {
+			if s.Name() == name {
+				some = append(some, s)
+			}
+		}
+	}
+	return some
+}

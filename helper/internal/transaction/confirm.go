@@ -1,0 +1,108 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/store"
+)
+
+// changes returns the pending and the confirmed change; nil: none.
+func (h *Host) changes() (pending, confirmed *store.Change, err error) {
+	if pending, err = h.Store.Pending(); err == nil {
+		confirmed, err = h.Store.Confirmed()
+	}
+	return pending, confirmed, err
+}
+
+// Confirm keeps the change that waits. generation, if not empty, must be its
+// generation. Confirming what is confirmed already succeeds.
+func (h *Host) Confirm(ctx context.Context, generation string) (*store.Change, error) {
+	pending, confirmed, err := h.changes()
+	switch {
+	case err != nil:
+		return nil, err
+	case pending == nil && generation != confirmed.Generation():
+		return nil, fmt.Errorf("no change waits for confirmation; the host has generation %s", confirmed.Generation())
+	case pending == nil && confirmed == nil:
+		return &store.Change{Down: true}, nil
+	case pending == nil:
+		return confirmed, nil
+	case generation != "" && pending.Generation() != generation:
+		return nil, fmt.Errorf("generation %s waits for confirmation, not %s", pending.Generation(), generation)
+	case !finishing(pending, confirmed) && !h.carriedOut(pending):
+		return nil, ErrUnfinished
+	}
+	return pending, h.walk(ctx, h.keeping(pending))
+}
+
+// prune deletes the keys that the confirmed change does not name.
+func (h *Host) prune(confirmed *store.Change) error {
+	self, ok := confirmed.Document.Host(confirmed.HostID)
+	if !ok {
+		return nil
+	}
+	return h.Store.Keys().Prune(self.Keys()...)
+}
+
+// finishing reports that a Down was confirmed and finish has not done its work.
+func finishing(pending, confirmed *store.Change) bool {
+	return confirmed == nil && pending != nil && pending.Down
+}
+
+// finish leaves nothing of a confirmed Down but the keys.
+func (h *Host) finish(ctx context.Context, booting bool) error {
+	facts, err := h.Store.Facts()
+	if err != nil {
+		return err
+	}
+	if facts != nil {
+		if err := h.leave(ctx, facts, booting); err != nil {
+			return err
+		}
+	}
+	if err := h.setApplied(nil, true); err != nil {
+		return err
+	}
+	return h.Store.Forget()
+}
+
+// leave removes what is left of Mobula on a host whose NIC is its own again. The
+// NIC's addresses and routes are up to the host.
+func (h *Host) leave(ctx context.Context, facts *plan.Facts, booting bool) error {
+	want := plan.Without(*facts)
+	want.Addresses, want.Routes = nil, nil
+	for i := range want.Links {
+		want.Links[i].Free = true
+	}
+	return h.Reconciler(facts, booting).Insist(ctx, want, nil)
+}
+
+// Rollback takes the host back to the last confirmed change, or to what it was
+// before the first one. Without a pending change it does nothing.
+func (h *Host) Rollback(ctx context.Context) error {
+	pending, confirmed, err := h.changes()
+	if err != nil || pending == nil {
+		return err
+	}
+	if finishing(pending, confirmed) {
+		return h.finish(ctx, false)
+	}
+	h.Log.Warn("rolling back", "from", pending.Generation(), "to", confirmed.Generation())
+	t, err := h.aim(ctx, confirmed)
+	if err != nil {
+		return fmt.Errorf("rolling back: %w", err)
+	}
+	if err := h.setApplied(nil, true); err != nil { // nothing can be taken as set now
+		return fmt.Errorf("rolling back: %w", err)
+	}
+	if err := h.Reconciler(t.facts, false).Insist(ctx, t.want, t.previous); err != nil {
+		return fmt.Errorf("rolling back: %w", err)
+	}
+	if err := h.setApplied(confirmed, true); err != nil {
+		return err
+	}
+	return errors.Join(h.Store.DropPending(), h.Alarm.Disarm(ctx))
+}

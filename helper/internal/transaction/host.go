@@ -1,0 +1,197 @@
+// Package transaction changes a host safely: the way back is armed before the
+// first change, a change counts only once it is confirmed, and boot builds what
+// was confirmed last.
+package transaction
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+)
+
+// Alarm rolls the host back after a while unless it is disarmed, whatever
+// happens to the process that armed it.
+type Alarm interface {
+	Arm(ctx context.Context, after time.Duration) error
+	Disarm(ctx context.Context) error
+	// Armed reports that it will ring or rings.
+	Armed(ctx context.Context) bool
+}
+
+// Host is a host with the ways to look at it and to change it.
+type Host struct {
+	Store *store.Store
+	Alarm Alarm
+	// Survey finds what the host is before its first change.
+	Survey func(ctx context.Context, uplink string) (*plan.Facts, error)
+	// SSHPorts returns the ports that sshd listens on now.
+	SSHPorts func(ctx context.Context) []uint16
+	// Reconciler returns the hands of a host with these facts.
+	Reconciler func(facts *plan.Facts, booting bool) *reconcile.Reconciler
+	// Run is a store that a reboot empties.
+	Run *store.Store
+	Log *slog.Logger
+	// Before, if not nil, is called with the name of each step of Apply and Confirm
+	// before it is taken; its error stops the change.
+	Before func(ctx context.Context, step string) error
+	// Leave, if not nil, is called before the first operation that ends SSH
+	// connections; its error stops the change.
+	Leave func(ctx context.Context) error
+}
+
+// target is where a change leads and where it starts.
+type target struct {
+	change         *store.Change
+	facts          *plan.Facts
+	want, previous *plan.Host
+}
+
+// facts returns what the host was, surveying it if Mobula has not changed it.
+func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, error) {
+	uplink := ""
+	if change != nil && change.Document != nil {
+		self, ok := change.Document.Host(change.HostID)
+		if !ok {
+			return nil, fmt.Errorf("host_id %d: not in the network document", change.HostID)
+		}
+		uplink = self.Uplink
+	}
+	facts, err := h.Store.Facts()
+	if err != nil {
+		return nil, err
+	}
+	if facts == nil {
+		return h.Survey(ctx, uplink)
+	}
+	if uplink != "" && uplink != facts.Uplink {
+		return nil, fmt.Errorf("uplink: found %q in the document, wanted %q, which is in use; uninstall the host before it gets another one", uplink, facts.Uplink)
+	}
+	facts.SSHPorts = h.SSHPorts(ctx)
+	return facts, nil
+}
+
+// aim computes where change leads, nil being a host without Mobula, and what
+// stands as far as Mobula put it there.
+func (h *Host) aim(ctx context.Context, change *store.Change) (*target, error) {
+	facts, err := h.facts(ctx, change)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{change: change, facts: facts}
+	if t.want, err = build(change, facts); err != nil {
+		return nil, err
+	}
+	t.previous, err = h.previous(facts)
+	return t, err
+}
+
+// previous returns what stands. While a change waits that may be of either of
+// its sides.
+func (h *Host) previous(facts *plan.Facts) (*plan.Host, error) {
+	pending, confirmed, err := h.changes()
+	if err != nil {
+		return nil, err
+	}
+	if pending == nil {
+		running, err := h.Running()
+		if err != nil || running == nil {
+			return nil, err
+		}
+		return build(running, facts)
+	}
+	before, err := build(confirmed, facts)
+	if err != nil {
+		return nil, fmt.Errorf("what is confirmed: %w", err)
+	}
+	tried, err := build(pending, facts)
+	if err != nil {
+		return nil, fmt.Errorf("what waits for confirmation: %w", err)
+	}
+	return either(before, tried), nil
+}
+
+func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
+	switch {
+	case change == nil:
+		return plan.Without(*facts), nil
+	case change.Document == nil:
+		return plan.Leaving(*facts), nil
+	}
+	return plan.Build(change.Document, change.HostID, *facts)
+}
+
+// either returns what may stand after a change from a to b was interrupted, as
+// far as Diff asks for it.
+func either(a, b *plan.Host) *plan.Host {
+	both := &plan.Host{
+		Addresses: append(append([]plan.Address{}, a.Addresses...), b.Addresses...),
+		Routes:    append(append([]plan.Route{}, a.Routes...), b.Routes...),
+		WireGuard: &plan.WireGuard{}, Switch: b.Switch,
+	}
+	at := map[network.Key]int{}
+	for _, h := range []*plan.Host{a, b} {
+		if h.WireGuard == nil {
+			continue
+		}
+		for _, p := range h.WireGuard.Peers {
+			i, known := at[p.PublicKey]
+			if !known {
+				at[p.PublicKey] = len(both.WireGuard.Peers)
+				both.WireGuard.Peers = append(both.WireGuard.Peers, p)
+			} else if both.WireGuard.Peers[i].Endpoint != p.Endpoint {
+				both.WireGuard.Peers[i].Endpoint = plan.AnyEndpoint
+			}
+		}
+	}
+	return both
+}
+
+// applied returns nil if nothing can be taken as set.
+func (h *Host) applied() *store.Applied {
+	a, err := h.Run.Applied()
+	if err != nil {
+		h.Log.Warn("reading what was applied last", "error", err)
+		return nil
+	}
+	return a
+}
+
+// setApplied notes what the host was given; nil: Mobula is not on it.
+func (h *Host) setApplied(change *store.Change, complete bool) error {
+	if change == nil {
+		return h.Run.SetApplied(nil)
+	}
+	return h.Run.SetApplied(&store.Applied{Change: *change, Complete: complete})
+}
+
+// Changing reports that a change is carried out, or was interrupted.
+func (h *Host) Changing() bool {
+	a := h.applied()
+	return a != nil && !a.Complete
+}
+
+// carriedOut reports whether change is what was applied last, to the end.
+func (h *Host) carriedOut(change *store.Change) bool {
+	a := h.applied()
+	return a != nil && a.Complete && same(&a.Change, change)
+}
+
+func same(a, b *store.Change) bool {
+	return a.Down == b.Down && a.HostID == b.HostID && a.Generation() == b.Generation()
+}
+
+// Running returns the change that the host has now: the last one that was
+// applied to the end since boot; nil if there is none.
+func (h *Host) Running() (*store.Change, error) {
+	a := h.applied()
+	if a == nil || !a.Complete || a.Down {
+		return nil, nil
+	}
+	return &a.Change, nil
+}

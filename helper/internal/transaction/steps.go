@@ -1,0 +1,117 @@
+package transaction
+
+import (
+	"context"
+	"fmt"
+
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+)
+
+// step is one thing that Apply or Confirm does. A change can be interrupted
+// before each, by a kill or a power cut, and each may fail.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+// walk takes the steps one after the other, up to the first that fails.
+func (h *Host) walk(ctx context.Context, steps []step) error {
+	for _, s := range steps {
+		if h.Before != nil {
+			if err := h.Before(ctx, s.name); err != nil {
+				return fmt.Errorf("before %q: %w", s.name, err)
+			}
+		}
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Steps names all that Apply does to carry these operations out and Confirm to
+// keep the change, in their order. Both walk through the same lists, and call
+// Before with these names.
+func (h *Host) Steps(change *store.Change, ops []reconcile.Operation) (apply, confirm []string) {
+	t := &target{change: change}
+	return names(append(h.beginning(t, Options{}), h.carryingOut(t, &reconcile.Reconciler{}, ops)...)), names(h.keeping(change))
+}
+
+func names(steps []step) []string {
+	all := make([]string, len(steps))
+	for i, s := range steps {
+		all[i] = s.name
+	}
+	return all
+}
+
+// beginning starts the clock of the way back and notes the change, in this
+// order: a clock without a noted change finds nothing to take back, a noted
+// change without a clock would wait forever. The first change counts when the
+// facts are there, too.
+func (h *Host) beginning(t *target, o Options) []step {
+	return []step{
+		{"arm the way back", func(ctx context.Context) error {
+			if err := h.Alarm.Arm(ctx, o.ConfirmTimeout); err != nil {
+				return fmt.Errorf("arming the way back: %w", err)
+			}
+			return nil
+		}},
+		{"note the change", func(context.Context) error { return h.Store.SetPending(t.change) }},
+		{"note what the host was", func(context.Context) error { return h.Store.SetFacts(t.facts) }},
+	}
+}
+
+// carryingOut is the change itself. Its end is noted only after a look at what
+// came out of it.
+func (h *Host) carryingOut(t *target, r *reconcile.Reconciler, ops []reconcile.Operation) []step {
+	steps := []step{{"note the begin", func(context.Context) error { return h.setApplied(t.change, false) }}}
+	left := false
+	for i, op := range ops {
+		one := ops[i : i+1]
+		if op.Reconnects && !left {
+			left = true
+			steps = append(steps, step{"say that connections end", h.leaving})
+		}
+		steps = append(steps, step{op.String(), func(ctx context.Context) error { return r.Execute(ctx, one) }})
+	}
+	return append(steps,
+		step{"verify", func(ctx context.Context) error {
+			left, err := r.Plan(ctx, t.want, t.want)
+			if err == nil && len(left) > 0 {
+				err = fmt.Errorf("%d differences are left, the first: %s", len(left), left[0])
+			}
+			if err != nil {
+				return fmt.Errorf("verifying: %w", err)
+			}
+			return nil
+		}},
+		step{"note the end", func(context.Context) error { return h.setApplied(t.change, true) }})
+}
+
+// leaving lets whoever waits go before the NIC moves.
+func (h *Host) leaving(ctx context.Context) error {
+	if h.Leave == nil {
+		return nil
+	}
+	return h.Leave(ctx)
+}
+
+// keeping makes the pending change the confirmed one.
+func (h *Host) keeping(pending *store.Change) []step {
+	steps := []step{{"keep the change", func(context.Context) error { return h.Store.Confirm() }}}
+	if pending.Down { // if that fails, the clock, which still runs, tries again
+		steps = append(steps, step{"leave the host", func(ctx context.Context) error { return h.finish(ctx, false) }})
+	}
+	steps = append(steps, step{"disarm the way back", func(ctx context.Context) error {
+		if err := h.Alarm.Disarm(ctx); err != nil { // it will find nothing to take back
+			h.Log.Warn("disarming the way back", "error", err)
+		}
+		return nil
+	}})
+	if pending.Down {
+		return steps
+	}
+	return append(steps, step{"forget other keys", func(context.Context) error { return h.prune(pending) }})
+}

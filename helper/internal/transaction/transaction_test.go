@@ -1,0 +1,353 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+)
+
+var (
+	ctx      = context.Background()
+	options  = Options{ConfirmTimeout: time.Minute}
+	managers = []plan.Manager{plan.Ifupdown, plan.Networkd, plan.NetworkManager}
+)
+
+func (w *world) apply(c *store.Change) []reconcile.Operation {
+	w.Helper()
+	ops, err := w.host.Apply(ctx, c, options)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return ops
+}
+
+func (w *world) confirm(c *store.Change) {
+	w.Helper()
+	if _, err := w.host.Confirm(ctx, c.Generation()); err != nil {
+		w.Fatal(err)
+	}
+	if w.armed {
+		w.Fatal("the clock of the way back still runs")
+	}
+}
+
+func (w *world) same(what, got, want string) {
+	w.Helper()
+	if got != want {
+		w.Fatalf("%s:\n%s\nwanted:\n%s", what, got, want)
+	}
+}
+
+func (w *world) reachable() {
+	w.Helper()
+	if problem := w.kernel.Reachable(w.facts); problem != "" {
+		w.Fatalf("not reachable: %s", problem)
+	}
+}
+
+func TestLifeOfAHost(t *testing.T) {
+	for _, m := range managers {
+		t.Run(string(m), func(t *testing.T) {
+			w := newWorld(t, m)
+			none := w.String()
+			first := w.document(1, nil, 2, 3)
+			if len(w.apply(first)) == 0 || !w.armed {
+				t.Fatal("nothing was done or the way back is not armed")
+			}
+			w.reachable()
+			w.confirm(first)
+			built := w.String()
+			if ops := w.apply(first); len(ops) > 0 || w.armed {
+				t.Fatalf("did %v again", ops)
+			}
+			w.confirm(first) // confirming twice succeeds
+
+			second := w.document(2, nil, 2, 4)
+			w.apply(second)
+			changed := w.String()
+			if err := w.host.Rollback(ctx); err != nil {
+				t.Fatal(err)
+			}
+			w.same("rolled back", w.String(), built)
+			w.apply(second)
+			w.confirm(second)
+			w.same("applied again", w.String(), changed)
+			if err := w.boot(); err != nil {
+				t.Fatal(err)
+			}
+			w.same("booted", w.String(), changed)
+
+			down := &store.Change{Down: true}
+			w.apply(down)
+			w.reachable()
+			w.confirm(down)
+			w.same("gone", w.String(), none)
+			if kept := w.kept(); strings.Contains(kept, " ") {
+				t.Errorf("left in the store: %s", kept)
+			}
+			w.confirm(down)
+		})
+	}
+}
+
+func TestFirstChangeTakenBack(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	none := w.String()
+	w.apply(w.document(1, nil, 2))
+	w.ring()
+	w.same("taken back", w.String(), none)
+	w.apply(w.document(1, nil, 2))
+	if err := w.boot(); err != nil {
+		t.Fatal(err)
+	}
+	w.same("booted", w.String(), none)
+	if facts, err := w.host.Store.Facts(); facts != nil || err != nil {
+		t.Errorf("facts are kept: %v, %v", facts, err)
+	}
+}
+
+func TestDownTakenBackByReboot(t *testing.T) {
+	for _, m := range managers {
+		t.Run(string(m), func(t *testing.T) {
+			w := newWorld(t, m)
+			c := w.document(1, nil, 2)
+			w.apply(c)
+			w.confirm(c)
+			built := w.String()
+			w.apply(&store.Change{Down: true})
+			if err := w.boot(); err != nil {
+				t.Fatal(err)
+			}
+			w.same("booted", w.String(), built)
+			w.apply(&store.Change{Down: true})
+			w.ring()
+			w.same("taken back", w.String(), built)
+		})
+	}
+}
+
+// TestRollbackSetsEndpoints holds that endpoints which the document had changed
+// are those of the old one again, and that others stay where they roamed to.
+func TestRollbackSetsEndpoints(t *testing.T) {
+	w := newWorld(t)
+	c := w.document(1, nil, 2, 3)
+	w.apply(c)
+	w.confirm(c)
+	roamed := netip.MustParseAddrPort("203.0.113.7:1234")
+	w.wg.Roam(c.Document.Hosts[2].PublicKey, roamed)
+	before := w.wg.String()
+	moved := w.document(2, nil, 2, 3)
+	moved.Document.Hosts[1].Endpoint = netip.MustParseAddrPort("203.0.113.2:51820")
+	w.apply(moved)
+	if w.wg.String() == before || !strings.Contains(w.wg.String(), roamed.String()) {
+		t.Fatalf("wanted one endpoint to move, one to stay:\n%s", w.wg)
+	}
+	w.ring()
+	w.same("after the rollback", w.wg.String(), before)
+
+	// The same when the change is begun, interrupted, and applied again.
+	w.with(fault{step: 4, kind: killed})
+	_, dead := w.run(func() error { _, err := w.host.Apply(ctx, moved, options); return err })
+	if dead != killed {
+		t.Fatalf("wanted to be killed in %v", w.steps)
+	}
+	w.with(fault{})
+	w.apply(moved)
+	if !strings.Contains(w.wg.String(), "203.0.113.2:51820") {
+		t.Errorf("the endpoint did not move:\n%s", w.wg)
+	}
+}
+
+func TestRepair(t *testing.T) {
+	w := newWorld(t, plan.Networkd)
+	if done, err := w.host.Repair(ctx); len(done) > 0 || err != nil {
+		t.Fatalf("repaired a host without Mobula: %v, %v", done, err)
+	}
+	c := w.document(1, nil, 2)
+	w.apply(c)
+	w.confirm(c)
+	good := w.String()
+	w.firewall = ""
+	if err := w.kernel.DeleteNamespace(plan.Namespace); err != nil {
+		t.Fatal(err)
+	}
+	w.system.active = map[string]bool{}
+	w.kernel.Abandon()
+	if ops, err := w.host.Differences(ctx); len(ops) == 0 || err != nil {
+		t.Fatalf("%v, %v", ops, err)
+	}
+	if done, err := w.host.Repair(ctx); len(done) == 0 || err != nil {
+		t.Fatalf("%v, %v", done, err)
+	}
+	w.same("repaired", w.String(), good)
+}
+
+func TestRebuild(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	c := w.document(1, nil, 2)
+	w.apply(c)
+	w.confirm(c)
+	built := w.String()
+	o := options
+	o.Rebuild = true
+	ops, err := w.host.Apply(ctx, c, o)
+	if err != nil || len(ops) == 0 {
+		t.Fatalf("%v, %v", ops, err)
+	}
+	w.same("rebuilt", w.String(), built)
+	w.confirm(c)
+}
+
+func TestWrongDocuments(t *testing.T) {
+	w := newWorld(t)
+	running := w.document(5, func(h *network.Host) { h.Uplink = "eth0" }, 2, 3)
+	w.apply(running)
+	w.confirm(running)
+	built := w.String()
+	stranger := w.document(6, nil, 2)
+	stranger.HostID = 2
+	missing := w.document(6, nil, 2)
+	missing.HostID = 9
+	cases := []struct {
+		name   string
+		change *store.Change
+		want   string
+		allow  *Options
+	}{
+		{"another host's ID", stranger, "has no private key for it", nil},
+		{"an ID that is not in it", missing, "host_id 9: not in the network document", nil},
+		{"a key of another host", w.document(6, func(h *network.Host) { h.PublicKey = network.Key{7} }, 2), "has no private key for it", nil},
+		{"no key", w.document(6, func(h *network.Host) { h.PublicKey = network.Key{} }, 2), "no private key", nil},
+		{"older", w.document(4, nil, 2), "--allow-older takes it anyway", &Options{AllowOlder: true}},
+		{"alone", w.document(6, nil), "--allow-alone takes it anyway", &Options{AllowAlone: true}},
+		{"another uplink", w.document(6, func(h *network.Host) { h.Uplink = "eth1" }, 2), `uplink: found "eth1"`, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := w.host.Apply(ctx, c.change, options)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, wanted %q", err, c.want)
+			}
+			if _, planErr := w.host.Plan(ctx, c.change, options); planErr == nil || planErr.Error() != err.Error() {
+				t.Errorf("plan says %v", planErr)
+			}
+			if w.String() != built || w.armed {
+				t.Error("something was changed")
+			}
+			if c.allow == nil {
+				return
+			}
+			c.allow.ConfirmTimeout = time.Minute
+			if _, err := w.host.Apply(ctx, c.change, *c.allow); err != nil {
+				t.Error(err)
+			}
+			w.ring()
+			w.same("taken back", w.String(), built)
+		})
+	}
+	w.apply(w.document(7, nil, 2))
+	if _, err := w.host.Apply(ctx, w.document(8, nil, 3), options); !errors.Is(err, ErrWaiting) {
+		t.Errorf("error %v, wanted %v", err, ErrWaiting)
+	}
+	if _, err := w.host.Confirm(ctx, running.Generation()); err == nil {
+		t.Error("confirmed a generation that does not wait")
+	}
+}
+
+func TestNewKeyReplacesTheOld(t *testing.T) {
+	w := newWorld(t)
+	first := w.document(1, nil, 2)
+	w.apply(first)
+	w.confirm(first)
+	old := w.own
+	var err error
+	if w.own, err = w.host.Store.Keys().Create(); err != nil {
+		t.Fatal(err)
+	}
+	second := w.document(2, nil, 2)
+	w.apply(second)
+	if _, err := w.host.Store.Keys().PrivateKey(old); err != nil {
+		t.Errorf("the old key went before the new one was confirmed: %v", err)
+	}
+	w.confirm(second)
+	if _, err := w.host.Store.Keys().PrivateKey(old); err == nil {
+		t.Error("the old key is still there")
+	}
+}
+
+// TestConfirmNeedsTheWholeChange holds that what was not carried out to the end,
+// or not even begun, cannot be confirmed.
+func TestConfirmNeedsTheWholeChange(t *testing.T) {
+	for _, next := range []func(*world) *store.Change{second, func(*world) *store.Change { return down }} {
+		count := 0
+		for n := 1; ; n++ {
+			w := newWorld(t, plan.Ifupdown)
+			kept(w)
+			c := next(w)
+			w.with(fault{step: n, kind: killed})
+			if _, dead := w.run(func() error { return doApply(w, c) }); dead == "" {
+				break
+			}
+			w.with(fault{})
+			if _, err := w.host.Confirm(ctx, c.Generation()); err == nil {
+				t.Fatalf("confirmed what was ended before step %d", n)
+			}
+			count = n
+		}
+		if count < 5 {
+			t.Errorf("only %d steps", count)
+		}
+	}
+}
+
+// TestFailureIsTakenBackAtOnce holds that nobody has to wait for the clock.
+func TestFailureIsTakenBackAtOnce(t *testing.T) {
+	for n := 1; ; n++ {
+		w := newWorld(t, plan.Networkd)
+		c := kept(w)
+		before := w.String()
+		w.with(fault{step: n, kind: failure})
+		if err := doApply(w, c); err == nil {
+			if n < 5 {
+				t.Errorf("only %d steps", n)
+			}
+			return
+		}
+		w.with(fault{})
+		w.same("taken back", w.String(), before)
+		if pending, err := w.host.Store.Pending(); pending != nil || err != nil || w.armed {
+			t.Fatalf("step %d: %v waits, the clock runs: %v, %v", n, pending, w.armed, err)
+		}
+	}
+}
+
+func TestBrokenStore(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	kept(w)
+	path := filepath.Join(w.dir, "state", "confirmed.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.boot(); err == nil {
+		t.Error("nobody says that confirmed.json is broken")
+	}
+	w.reachable() // the NIC is the host's, although its network manager leaves it alone
+	if _, err := w.host.Apply(ctx, second(w), options); err == nil {
+		t.Error("took a change without knowing what is confirmed")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	w.apply(second(w))
+	w.confirm(second(w))
+}

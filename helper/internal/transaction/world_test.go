@@ -1,0 +1,294 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/links"
+	"mobula/helper/internal/links/linkstest"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+	"mobula/helper/internal/wireguard"
+	"mobula/helper/internal/wireguard/wireguardtest"
+)
+
+// world is a host with everything that Mobula changes on it, and the ways in
+// which changing it can go wrong.
+type world struct {
+	*testing.T
+	dir    string
+	host   *Host
+	facts  *plan.Facts
+	kernel *linkstest.Kernel
+	wg     *wireguardtest.Kernel
+	system *fakeSystem
+	// firewall is the table's plan, as text; "" for none.
+	firewall string
+	vswitch  *fakeSwitch
+	// armed tells that the clock of the way back runs.
+	armed bool
+	own   network.Key
+	// fresh is what the host's keys rotate to; its file is made by rotating.
+	fresh, freshPrivate network.Key
+
+	steps []string // all steps of the current walk, by name
+	fault fault
+}
+
+// fault is what happens at one step.
+type fault struct {
+	step  int // from 1; 0: none
+	after bool
+	kind  faultKind
+}
+
+type faultKind string
+
+const (
+	failure  faultKind = "error"
+	killed   faultKind = "kill"
+	powerCut faultKind = "power cut"
+	failures faultKind = "errors from here on" // until the next boot or alarm
+)
+
+func (f fault) String() string {
+	return fmt.Sprintf("%s %s step %d", f.kind, map[bool]string{false: "before", true: "after"}[f.after], f.step)
+}
+
+// death is what a killed helper panics with.
+type death struct{ faultKind }
+
+var errInjected = errors.New("injected")
+
+// step is one thing that can be interrupted.
+func (w *world) step(name string, do func() error) error {
+	w.steps = append(w.steps, name)
+	hit := w.fault.step == len(w.steps)
+	if w.fault.kind == failures && w.fault.step > 0 && w.fault.step <= len(w.steps) {
+		return errInjected
+	}
+	if hit && !w.fault.after {
+		return w.strike()
+	}
+	err := do()
+	if hit && err == nil {
+		return w.strike()
+	}
+	return err
+}
+
+func (w *world) strike() error {
+	if w.fault.kind == failure {
+		return errInjected
+	}
+	panic(death{w.fault.kind})
+}
+
+// run does something that may be killed on the way.
+func (w *world) run(do func() error) (err error, dead faultKind) {
+	defer func() {
+		if r := recover(); r != nil {
+			d, ok := r.(death)
+			if !ok {
+				panic(r)
+			}
+			dead = d.faultKind
+		}
+	}()
+	return do(), ""
+}
+
+// with sets the fault of the next walk.
+func (w *world) with(f fault) { w.fault, w.steps = f, nil }
+
+// Arm implements Alarm.
+func (w *world) Arm(context.Context, time.Duration) error {
+	return w.step("arm", func() error { w.armed = true; return nil })
+}
+
+// Armed implements Alarm.
+func (w *world) Armed(context.Context) bool { return w.armed }
+
+// Disarm implements Alarm.
+func (w *world) Disarm(context.Context) error {
+	return w.step("disarm", func() error { w.armed = false; return nil })
+}
+
+// WriteFile implements store.Disk.
+func (w *world) WriteFile(path string, data []byte, mode fs.FileMode) error {
+	return w.step("write "+filepath.Base(path), func() error { return os.WriteFile(path, data, mode) })
+}
+
+// Rename implements store.Disk.
+func (w *world) Rename(from, to string) error {
+	return w.step("rename "+filepath.Base(from), func() error { return os.Rename(from, to) })
+}
+
+// Remove implements store.Disk.
+func (w *world) Remove(path string) error {
+	return w.step("remove "+filepath.Base(path), func() error {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// watched lets faults happen at the operations of a subject.
+type watched struct {
+	reconcile.Subject
+	w *world
+}
+
+func (s watched) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+	ops, err := s.Subject.Diff(ctx, want, previous)
+	for i := range ops {
+		op := ops[i]
+		ops[i].Do = func(ctx context.Context) error { return s.w.step(op.String(), func() error { return op.Do(ctx) }) }
+	}
+	return ops, err
+}
+
+func newWorld(t *testing.T, managers ...plan.Manager) *world {
+	t.Helper()
+	dir := t.TempDir()
+	w := &world{T: t, facts: plantest.Facts(managers...), kernel: linkstest.New()}
+	w.system = &fakeSystem{w: w, files: map[string]plan.File{plan.ResolvConfPath: w.facts.ResolvConf}, active: map[string]bool{}}
+	w.vswitch = &fakeSwitch{w: w}
+	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }}
+	w.kernel.Occupied = func(string) bool { return w.system.active[plan.UnitOVSDB] || w.system.active[plan.UnitVSwitch] }
+	if err := w.kernel.Configure(w.facts); err != nil {
+		t.Fatal(err)
+	}
+	w.dir = dir
+	w.restart()
+	key, err := w.host.Store.Keys().Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.own = key
+	if w.freshPrivate, err = wireguard.GenerateKey(); err != nil {
+		t.Fatal(err)
+	}
+	w.fresh = wireguard.PublicKey(w.freshPrivate)
+	return w
+}
+
+// restart makes a new helper on the same disk.
+func (w *world) restart() {
+	state, run := filepath.Join(w.dir, "state"), filepath.Join(w.dir, "run")
+	w.host = &Host{
+		Store: store.On(state, w), Alarm: w, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Survey: func(context.Context, string) (*plan.Facts, error) {
+			if problem := w.kernel.Reachable(w.facts); problem != "" {
+				return nil, errors.New(problem)
+			}
+			found := *w.facts
+			return &found, nil
+		},
+		SSHPorts: func(context.Context) []uint16 { return []uint16{22} },
+		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
+			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+			for _, s := range []reconcile.Subject{w.system, links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), (*fakeFirewall)(w), w.vswitch} {
+				r.Subjects = append(r.Subjects, watched{s, w})
+			}
+			return r
+		},
+	}
+}
+
+// boot is a power cycle. The fault of the walk may strike the helper's boot, too.
+func (w *world) boot() error {
+	w.kernel.Reboot()
+	w.wg = &wireguardtest.Kernel{Link: w.wg.Link}
+	w.firewall, w.vswitch.bridge, w.armed = "", nil, false
+	w.system.active, w.system.booting = map[string]bool{}, true
+	defer func() { w.system.booting = false }()
+	if err := os.RemoveAll(filepath.Join(w.dir, "run")); err != nil {
+		w.Fatal(err)
+	}
+	err, dead := w.run(func() error {
+		if !w.system.enabled(plan.UnitBoot) {
+			return nil
+		}
+		return w.host.Boot(context.Background(), func(string) bool { return true })
+	})
+	if dead == powerCut {
+		w.with(fault{})
+		return w.boot()
+	}
+	if w.kernel.Identity("", w.facts.Uplink) != nil && !w.system.excluded() {
+		if err := w.kernel.Configure(w.facts); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.system.active[plan.UnitAgent] = w.system.enabled(plan.UnitAgent)
+	if dead != "" {
+		return fmt.Errorf("boot was ended by %s", dead)
+	}
+	return err
+}
+
+// ring is the clock of the way back, which tries until it has succeeded.
+func (w *world) ring() {
+	w.Helper()
+	for try := 0; w.armed; try++ {
+		err, dead := w.run(func() error { return w.host.Rollback(context.Background()) })
+		if dead == powerCut {
+			w.with(fault{})
+			if err := w.boot(); err != nil {
+				w.Fatal(err)
+			}
+			return
+		}
+		if err == nil && dead == "" {
+			w.armed = false
+		} else if try > 3 {
+			w.Fatalf("the way back does not end: %v %s", err, dead)
+		}
+		w.with(fault{}) // disks get space again, a fault does not repeat
+	}
+}
+
+// giveKey replaces the host's key.
+func (w *world) giveKey(private, public network.Key) {
+	w.putKey(private, public)
+	if err := w.host.Store.Keys().Prune(public); err != nil {
+		w.Fatal(err)
+	}
+	w.own = public
+}
+
+func (w *world) putKey(private, public network.Key) {
+	path := filepath.Join(w.dir, "state", "keys", fmt.Sprintf("%x.key", public[:]))
+	if err := os.WriteFile(path, []byte(private.String()+"\n"), 0o600); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// document returns a network with the host itself as ID 1 and the given others.
+func (w *world) document(serial int64, change func(*network.Host), others ...uint16) *store.Change {
+	self := plantest.Host(1)
+	self.PublicKey = w.own
+	if change != nil {
+		change(&self)
+	}
+	hosts := []network.Host{self}
+	for _, id := range others {
+		hosts = append(hosts, plantest.Host(id))
+	}
+	d := plantest.Document(hosts...)
+	d.Serial = serial
+	return &store.Change{HostID: 1, Document: d}
+}

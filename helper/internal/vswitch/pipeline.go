@@ -1,0 +1,235 @@
+package vswitch
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"github.com/digitalocean/go-openvswitch/ovs"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+)
+
+// The flow tables, in the order in which a frame meets them.
+const (
+	tableAdmission = 0  // pins on Ethernet addresses
+	tableTags      = 1  // what is in a VLAN
+	tableAddresses = 2  // pins on IP addresses
+	tableLearn     = 3  // note the source, look up the destination
+	tableLearned   = 10 // filled by table 3
+	tableForward   = 20
+	tableFlood     = 21 // the other hosts, in chunks
+	tableDropped   = 30 // broken pins
+)
+
+// OpenFlow port numbers. They are asked for by ofport_request
+// (ovs-vswitchd.conf.db(5)), so that flows can be computed before ports exist.
+const (
+	tunnelPort     = 1
+	firstLocalPort = 2
+	// maxLocalPorts keeps below OFPP_MAX, 0xff00.
+	maxLocalPorts = 1000
+)
+
+// Registers (ovs-fields(7)); all are 0 when a frame comes in.
+const (
+	learnedPort   = 1 // OpenFlow port of the destination; 0: unknown
+	learnedTunnel = 2 // tun_dst for it, if the port is the tunnel
+	pinRegister   = 3
+	chunkRegister = 4
+)
+
+const (
+	// learnedSeconds is how long a station is remembered after it last spoke:
+	// the default of IEEE 802.1Q section 8.8.3. It is a *hard* timeout. The learn
+	// action starts it anew with every frame of the station; an idle timeout
+	// would also be prolonged by frames *to* the station, so that a sender that
+	// does not give up would keep an entry for a station that has left.
+	learnedSeconds = 300
+	// The number of stations remembered is bounded, apart for local ports and
+	// the tunnel, so that a guest that invents addresses fills memory neither
+	// here nor, by pushing others out, on other hosts. Beyond the limit frames
+	// are flooded. 8192 is Open vSwitch's own (mac-table-size).
+	maxLearnedLocal  = 8192
+	maxLearnedTunnel = 65536
+	// chunkIDs is how many host IDs one flow of table 21 floods to. A remote
+	// takes 40 bytes of actions and an OpenFlow message has at most 65535.
+	// Chunks go by host ID, not by position: a new host changes one chunk.
+	chunkIDs = 128
+)
+
+// on lists the matches of a flow.
+type on []ovs.Match
+
+// The protocols whose addresses are pinned.
+var (
+	arp = ovs.DataLinkType(0x0806)
+	ip  = ovs.DataLinkType(0x0800)
+)
+
+type pipeline struct {
+	plan.Switch
+	flows []*ovs.Flow
+}
+
+// Pipeline returns the flows of a host's switch. Nothing else is in its tables
+// but what the switch learns into table 10.
+func Pipeline(s plan.Switch) ([]*ovs.Flow, error) {
+	if err := validate(s); err != nil {
+		return nil, fmt.Errorf("switch %s: %w", s.Bridge, err)
+	}
+	p := &pipeline{Switch: s}
+	p.admission()
+	p.tags()
+	p.addresses()
+	p.learn()
+	p.forward()
+	p.flood()
+	p.dropped()
+	if err := stamp(p.flows); err != nil {
+		return nil, fmt.Errorf("switch %s: %w", s.Bridge, err)
+	}
+	return p.flows, nil
+}
+
+// validate refuses what would make two flows with one match.
+func validate(s plan.Switch) error {
+	if s.HostID < network.MinHostID || s.HostID > network.MaxHostID {
+		return fmt.Errorf("host ID: found %d, wanted %d..%d", s.HostID, network.MinHostID, network.MaxHostID)
+	}
+	if len(s.MAC) != 6 || s.MAC[0]&1 != 0 {
+		return fmt.Errorf("MAC address: found %q, wanted a unicast address", s.MAC)
+	}
+	if len(s.LocalPorts) > maxLocalPorts {
+		return fmt.Errorf("local ports: found %d, wanted at most %d", len(s.LocalPorts), maxLocalPorts)
+	}
+	ids, addresses := map[uint16]bool{s.HostID: true}, map[netip.Addr]bool{}
+	for _, r := range s.Remotes {
+		switch {
+		case r.HostID < network.MinHostID || r.HostID > network.MaxHostID:
+			return fmt.Errorf("remote %s: host ID: found %d, wanted %d..%d", r.Name, r.HostID, network.MinHostID, network.MaxHostID)
+		case ids[r.HostID]:
+			return fmt.Errorf("remote %s: host ID: found %d twice", r.Name, r.HostID)
+		case !r.Address.Is4() || addresses[r.Address]:
+			return fmt.Errorf("remote %s: address: found %s, wanted an IPv4 address of its own", r.Name, r.Address)
+		}
+		ids[r.HostID], addresses[r.Address] = true, true
+	}
+	return nil
+}
+
+// learn is table 3: where the source address is, in which VLAN, for the frames
+// that come back. A station that has moved is learned anew by its first frame,
+// because its flow is the same flow whoever learns it.
+func (p *pipeline) learn() {
+	look := []ovs.Action{ovs.Resubmit(0, tableLearned), ovs.Resubmit(0, tableForward)}
+	learned := func(cookie uint64, limit int, actions ...ovs.Action) []ovs.Action {
+		return append([]ovs.Action{ovs.Learn(&ovs.LearnedFlow{
+			Priority: 1, Table: tableLearned, HardTimeout: learnedSeconds, Limit: limit, Cookie: cookie,
+			Matches: []ovs.Match{
+				ovs.FieldMatch("NXM_OF_VLAN_TCI[0..11]", "NXM_OF_VLAN_TCI[0..11]"),
+				ovs.FieldMatch("NXM_OF_ETH_DST[]", "NXM_OF_ETH_SRC[]"),
+			},
+			Actions: append([]ovs.Action{ovs.Load("NXM_OF_IN_PORT[]", "NXM_NX_REG1[0..15]")}, actions...),
+		})}, look...)
+	}
+	p.add(tableLearn, 100, on{port(tunnelPort)},
+		learned(cookieLearnedTunnel, maxLearnedTunnel, ovs.Load("NXM_NX_TUN_IPV4_SRC[]", "NXM_NX_REG2[]")))
+	p.add(tableLearn, 0, nil, learned(cookieLearnedLocal, maxLearnedLocal))
+}
+
+// forward is table 20. A switch never sends a frame back to the port it came
+// from (ovs-actions(7), output), which the tunnel is to all remote hosts at
+// once: no loop can exist. Frames to 01:80:c2:00:00:0x are like any other, since
+// only the action "normal" treats them specially.
+//
+// A station learned on a host that has left since is sent into a tunnel that
+// WireGuard has no peer for, and is forgotten after learnedSeconds: harmless.
+func (p *pipeline) forward() {
+	unknown, remote := register(learnedPort, 0), register(learnedPort, tunnelPort)
+	p.add(tableForward, 300, on{port(tunnelPort), remote}, []ovs.Action{ovs.Drop()})
+	p.add(tableForward, 200, on{remote},
+		[]ovs.Action{ovs.Move("NXM_NX_REG2[]", "NXM_NX_TUN_IPV4_DST[]"), ovs.Output(tunnelPort)})
+	p.add(tableForward, 200, on{port(tunnelPort), unknown}, p.toLocalPorts())
+	p.add(tableForward, 100, on{unknown}, append(p.toLocalPorts(), p.toChunks()...))
+	p.add(tableForward, 0, nil, []ovs.Action{ovs.OutputField("NXM_NX_REG1[0..15]")})
+}
+
+func (p *pipeline) toLocalPorts() []ovs.Action {
+	actions := []ovs.Action{ovs.Local()}
+	for i := range p.LocalPorts {
+		actions = append(actions, ovs.Output(firstLocalPort+i))
+	}
+	return actions
+}
+
+// toChunks goes through the chunks one after the other instead of from one to
+// the next, because resubmits may nest only 64 deep (ovs-actions(7)).
+func (p *pipeline) toChunks() []ovs.Action {
+	var actions []ovs.Action
+	for _, chunk := range p.chunks() {
+		actions = append(actions, load(chunk.number, chunkRegister), ovs.Resubmit(0, tableFlood))
+	}
+	return actions
+}
+
+// flood is table 21: a frame to every other host, a copy each.
+func (p *pipeline) flood() {
+	for _, chunk := range p.chunks() {
+		var actions []ovs.Action
+		for _, r := range chunk.remotes {
+			actions = append(actions, ovs.SetField(r.Address.String(), "tun_dst"), ovs.Output(tunnelPort))
+		}
+		p.add(tableFlood, 100, on{register(chunkRegister, chunk.number)}, actions)
+	}
+}
+
+type chunk struct {
+	number  uint32
+	remotes []plan.Remote
+}
+
+// chunks returns the remotes by host ID; those without a remote are left out.
+func (p *pipeline) chunks() []chunk {
+	var byNumber [network.MaxHostID/chunkIDs + 1][]plan.Remote
+	for _, r := range p.Remotes {
+		byNumber[r.HostID/chunkIDs] = append(byNumber[r.HostID/chunkIDs], r)
+	}
+	var all []chunk
+	for n, remotes := range byNumber {
+		if len(remotes) > 0 {
+			all = append(all, chunk{uint32(n), remotes})
+		}
+	}
+	return all
+}
+
+// add appends a flow.
+func (p *pipeline) add(table, priority int, matches on, actions []ovs.Action) *ovs.Flow {
+	f := &ovs.Flow{Table: table, Priority: priority, Matches: matches, Actions: actions}
+	p.flows = append(p.flows, f)
+	return f
+}
+
+// port matches frames that came in on a port.
+func port(number int) ovs.Match {
+	if number == ovs.PortLOCAL {
+		return ovs.FieldMatch("in_port", "LOCAL")
+	}
+	return ovs.InPortMatch(number)
+}
+
+func resubmit(table int) []ovs.Action { return []ovs.Action{ovs.Resubmit(0, table)} }
+
+func load(value uint32, reg int) ovs.Action {
+	return ovs.Load(fmt.Sprintf("%#x", value), "NXM_NX_REG"+strconv.Itoa(reg)+"[]")
+}
+
+func register(reg int, value uint32) ovs.Match {
+	return ovs.FieldMatch("reg"+strconv.Itoa(reg), fmt.Sprintf("%#x", value))
+}
+
+func arpFrom(a netip.Addr) ovs.Match { return ovs.ARPSourceProtocolAddress(a.String()) }
+
+func ipFrom(a netip.Addr) ovs.Match { return ovs.NetworkSource(a.String()) }

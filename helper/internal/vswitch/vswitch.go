@@ -1,0 +1,92 @@
+// Package vswitch is the hands of the access network: Mobula's own Open vSwitch
+// instance, its bridge, its ports and its flows.
+//
+// Flows live in the running ovs-vswitchd only. Diff finds out when they are
+// gone or were tampered with, and its operation puts them back.
+package vswitch
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+)
+
+// Options say where the Open vSwitch instance is.
+type Options struct {
+	// RunDir holds the instance's sockets: db.sock of ovsdb-server,
+	// ovs-vswitchd.ctl and what ovs-vswitchd makes under OVS_RUNDIR.
+	RunDir string
+	// DatapathType is "system", the kernel's, when empty; "netdev" is Open
+	// vSwitch's own, which needs no kernel module.
+	DatapathType string
+	// CommandTimeout bounds each call of an Open vSwitch tool; 0: 30 s.
+	CommandTimeout time.Duration
+	// StartTimeout bounds how long an operation waits for daemons that were
+	// just started; 0: 20 s.
+	StartTimeout time.Duration
+}
+
+// Switch is the running switch. Its methods may be called concurrently; they
+// run one tool at a time.
+type Switch struct {
+	options Options
+	tools   *tools
+}
+
+var _ reconcile.Subject = (*Switch)(nil)
+
+// New returns the switch; it starts nothing.
+func New(o Options) *Switch {
+	if o.DatapathType == "" {
+		o.DatapathType = "system"
+	}
+	if o.CommandTimeout == 0 {
+		o.CommandTimeout = 30 * time.Second
+	}
+	if o.StartTimeout == 0 {
+		o.StartTimeout = 20 * time.Second
+	}
+	return &Switch{options: o, tools: &tools{runDir: o.RunDir, timeout: o.CommandTimeout}}
+}
+
+// Name implements reconcile.Subject.
+func (s *Switch) Name() string { return "switch" }
+
+func (s *Switch) socket(name string) string { return filepath.Join(s.options.RunDir, name) }
+
+func (s *Switch) databaseRuns() bool { return answers(s.socket("db.sock")) }
+
+func (s *Switch) daemonRuns() bool { return answers(s.socket("ovs-vswitchd.ctl")) }
+
+// waitForDaemons returns when both daemons accept connections. They are ready
+// then: ovs-vsctl itself waits until ovs-vswitchd has done what it was told.
+func (s *Switch) waitForDaemons(ctx context.Context) error {
+	return waitFor(ctx, s.options.StartTimeout, "Open vSwitch to start in "+s.options.RunDir, func() bool {
+		return s.databaseRuns() && s.daemonRuns()
+	})
+}
+
+func waitFor(ctx context.Context, limit time.Duration, what string, done func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// wanted returns the switch of a plan, or nil.
+func wanted(h *plan.Host) *plan.Switch {
+	if h == nil {
+		return nil
+	}
+	return h.Switch
+}

@@ -1,0 +1,225 @@
+package wireguard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sort"
+	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+)
+
+// KeyStore finds the private half of a public key.
+type KeyStore interface {
+	PrivateKey(public network.Key) (private network.Key, err error)
+}
+
+// Kernel is what the hand needs of a kernel, the way wgctrl offers it.
+type Kernel interface {
+	// Device returns an error that is os.ErrNotExist if there is no such device.
+	Device(name string) (*wgtypes.Device, error)
+	ConfigureDevice(name string, config wgtypes.Config) error
+}
+
+// Device is the hand for the WireGuard device in the gateway's namespace.
+type Device struct {
+	kernel Kernel
+	link   string
+	keys   KeyStore
+}
+
+// New returns the hand for the named device.
+func New(namespace, link string, keys KeyStore) *Device { return On(control{namespace}, link, keys) }
+
+// On is New with another kernel.
+func On(kernel Kernel, link string, keys KeyStore) *Device { return &Device{kernel, link, keys} }
+
+// Name implements reconcile.Subject.
+func (d *Device) Name() string { return "wireguard" }
+
+// Diff implements reconcile.Subject. The device itself comes and goes with the
+// links.
+func (d *Device) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+	if want.WireGuard == nil {
+		return nil, nil
+	}
+	have, err := d.device()
+	if err != nil {
+		return nil, err
+	}
+	var before *plan.WireGuard
+	if previous != nil {
+		before = previous.WireGuard
+	}
+	preshared, err := d.preshared(want.WireGuard)
+	if err != nil {
+		return nil, err
+	}
+	var ops []reconcile.Operation
+	for _, c := range diff(have, want.WireGuard, before, preshared) {
+		c := c
+		ops = append(ops, reconcile.Operation{
+			Step: reconcile.StepWireGuard, Verb: reconcile.Verb(c.verb), Object: c.object, Detail: c.detail, Interrupts: c.interrupts,
+			Do: func(context.Context) error { return d.do(c, want.WireGuard.PublicKey) },
+		})
+	}
+	return ops, nil
+}
+
+// presharedLabel tells preshared keys from whatever else two hosts derive.
+const presharedLabel = "mobula preshared key 1"
+
+// preshared derives the preshared keys of the pairs that have one. They belong
+// to this host's key: another one means others.
+func (d *Device) preshared(want *plan.WireGuard) (secrets, error) {
+	all := secrets{}
+	var own network.Key
+	for _, p := range want.Peers {
+		if !p.Preshared {
+			continue
+		}
+		var err error
+		if own.IsZero() {
+			if own, err = d.keys.PrivateKey(want.PublicKey); err != nil {
+				return nil, err
+			}
+		}
+		secret, err := network.SharedSecret(own, p.PublicKey, presharedLabel)
+		if err != nil {
+			return nil, fmt.Errorf("preshared key with %s: %w", p.Name, err)
+		}
+		all[p.PublicKey] = secret
+	}
+	return all, nil
+}
+
+// device returns the kernel's device, or nil if there is none.
+func (d *Device) device() (*wgtypes.Device, error) {
+	device, err := d.kernel.Device(d.link)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return device, err
+}
+
+func (d *Device) do(c change, public network.Key) error {
+	config := c.config
+	if c.setKey {
+		private, err := d.keys.PrivateKey(public)
+		if err != nil {
+			return err
+		}
+		key := wgtypes.Key(private)
+		config.PrivateKey = &key
+	}
+	err := d.kernel.ConfigureDevice(d.link, config)
+	if err == nil && len(c.wake.Peers) > 0 {
+		err = d.kernel.ConfigureDevice(d.link, c.wake)
+	}
+	return err
+}
+
+// GiveAllowedIPs lets a peer have allowed IPs, which no other one has then. No
+// packet falls between. A peer that is not there does not get them.
+func (d *Device) GiveAllowedIPs(peer network.Key, ips []netip.Prefix) error {
+	return d.kernel.ConfigureDevice(d.link, wgtypes.Config{Peers: []wgtypes.PeerConfig{
+		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, AllowedIPs: ipNets(ips)}}})
+}
+
+// SetEndpoint sends what is for a peer to another underlay endpoint.
+func (d *Device) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error {
+	return d.kernel.ConfigureDevice(d.link, wgtypes.Config{Peers: []wgtypes.PeerConfig{
+		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, Endpoint: udpAddr(endpoint)}}})
+}
+
+// PeerState is what the kernel knows of a peer.
+type PeerState struct {
+	PublicKey     network.Key
+	Endpoint      netip.AddrPort // zero: none yet
+	LastHandshake time.Time      // zero: never
+	ReceiveBytes  int64
+	TransmitBytes int64
+	AllowedIPs    []netip.Prefix
+}
+
+// Join returns the two peers that WireGuard has for a host whose key rotates as
+// one: where it is reached is what the one with the allowed IPs says.
+func (p PeerState) Join(o PeerState) PeerState {
+	if len(o.AllowedIPs) > 0 {
+		p, o = o, p
+	}
+	if o.LastHandshake.After(p.LastHandshake) {
+		p.LastHandshake = o.LastHandshake
+	}
+	p.ReceiveBytes += o.ReceiveBytes
+	p.TransmitBytes += o.TransmitBytes
+	return p
+}
+
+// Peers returns the state of all peers in the order of their keys; none if there
+// is no device.
+func (d *Device) Peers() ([]PeerState, error) {
+	device, err := d.device()
+	if err != nil || device == nil {
+		return nil, err
+	}
+	states := make([]PeerState, len(device.Peers))
+	for i, p := range device.Peers {
+		states[i] = PeerState{network.Key(p.PublicKey), addrPort(p.Endpoint), p.LastHandshakeTime, p.ReceiveBytes, p.TransmitBytes, fromIPNets(p.AllowedIPs)}
+	}
+	sort.Slice(states, func(i, j int) bool { return bytes.Compare(states[i].PublicKey[:], states[j].PublicKey[:]) < 0 })
+	return states, nil
+}
+
+// control is the real kernel, as a namespace sees it.
+type control struct{ namespace string }
+
+func (k control) Device(name string) (device *wgtypes.Device, err error) {
+	if !netns.Exists(k.namespace) {
+		return nil, os.ErrNotExist
+	}
+	err = k.with(name, func(c *wgctrl.Client) error {
+		device, err = c.Device(name)
+		return err
+	})
+	return device, err
+}
+
+func (k control) ConfigureDevice(name string, config wgtypes.Config) error {
+	return k.with(name, func(c *wgctrl.Client) error { return c.ConfigureDevice(name, config) })
+}
+
+func (k control) with(name string, f func(*wgctrl.Client) error) error {
+	return netns.Do(k.namespace, func() error {
+		client, err := wgctrl.New()
+		if err != nil {
+			return fmt.Errorf("WireGuard: %w", err)
+		}
+		defer client.Close()
+		if err := f(client); err != nil {
+			return fmt.Errorf("WireGuard device %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// GenerateKey makes a private key from the kernel's random numbers.
+func GenerateKey() (network.Key, error) {
+	key, err := wgtypes.GeneratePrivateKey()
+	return network.Key(key), err
+}
+
+// PublicKey returns the public half of a private key.
+func PublicKey(private network.Key) network.Key {
+	return network.Key(wgtypes.Key(private).PublicKey())
+}

@@ -1,0 +1,163 @@
+// Package wireguardtest has a WireGuard device for tests that holds state.
+package wireguardtest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sort"
+	"strings"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"mobula/helper/internal/network"
+)
+
+// Kernel implements wireguard.Kernel for one device.
+type Kernel struct {
+	// Link returns a value that is another one for each link of the device's
+	// name; nil if there is none. What the device was told goes with its link.
+	Link func() any
+	// Woken are the peers that were made to shake hands, in order: a keepalive
+	// interval that was none is sent at once.
+	Woken []network.Key
+
+	link   any
+	device *wgtypes.Device
+}
+
+// Device implements wireguard.Kernel.
+func (k *Kernel) Device(name string) (*wgtypes.Device, error) {
+	link := k.Link()
+	if link == nil {
+		return nil, os.ErrNotExist
+	}
+	if link != k.link {
+		k.link, k.device = link, &wgtypes.Device{Name: name}
+	}
+	copied := *k.device
+	copied.Peers = append([]wgtypes.Peer{}, k.device.Peers...)
+	return &copied, nil
+}
+
+// ConfigureDevice implements wireguard.Kernel.
+func (k *Kernel) ConfigureDevice(name string, c wgtypes.Config) error {
+	if _, err := k.Device(name); err != nil {
+		return err
+	}
+	if c.PrivateKey != nil {
+		k.device.PrivateKey, k.device.PublicKey = *c.PrivateKey, c.PrivateKey.PublicKey()
+	}
+	if c.ListenPort != nil {
+		k.device.ListenPort = *c.ListenPort
+	}
+	if c.ReplacePeers {
+		k.device.Peers = nil
+	}
+	for _, p := range c.Peers {
+		k.configurePeer(p)
+	}
+	return nil
+}
+
+func (k *Kernel) configurePeer(c wgtypes.PeerConfig) {
+	p := k.peer(c.PublicKey)
+	switch {
+	case c.Remove:
+		k.removePeer(c.PublicKey)
+		return
+	case p == nil && c.UpdateOnly:
+		return
+	case p == nil:
+		k.device.Peers = append(k.device.Peers, wgtypes.Peer{PublicKey: c.PublicKey})
+		p = k.peer(c.PublicKey)
+	}
+	if c.Endpoint != nil {
+		p.Endpoint = c.Endpoint
+	}
+	if c.PresharedKey != nil {
+		p.PresharedKey = *c.PresharedKey
+	}
+	if c.PersistentKeepaliveInterval != nil {
+		if p.PersistentKeepaliveInterval == 0 && *c.PersistentKeepaliveInterval > 0 {
+			k.Woken = append(k.Woken, network.Key(c.PublicKey))
+		}
+		p.PersistentKeepaliveInterval = *c.PersistentKeepaliveInterval
+	}
+	if c.ReplaceAllowedIPs {
+		p.AllowedIPs = nil
+	}
+	for _, ip := range c.AllowedIPs {
+		k.takeAway(ip)
+		p.AllowedIPs = append(p.AllowedIPs, ip)
+	}
+}
+
+// takeAway frees allowed IPs: only one peer can have them.
+func (k *Kernel) takeAway(ip net.IPNet) {
+	for i := range k.device.Peers {
+		p := &k.device.Peers[i]
+		var left []net.IPNet
+		for _, other := range p.AllowedIPs {
+			if other.String() != ip.String() {
+				left = append(left, other)
+			}
+		}
+		p.AllowedIPs = left
+	}
+}
+
+func (k *Kernel) peer(key wgtypes.Key) *wgtypes.Peer {
+	for i := range k.device.Peers {
+		if k.device.Peers[i].PublicKey == key {
+			return &k.device.Peers[i]
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) removePeer(key wgtypes.Key) {
+	for i, p := range k.device.Peers {
+		if p.PublicKey == key {
+			k.device.Peers = append(k.device.Peers[:i:i], k.device.Peers[i+1:]...)
+			return
+		}
+	}
+}
+
+// Roam does what a valid packet of the peer from another endpoint does.
+func (k *Kernel) Roam(peer network.Key, to netip.AddrPort) {
+	if p := k.peer(wgtypes.Key(peer)); p != nil {
+		p.Endpoint = net.UDPAddrFromAddrPort(to)
+	}
+}
+
+// Preshared returns the preshared key with a peer; zero: none.
+func (k *Kernel) Preshared(peer network.Key) network.Key {
+	if p := k.peer(wgtypes.Key(peer)); p != nil {
+		return network.Key(p.PresharedKey)
+	}
+	return network.Key{}
+}
+
+// String renders the device as wg(8) would, without the private key.
+func (k *Kernel) String() string {
+	if link := k.Link(); link == nil || link != k.link {
+		return ""
+	}
+	peers := append([]wgtypes.Peer{}, k.device.Peers...)
+	sort.Slice(peers, func(i, j int) bool { return bytes.Compare(peers[i].PublicKey[:], peers[j].PublicKey[:]) < 0 })
+	var b strings.Builder
+	fmt.Fprintf(&b, "public key %s port %d\n", k.device.PublicKey, k.device.ListenPort)
+	for _, p := range peers {
+		var ips []string
+		for _, ip := range p.AllowedIPs {
+			ips = append(ips, ip.String())
+		}
+		sort.Strings(ips)
+		fmt.Fprintf(&b, "peer %s endpoint %v allowed %s keepalive %v preshared %v\n", p.PublicKey, p.Endpoint, strings.Join(ips, ","), p.PersistentKeepaliveInterval, p.PresharedKey)
+	}
+	return b.String()
+}
