@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the lab need on Debian 12: packages only.
+# The lab's image installs what it needs itself, see image.sh.
+set -euo pipefail
+
+packages=(
+	ansible-core ansible-lint shellcheck git curl
+	openvswitch-switch nftables iproute2 iputils-ping conntrack
+	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
+	openssh-client bind9-dnsutils gcc libc6-dev
+)
+missing=()
+for p in "${packages[@]}"; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	echo "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+command -v go >/dev/null || {
+	echo "go is missing: Go 1.21 or later has to be installed first" >&2
+	exit 1
+}

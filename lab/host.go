@@ -1,0 +1,74 @@
+package lab
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// HostSpec describes a machine of the lab.
+type HostSpec struct {
+	Name    string // short: alice
+	ID      int    // Mobula's host ID
+	Address string // in 192.0.2.0/24
+	// Manager configures the network: "ifupdown" or "networkd".
+	Manager string
+	// Image is "full", or "bare": nothing but SSH and Python.
+	Image string
+	// DHCP lets networkd ask for the address instead of knowing it.
+	DHCP bool
+	// Resolved puts systemd-resolved with its stub between the host and its resolver (networkd, image full).
+	Resolved bool
+	// MTU of the NIC in bytes; 0: 1500.
+	MTU int
+}
+
+// DefaultHosts are the machines the scenarios know. dave and erin start only when asked for.
+func DefaultHosts() []HostSpec {
+	return []HostSpec{
+		{Name: "alice", ID: 1, Address: "192.0.2.1", Manager: "ifupdown", Image: "full"},
+		{Name: "bob", ID: 2, Address: "192.0.2.2", Manager: "networkd", Image: "full"},
+		{Name: "carol", ID: 256, Address: "192.0.2.3", Manager: "ifupdown", Image: "full"},
+		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare"},
+		{Name: "erin", ID: 32767, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
+	}
+}
+
+// FQDN is the name the host goes by.
+func (s HostSpec) FQDN() string { return s.Name + ".example.com" }
+
+// The addresses Mobula gives a host by its ID.
+
+// IntrawireAddress is the host's own address inside.
+func (s HostSpec) IntrawireAddress() string { return fmt.Sprintf("10.30.%d.%d", s.ID/256, s.ID%256) }
+
+// GatewayAddress is the address of the host's gateway on the access network.
+func (s HostSpec) GatewayAddress() string { return fmt.Sprintf("10.31.%d.%d", s.ID/256, s.ID%256) }
+
+// AccessAddress is the host's own address on the access network.
+func (s HostSpec) AccessAddress() string { return fmt.Sprintf("10.31.%d.%d", s.ID/256+128, s.ID%256) }
+
+// NIC is the name of the network interface in every machine.
+const NIC = "ens3"
+
+// Host is a machine of a running lab.
+type Host struct {
+	HostSpec
+	lab *Lab
+}
+
+func (h *Host) port() string    { return "tap-" + h.Name }
+func (h *Host) pidFile() string { return h.lab.path(h.Name + ".pid") }
+func (h *Host) monitor() string { return h.lab.path(h.Name + ".monitor") }
+func (h *Host) console() string { return h.lab.path(h.Name + ".console") }
+func (h *Host) seed() string    { return h.lab.path(h.Name + ".seed") }
+
+// disk is not in the lab's folder, which may be in memory.
+func (h *Host) disk() string {
+	return filepath.Join(filepath.Dir(h.lab.Image), "disks", h.lab.Prefix+"-"+h.Name+".qcow2")
+}
+
+// SerialLog is the file with everything the kernel and systemd wrote to the console since Up.
+func (h *Host) SerialLog() string { return h.lab.path(h.Name + ".serial.log") }
+
+// MAC is the hardware address of the host's NIC.
+func (h *Host) MAC() string { return fmt.Sprintf("52:54:00:1a:%02x:%02x", h.ID/256, h.ID%256) }

@@ -1,0 +1,227 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// fingerprint is everything of a host that Mobula may touch, as text.
+const fingerprint = `ip -br link | grep -v '^lo' | awk '{print $1, $3}'
+ip -4 -br addr; ip -4 route; ip rule; ls /run/netns 2>/dev/null || true
+find /etc/systemd /etc/network /etc/NetworkManager /usr/local /var/lib/mobula -xdev 2>/dev/null | sort
+ls -l /etc/resolv.conf | awk '{print $1, $NF}'; cat /etc/resolv.conf
+nft list tables 2>/dev/null || true
+ls -d /run/mobula 2>/dev/null || true
+systemctl list-units --all --no-legend 'mobula*'; cat /run/network/ifstate 2>/dev/null || true`
+
+var before = map[string]string{}
+
+// freshDeploy: bare machines become a network, with a name and a client besides.
+func freshDeploy(t *testing.T, w *world) {
+	w.client = newClient(t, w, 0)
+	w.write(t, "extra_wires.yml", fmt.Sprintf("extra_wires:\n  10.30.128.1/32: '%s'\n", w.client.PublicKey))
+	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
+	w.extra["alice"] = published
+	w.inventory(t)
+	for _, h := range w.members() {
+		before[h.Name] = w.on(t, h.Name, fingerprint)
+		w.on(t, h.Name, sampler)
+	}
+	w.deploy(t, "-vvv", "--diff") // the loudest, for who looks for secrets later
+	for _, h := range w.members() {
+		if s := w.status(t, h.Name); s.HostID != h.ID || s.Waiting != "" || len(s.Differences) > 0 {
+			t.Errorf("%s: %+v", h.Name, s)
+		}
+		if failed := w.on(t, h.Name, "systemctl --failed --no-legend --plain"); failed != "" {
+			t.Errorf("%s: failed units: %s", h.Name, failed)
+		}
+		modes := w.on(t, h.Name, "stat -c '%a %U' /var/lib/mobula /var/lib/mobula/keys /var/lib/mobula/keys/*.key")
+		if modes != "700 root\n700 root\n600 root" {
+			t.Errorf("%s: modes of the state and its keys: %s", h.Name, modes)
+		}
+	}
+}
+
+// unchangedRedeploy: nothing changes and no packet is lost.
+func unchangedRedeploy(t *testing.T, w *world) {
+	m := w.streams(t, w.members())
+	for host, r := range w.deploy(t) {
+		if r.changed != 0 {
+			t.Errorf("%s: changed=%d, wanted 0", host, r.changed)
+		}
+	}
+	lossless(t, w, m)
+}
+
+// checkMode: says what it would do, in the helper's words, and does nothing.
+func checkMode(t *testing.T, w *world) {
+	state := map[string]string{}
+	for _, h := range w.members() {
+		state[h.Name] = w.on(t, h.Name, fingerprint)
+	}
+	keys := read(t, w, "wireguard_pubkeys.yml")
+	w.extra["bob"] = "      publish: [8080]\n"
+	w.inventory(t)
+	out, err := w.play(t, "deploy.yml", "--check", "--diff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "+{ ip daddr { 192.0.2.2 } tcp dport 8080 dnat ip to 10.30.0.2 }"; !strings.Contains(out, want) {
+		t.Errorf("the plan does not say %q:\n%s", want, out)
+	}
+	if r := recaps(t, out); r["192.0.2.2"].changed == 0 || r["192.0.2.1"].changed != 0 {
+		t.Errorf("check reports %+v, wanted a change on 192.0.2.2 only", r)
+	}
+	delete(w.extra, "bob")
+	w.inventory(t)
+	for _, h := range w.members() {
+		if now := w.on(t, h.Name, fingerprint); now != state[h.Name] {
+			t.Errorf("%s: --check changed something: %s", h.Name, difference(state[h.Name], now))
+		}
+	}
+	if read(t, w, "wireguard_pubkeys.yml") != keys {
+		t.Error("--check changed wireguard_pubkeys.yml")
+	}
+}
+
+// addHost: a host with nothing but SSH and Python gets all it needs; the others
+// get one peer more and lose nothing.
+func addHost(t *testing.T, w *world) {
+	old := w.members()
+	dave := w.Host("dave")
+	before["dave"] = w.on(t, "dave", fingerprint)
+	w.hosts = append(w.hosts, "dave")
+	w.extra["dave"] = "      ansible_user: ops\n      access_address: manual\n" // ops has to become root
+	w.inventory(t)
+	m := w.streamsEvery(t, old, 500*time.Millisecond) // it takes long
+	out, err := w.play(t, "deploy.yml", "--diff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out, "+ peer dave.example.com: endpoint 192.0.2.4:51820, allowed IPs 10.30.1.44/32") {
+		t.Errorf("the plan does not name the new peer:\n%s", out)
+	}
+	lossless(t, w, m)
+	for _, h := range old {
+		w.on(t, h.Name, "ping -c 2 -W 5 "+dave.IntrawireAddress()+"; ping -c 2 -W 5 "+dave.GatewayAddress())
+	}
+	if enabled := w.on(t, "dave", "systemctl is-active openvswitch-switch ovs-vswitchd || true"); strings.Contains(enabled, "\nactive") || strings.HasPrefix(enabled, "active") {
+		t.Errorf("the system's own Open vSwitch runs: %s", enabled)
+	}
+}
+
+// changeHost: another name, another client and a published port touch one host's
+// firewall, everybody's DNS and one peer, and lose nothing.
+func changeHost(t *testing.T, w *world) {
+	other := newClient(t, w, 1)
+	defer other.Close()
+	defer w.client.Close()
+	w.write(t, "extra_wires.yml", fmt.Sprintf("extra_wires:\n  10.30.128.2/32: '%s'\n", other.PublicKey))
+	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n  10.31.0.253: 'printer.example.com'\n")
+	w.extra["bob"] = "      publish: [8080]\n"
+	w.inventory(t)
+	m := w.streams(t, w.members())
+	w.deploy(t)
+	lossless(t, w, m)
+	connect(t, w, other, "10.30.128.2", "carol")
+	if out, err := other.Run(w.ctx, "ping", "-q", "-c", "2", "-W", "5", "10.30.0.1"); err != nil {
+		t.Errorf("the new client does not get in: %s", out)
+	}
+	if _, err := w.client.Run(w.ctx, "ping", "-q", "-c", "2", "-W", "2", "10.30.0.1"); err == nil {
+		t.Error("a client that was removed still gets in")
+	}
+	w.on(t, "bob", "systemd-run --quiet --collect --unit lab-web python3 -m http.server 8080 --bind 10.30.0.2 --directory /var/empty 2>/dev/null || systemd-run --quiet --collect --unit lab-web python3 -m http.server 8080 --bind 10.30.0.2 --directory /tmp")
+	eventually(t, 20*time.Second, "the published port answers", func() error {
+		_, err := w.Outside(w.ctx, "curl", "--silent", "--max-time", "3", "http://192.0.2.2:8080/")
+		return err
+	})
+	if _, err := w.Outside(w.ctx, "curl", "--silent", "--max-time", "2", "http://192.0.2.3:8080/"); err == nil {
+		t.Error("another host's port 8080 answers")
+	}
+	w.on(t, "bob", "systemctl stop lab-web")
+}
+
+// limit: a deploy of one host harms no other and removes no peer.
+func limit(t *testing.T, w *world) {
+	m := w.streams(t, []*lab.Host{w.Host("alice"), w.Host("bob"), w.Host("carol")})
+	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: ['nas.example.com', 'files.example.com']\n")
+	for host, r := range w.deploy(t, "--limit", "192.0.2.3") {
+		if host != "192.0.2.3" {
+			t.Errorf("--limit touched %s: %+v", host, r)
+		}
+	}
+	lossless(t, w, m)
+	if peers := len(w.status(t, "carol").Peers); peers < len(w.hosts)-1 {
+		t.Errorf("carol has %d peers after --limit, wanted at least %d", peers, len(w.hosts)-1)
+	}
+	w.resolves(t, "carol", "10.31.1.0", "files.example.com", "10.31.0.254")
+	if found := w.on(t, "alice", "dig +short +time=2 @10.31.0.1 files.example.com"); found != "" {
+		t.Errorf("--limit 192.0.2.3 changed alice: files.example.com is %s there", found)
+	}
+}
+
+// resolves waits until a name has an address; the agent takes a moment.
+func (w *world) resolves(t *testing.T, host, server, name, address string) {
+	t.Helper()
+	eventually(t, 20*time.Second, host+" knows "+name, func() error {
+		if found := w.on(t, host, "dig +short +time=2 @"+server+" "+name); found != address {
+			return fmt.Errorf("found %q, wanted %s", found, address)
+		}
+		return nil
+	})
+}
+
+// removeHost: the others forget it and it no longer gets in. They also catch up
+// with what --limit left out.
+func removeHost(t *testing.T, w *world) {
+	w.hosts = []string{"alice", "bob", "carol"}
+	w.inventory(t)
+	m := w.streams(t, w.members())
+	w.deploy(t)
+	lossless(t, w, m)
+	for _, h := range w.members() {
+		if _, err := w.Host("dave").Run(w.ctx, "ping -c 2 -W 2 "+h.IntrawireAddress()); err == nil {
+			t.Errorf("the removed host still reaches %s", h.Name)
+		}
+		for _, p := range w.status(t, h.Name).Peers {
+			if p.Name == "dave.example.com" {
+				t.Errorf("%s still has the removed peer", h.Name)
+			}
+		}
+	}
+	w.resolves(t, "alice", "10.31.0.1", "files.example.com", "10.31.0.254")
+	if strings.Contains(read(t, w, "wireguard_pubkeys.yml"), "192.0.2.4") {
+		t.Error("wireguard_pubkeys.yml still has the removed host")
+	}
+}
+
+func read(t *testing.T, w *world, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(w.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// difference lists the lines that only one of two texts has.
+func difference(a, b string) string {
+	var all []string
+	for _, pair := range [][2]string{{a, b}, {b, a}} {
+		sign := map[bool]string{true: "- ", false: "+ "}[pair[0] == a]
+		for _, line := range strings.Split(pair[0], "\n") {
+			if !strings.Contains("\n"+pair[1]+"\n", "\n"+line+"\n") {
+				all = append(all, sign+line)
+			}
+		}
+	}
+	return "\n" + strings.Join(all, "\n")
+}

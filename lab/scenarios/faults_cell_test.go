@@ -1,0 +1,362 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// The faults. The worker goes on after those that do not end it.
+const (
+	faultKill  = "kill"  // kill -9 of the helper
+	faultHang  = "hang"  // the helper is stopped and never goes on
+	faultPower = "power" // the host loses its power
+	faultSSH   = "ssh"   // the deployer does not reach the host until the change was taken back
+	faultDisk  = "disk"  // neither / nor /run takes a byte more until the change was taken back
+)
+
+var faultKinds = []string{faultKill, faultHang, faultPower, faultSSH, faultDisk}
+
+// cell is one fault before one step.
+type cell struct {
+	operation string
+	position  int    // among all steps of the operation, from 1
+	phase     string // apply, wait or confirm
+	number    int    // of the step in its phase, from 1
+	step      string
+	fault     string
+	playbook  bool // the next deploy is that of the playbook
+}
+
+func (c cell) String() string {
+	return fmt.Sprintf("%s-%d-%s", c.operation, c.position, c.fault)
+}
+
+// result is how the host came through.
+type result struct {
+	end         string // old or new
+	unreachable time.Duration
+	took        time.Duration
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("%-10s unreachable %5.1f s, took %.0f s", r.end, r.unreachable.Seconds(), r.took.Seconds())
+}
+
+// slack is what the host may need beyond the confirm timeout: until it is taken
+// back, with the wait for a helper that hangs, or has booted, on an emulated
+// processor beside others.
+func (c cell) slack() time.Duration {
+	return map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault] + 40*time.Second
+}
+
+// timeout is the confirm timeout: as short as it may be.
+func (c cell) timeout() time.Duration {
+	if c.phase == "apply" && c.fault != faultSSH && c.fault != faultDisk {
+		return 8 * time.Second // nothing is lost if it is over before the fault strikes
+	}
+	if c.phase == "apply" {
+		return 20 * time.Second
+	}
+	return 30 * time.Second
+}
+
+// run is world.on without a test that must not fail.
+func (b *bed) run(most time.Duration, script string) (string, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, most)
+	defer cancel()
+	return b.host.Run(ctx, script)
+}
+
+// console runs a script on the host without its network.
+func (b *bed) console(t *testing.T, script string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 90*time.Second)
+	defer cancel()
+	out, err := b.host.Console(ctx, script)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// try interrupts the operation and returns how the host came through.
+func (b *bed) try(t *testing.T, o *operation, c cell) result {
+	began := time.Now()
+	if err := b.host.Restore(b.ctx, o.snapshot); err != nil {
+		t.Fatal(err)
+	}
+	watch := b.watch(t)
+	defer watch.stop()
+	b.begin(t, o, c)
+	struck := time.Now()
+	b.strike(t, o, c, watch)
+	b.settle(t, struck, c.timeout()+c.slack())
+	r := result{unreachable: watch.longest(struck)}
+	watch.stop()
+	r.end = b.whichState(t, o, c)
+	b.goOn(t, o, c)
+	r.took = time.Since(began)
+	return r
+}
+
+// begin brings the change to where the fault strikes.
+func (b *bed) begin(t *testing.T, o *operation, c cell) {
+	t.Helper()
+	command := b.command(o, c.timeout())
+	if c.phase == "apply" {
+		b.pauseIn(t, command, o.steps.Apply, c.number)
+		return
+	}
+	b.insist(t, command+" --detach")
+	b.console(t, `for i in $(seq 300); do grep -q '"done":true' /run/mobula/result.json 2>/dev/null && exit; sleep 0.1; done; cat /run/mobula/result.json; exit 1`)
+	if c.phase == "confirm" {
+		b.pauseIn(t, "mobula confirm --generation "+o.generation, o.steps.Confirm, c.number)
+	}
+}
+
+// pauseIn runs a command over an SSH connection of its own until it stands still
+// before one of its steps.
+func (b *bed) pauseIn(t *testing.T, command string, steps []string, number int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(b.ctx)
+	t.Cleanup(cancel)
+	ssh := b.host.SSH(ctx, fmt.Sprintf("%s --pause-before %d", command, number))
+	var out bytes.Buffer
+	ssh.Stdout, ssh.Stderr = &out, &out
+	if err := ssh.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go ssh.Wait()
+	at := b.console(t, `for i in $(seq 400); do [ -s /run/mobula/paused ] && break; sleep 0.1; done; cat /run/mobula/paused`)
+	if want := fmt.Sprintf("%d %s", number, steps[number-1]); strings.Join(strings.Fields(at), " ") != strings.Join(strings.Fields(want), " ") {
+		t.Fatalf("stands still before step %q, wanted %q\n%s", at, want, out.String())
+	}
+}
+
+const (
+	helperPID = `$(sed 's/.*"pid":\([0-9]*\).*/\1/' /run/mobula/lock)`
+	resume    = "rm -f /run/mobula/paused"
+	// fill leaves no byte in a folder's file system; small files first need none.
+	fill = `fill() { n=0; for size in 1G 256M 64M 16M 4M 1M 256K 64K 16K 4K; do while fallocate -l $size $1/lab-fill.$n 2>/dev/null; do n=$((n+1)); done; rm -f $1/lab-fill.$n; done; }
+fill /; fill /run
+for f in /var/lib/lab-fill /run/lab-fill; do if (echo more >$f) 2>/dev/null; then echo "$f: there is room left"; exit 1; fi; rm -f $f; done
+`
+	free = "rm -f /lab-fill.* /run/lab-fill.*"
+)
+
+// strike lets the fault happen, and end where it is one that ends.
+func (b *bed) strike(t *testing.T, o *operation, c cell, watch *watch) {
+	t.Helper()
+	over := time.Now().Add(c.timeout() + 10*time.Second) // the change was taken back by then
+	switch c.fault {
+	case faultKill, faultHang:
+		if c.phase != "wait" { // there is no helper then
+			b.console(t, map[string]string{faultKill: "kill -9 ", faultHang: "kill -STOP "}[c.fault]+helperPID)
+		}
+	case faultPower:
+		if err := b.host.PowerOff(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.host.Start(); err != nil {
+			t.Fatal(err)
+		}
+	case faultSSH:
+		undo, err := b.Fault(b.ctx, b.host, lab.DeployerPort, lab.Fault{Drop: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.console(t, resume)
+		b.rest(t, over)
+		if err := undo(); err != nil {
+			t.Fatal(err)
+		}
+		watch.forget()
+	case faultDisk:
+		b.console(t, fill+resume)
+		if err := b.confirm(o, time.Until(over)); err != nil {
+			t.Logf("while the disk is full: %v", err)
+		}
+		b.rest(t, over)
+		if _, err := b.run(30*time.Second, "true"); err != nil {
+			t.Errorf("no SSH while the disk is full: %v", err)
+		}
+		b.console(t, free)
+	}
+}
+
+const busy = "systemctl list-units --no-legend 'mobula-apply*' 'mobula-rollback*'"
+
+// rest waits until nothing of the change goes on any more, or the time is over.
+func (b *bed) rest(t *testing.T, over time.Time) {
+	t.Helper()
+	for time.Now().Before(over) && strings.TrimSpace(b.console(t, busy)) != "" {
+		time.Sleep(time.Second)
+	}
+}
+
+// settle waits until nothing of the change goes on any more, over SSH.
+func (b *bed) settle(t *testing.T, since time.Time, most time.Duration) {
+	t.Helper()
+	for {
+		out, err := b.run(10*time.Second, busy+"; systemctl is-system-running --wait >/dev/null || true")
+		if err == nil && strings.TrimSpace(out) == "" {
+			return
+		}
+		if time.Since(since) > most {
+			ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+			defer cancel()
+			log, _ := b.host.Console(ctx, "journalctl -b --no-pager -o short-monotonic -u 'mobula*' | tail -60; ip -br addr; ls /var/lib/mobula")
+			t.Fatalf("not at rest %v after the fault: %v %s\n%s", most, err, out, log)
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// inert are the traces that a power cut may leave on a host that was bare: notes
+// of a change that had not changed anything, and the boot unit before anything
+// starts it. Nothing reads them before the next change, which takes them away.
+var inert = regexp.MustCompile(`^[-+] (/var/lib/mobula/(pending|facts)\.json|/etc/systemd/system/mobula-network\.service|\+ file /etc/systemd/system/mobula-network\.service|\d+ changes to generation .*)$`)
+
+// whichState tells whether the host is the old or the new one; anything else
+// ends the test.
+func (b *bed) whichState(t *testing.T, o *operation, c cell) string {
+	t.Helper()
+	var between string
+	for try := 0; try < 3; try++ {
+		now := b.state(t, o)
+		switch now {
+		case o.old:
+			return "old"
+		case o.fresh:
+			return "new"
+		}
+		between = difference(o.old, now)
+		if c.fault == faultPower && onlyInert(between) {
+			return "old, noted"
+		}
+		if other := difference(o.fresh, now); len(other) < len(between) {
+			between = "(new)" + other
+		}
+		t.Logf("not at rest yet: %s", between)
+		time.Sleep(4 * time.Second)
+	}
+	t.Fatalf("neither the old nor the new state: %s\n%s", between, b.on(t, b.host.Name, "journalctl -b --no-pager -o short-monotonic -u 'mobula*' | tail -60"))
+	return ""
+}
+
+func onlyInert(difference string) bool {
+	for _, line := range strings.Split(strings.TrimSpace(difference), "\n") {
+		if !inert.MatchString(line) {
+			return false
+		}
+	}
+	return true
+}
+
+// goOn holds that the next deploy succeeds and leads to the new state.
+func (b *bed) goOn(t *testing.T, o *operation, c cell) {
+	t.Helper()
+	if c.playbook {
+		playbook.Lock()
+		defer playbook.Unlock()
+		b.world.deploy(t, "--limit", b.host.Address)
+	} else {
+		b.deploy(t, o)
+	}
+	var now string
+	for try := 0; try < 3; try++ {
+		if now = b.state(t, o); now == o.fresh {
+			return
+		}
+		time.Sleep(3 * time.Second)
+	}
+	t.Errorf("after the next deploy: %s", difference(o.fresh, now))
+}
+
+// watch asks a host's sshd for its greeting, four times a second, at its public
+// address from the deployer.
+type watch struct {
+	stop  func()
+	lines chan time.Time
+	seen  []time.Time
+}
+
+func (b *bed) watch(t *testing.T) *watch {
+	t.Helper()
+	ctx, cancel := context.WithCancel(b.ctx)
+	cmd := lab.Command(ctx, b.Namespace(), "python3", "-uc", fmt.Sprintf(`
+import socket, time
+while True:
+    try:
+        s = socket.create_connection((%q, 22), 1)
+        if s.recv(4) == b"SSH-":
+            print(time.time())
+        s.close()
+    except OSError:
+        pass
+    time.sleep(0.25)`, b.host.Address))
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	w := &watch{stop: cancel, lines: make(chan time.Time, 10000)}
+	go func() {
+		for s := bufio.NewScanner(out); s.Scan(); {
+			if seconds, err := strconv.ParseFloat(s.Text(), 64); err == nil {
+				w.lines <- time.UnixMicro(int64(seconds * 1e6))
+			}
+		}
+		_ = cmd.Wait()
+	}()
+	return w
+}
+
+func (w *watch) collect() {
+	for {
+		select {
+		case at := <-w.lines:
+			w.seen = append(w.seen, at)
+		default:
+			return
+		}
+	}
+}
+
+// forget takes the host for reachable now: what was before does not count.
+func (w *watch) forget() {
+	w.collect()
+	w.seen = append(w.seen[:0], time.Now())
+}
+
+// longest returns the longest time without a greeting since then, up to now.
+func (w *watch) longest(since time.Time) time.Duration {
+	w.collect()
+	last, most := since, time.Duration(0)
+	if len(w.seen) > 0 && w.seen[0].After(last) {
+		last = w.seen[0]
+	}
+	for _, at := range append(w.seen, time.Now()) {
+		if at.After(since) && at.Sub(last) > most {
+			most = at.Sub(last)
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return most
+}

@@ -1,0 +1,222 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// moves counts how often a host has changed its path to a peer.
+func (w *world) moves(t *testing.T, host, peer string) int {
+	t.Helper()
+	out := w.on(t, host, "journalctl -u mobula-agent -o cat --no-pager | grep -c 'msg=path peer="+w.Host(peer).FQDN()+" .*\\(relayed\\|direct path is\\)' || true")
+	n, err := strconv.Atoi(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func noFlapping(t *testing.T, w *world) {
+	allDirect(t, w)
+	before := w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice")
+	m := w.packets(t, "alice", "bob")
+	undo := w.broken(t, "alice", "bob", lab.Fault{LossPercent: 20})
+	seconds := length(w, 90, 30)
+	time.Sleep(time.Duration(seconds) * time.Second)
+	undo()
+	moved := w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice") - before
+	t.Logf("20 %% loss for %d s: %d moves\n%s", seconds, moved, lab.Table(w.stop(t, m)))
+	if moved > 4 {
+		t.Errorf("%d moves on a path with 20 %% loss", moved)
+	}
+	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+	before += moved
+	m = w.packets(t, "alice", "bob")
+	times := length(w, 20, 8)
+	for i := 0; i < times; i++ {
+		undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
+		time.Sleep(time.Second)
+		undo()
+		time.Sleep(time.Second)
+	}
+	moved = w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice") - before
+	t.Logf("a path that comes and goes each second, %d times: %d moves\n%s", times, moved, lab.Table(w.stop(t, m)))
+	if moved > 6 {
+		t.Errorf("%d moves on a path that comes and goes", moved)
+	}
+	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+}
+
+func smallerMTU(t *testing.T, w *world) {
+	m := w.packets(t, "alice", "bob")
+	undo := w.broken(t, "alice", "bob", lab.Fault{MTU: 1300})
+	began := time.Now()
+	eventually(t, time.Minute, "a way for packets of full size", func() error {
+		_, err := w.Host("alice").Run(w.ctx, "ping -M do -s 1412 -c 2 -i 0.2 -W 1 "+w.Host("bob").IntrawireAddress())
+		return err
+	})
+	t.Logf("full-size packets pass again after %v", time.Since(began).Round(100*time.Millisecond))
+	undo()
+	t.Logf("\n%s", lab.Table(w.stop(t, m)))
+	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+}
+
+// longDelay makes a path slow. That is no reason to call a peer dead; whether a
+// relay is faster is the engine's choice.
+func longDelay(t *testing.T, w *world) {
+	m := w.packets(t, "alice", "bob")
+	undo := w.broken(t, "alice", "bob", lab.Fault{Delay: 500 * time.Millisecond})
+	time.Sleep(length(w, 30*time.Second, 10*time.Second))
+	path := w.pathTo(t, "alice", "bob")
+	w.on(t, "alice", "ping -q -c 3 -i 0.3 -W 4 "+w.Host("bob").IntrawireAddress())
+	undo()
+	t.Logf("500 ms more on each packet: over %s\n%s", path, lab.Table(w.stop(t, m)))
+	if path == "down" || path == "unknown" {
+		t.Errorf("the path is %s, wanted one that works", path)
+	}
+	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+}
+
+// strangers sends to a relay port from an address that is no member's.
+func strangers(t *testing.T, w *world) {
+	port := 32768 + w.Host("bob").ID
+	w.on(t, "bob", "ip netns exec mobula nft add table inet stranger; ip netns exec mobula nft 'add chain inet stranger in { type filter hook prerouting priority -400; }'; "+
+		"ip netns exec mobula nft 'add rule inet stranger in @th,64,64 0x737472616e676572 counter'") // "stranger"
+	defer w.on(t, "bob", "ip netns exec mobula nft delete table inet stranger")
+	out, err := lab.Command(w.ctx, w.Namespace(), "python3", "-c", fmt.Sprintf(`
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+answers = 0
+for _ in range(20):
+    s.sendto(b"stranger" * 20, (%q, %d))
+    try:
+        s.recv(100); answers += 1
+    except (TimeoutError, ConnectionRefusedError):
+        pass
+    s.settimeout(0.1)
+print(answers)`, w.Host("alice").Address, port)).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "0" {
+		t.Errorf("a stranger at relay port %d got answers: %s %v", port, out, err)
+	}
+	if counted := w.on(t, "bob", "ip netns exec mobula nft list table inet stranger"); !strings.Contains(counted, "packets 0 ") {
+		t.Errorf("a stranger's packets were relayed:\n%s", counted)
+	}
+}
+
+// accessPackets starts packets between two hosts on the access network.
+func (w *world) accessPackets(t *testing.T, a, b string) *lab.Meter {
+	t.Helper()
+	m, err := w.StartMeter(w.ctx, lab.Pairs([]*lab.Host{w.Host(a), w.Host(b)}, lab.HostSpec.AccessAddress), lab.MeterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second)
+	return m
+}
+
+func switchKilled(t *testing.T, w *world) {
+	for _, daemon := range []string{"ovs-vswitchd", "ovsdb-server"} {
+		m := w.accessPackets(t, "alice", "bob")
+		since := w.clock(t, "alice")
+		w.on(t, "bob", "kill -9 $(cat /run/mobula/ovs/"+daemon+".pid)")
+		time.Sleep(length(w, 12*time.Second, 6*time.Second))
+		w.whole(t, "bob", 30*time.Second)
+		w.on(t, "alice", "ping -q -c 3 -i 0.2 -W 1 "+w.Host("bob").AccessAddress())
+		results := w.stop(t, m)
+		outage, _ := longest(results, "alice", "bob", since, forever)
+		t.Logf("%s killed: silent for %v\n%s", daemon, outage.Round(time.Millisecond), lab.Table(results))
+	}
+}
+
+// whole waits until nothing differs from the plan.
+func (w *world) whole(t *testing.T, host string, most time.Duration) {
+	t.Helper()
+	eventually(t, most, host+" as planned", func() error {
+		out, err := w.Host(host).Run(w.ctx, "mobula plan")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+// brokenByHand breaks one thing after another on bob. Each must be mended within
+// seconds and logged.
+func brokenByHand(t *testing.T, w *world) {
+	const inside = "ip netns exec mobula "
+	for _, c := range []struct{ what, breaks, works string }{
+		{"WireGuard device deleted", inside + "ip link del mo-wg-gw", "intrawire"},
+		{"direct veth deleted", "ip link del mo-dir-hs", "intrawire"},
+		{"access veth deleted", "ip link del veth_fac0", "access"},
+		{"bridge port set down", inside + "ip link set mo-dir-gw down", "intrawire"},
+		{"address deleted", inside + "ip addr del 10.30.0.0/32 dev mo-dir-gw", "intrawire"},
+		{"route deleted", inside + "ip route del 10.30.0.0/16", "intrawire"},
+		{"rule deleted", "ip rule del priority 1030", "intrawire"},
+		{"nft rules flushed", inside + "nft flush chain inet mobula forward", "intrawire"},
+		{"nft table deleted", inside + "nft delete table inet mobula", "intrawire"},
+		{"flows deleted", inside + "env OVS_RUNDIR=/run/mobula/ovs ovs-ofctl -O OpenFlow14 del-flows ovsbr-mobula", "access"},
+	} {
+		address := w.Host("bob").IntrawireAddress()
+		if c.works == "access" {
+			address = w.Host("bob").AccessAddress()
+		}
+		if _, err := w.Host("bob").Console(w.ctx, c.breaks); err != nil {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+		began := time.Now()
+		eventually(t, 30*time.Second, c.what+": mended", func() error {
+			_, err := w.Host("alice").Run(w.ctx, "ping -q -c 3 -i 0.2 -W 1 "+address)
+			return err
+		})
+		t.Logf("%-26s works again after %4.1f s", c.what, time.Since(began).Seconds())
+		w.whole(t, "bob", 20*time.Second)
+	}
+	t.Logf("what bob logged:\n%s", w.on(t, "bob", "journalctl -u mobula-repair -o cat --no-pager | grep repaired | tail -20"))
+}
+
+func cablePulled(t *testing.T, w *world) {
+	bob := w.Host("bob")
+	if err := bob.SetLink(false); err != nil {
+		t.Fatal(err)
+	}
+	const out = 10 * time.Second
+	time.Sleep(out)
+	if err := bob.SetLink(true); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, 30*time.Second, "bob after its cable was out", func() error {
+		ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+		defer cancel()
+		_, err := w.Host("alice").Run(ctx, "ping -q -c 3 -i 0.2 -W 1 "+bob.IntrawireAddress())
+		return err
+	})
+	t.Logf("cable out for %v: reachable %.1f s after it was back", out, time.Since(began).Seconds())
+}
+
+// agentCost measures the agent while nothing but probes is on the network.
+func agentCost(t *testing.T, w *world) {
+	seconds := length(w, 30, 10)
+	out := w.on(t, "carol", fmt.Sprintf(`pid=$(systemctl show -p MainPID --value mobula-agent)
+a=$(awk '{print $14+$15}' /proc/$pid/stat); sleep %d; b=$(awk '{print $14+$15}' /proc/$pid/stat)
+echo $(awk '/VmRSS/{print $2}' /proc/$pid/status) $((b-a))`, seconds))
+	var kilobytes, ticks int
+	if _, err := fmt.Sscan(out, &kilobytes, &ticks); err != nil {
+		t.Fatal(errors.Join(err, errors.New(out)))
+	}
+	t.Logf("agent with %d peers: %.1f MB resident, %.1f %% of an emulated core", len(w.hosts)-1, float64(kilobytes)/1024, float64(ticks)/float64(seconds))
+	if kilobytes > 64<<10 {
+		t.Errorf("the agent has %d kB, wanted at most 64 MB", kilobytes)
+	}
+	t.Logf("exposure: %s", w.on(t, "carol", "systemd-analyze security --no-pager mobula-agent.service | tail -1"))
+}

@@ -1,0 +1,355 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// healing is what breaks while all pairs exchange numbered packets.
+var healing = []step{
+	{"all paths are direct", allDirect},
+	{"a cut path", cutPaths},
+	{"what a relay costs, and failback", relayAndBack},
+	{"one direction", oneDirection},
+	{"a relay dies", relayDies},
+	{"loss and a path that comes and goes", noFlapping},
+	{"a smaller MTU", smallerMTU},
+	{"a long delay", longDelay},
+	{"strangers at a relay port", strangers},
+	{"the switch is killed", switchKilled},
+	{"broken by hand", brokenByHand},
+	{"the cable is pulled", cablePulled},
+	{"what the agent costs", agentCost},
+}
+
+// TestHealing runs all of it at length, for the figures, in a lab of four hosts:
+// there is a choice of relays. TestLonger runs the same in short.
+func TestHealing(t *testing.T) {
+	w := start(t, "alice", "bob", "carol", "erin")
+	if os.Getenv("MOBULA_LAB_REUSE") == "" { // else it is deployed already
+		w.inventory(t)
+		w.deploy(t)
+	}
+	heal(t, w)
+}
+
+// healShort is TestHealing for TestLonger.
+func healShort(t *testing.T, w *world) {
+	w.short = true
+	for _, h := range w.members() {
+		w.on(t, h.Name, "systemctl restart mobula-agent") // which forgets paths that came and went under load
+	}
+	heal(t, w)
+}
+
+func heal(t *testing.T, w *world) {
+	for _, s := range healing {
+		s := s
+		if !t.Run(strings.ReplaceAll(s.name, " ", "-"), func(t *testing.T) { s.run(t, w) }) {
+			collect(t, w, "healing "+s.name)
+		}
+		if err := w.ClearFaults(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// length is how often or how long something is done: at length for the figures,
+// in short elsewhere.
+func length[T any](w *world, long, short T) T {
+	if w.short {
+		return short
+	}
+	return long
+}
+
+// pathTo returns the way from a host to a peer: "direct", a relay's name, or a
+// state such as "down".
+func (w *world) pathTo(t *testing.T, host, peer string) string {
+	t.Helper()
+	var s struct {
+		Peers []struct {
+			Name, Relay string
+			Path        *struct{ State string }
+		}
+	}
+	if err := json.Unmarshal([]byte(w.on(t, host, "mobula status --quick --json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range s.Peers {
+		switch {
+		case p.Name != w.Host(peer).FQDN():
+		case p.Path == nil:
+			return "unknown"
+		case p.Path.State != "up":
+			return p.Path.State
+		case p.Relay != "":
+			return p.Relay
+		default:
+			return "direct"
+		}
+	}
+	return "no such peer"
+}
+
+func (w *world) waitDirect(t *testing.T, a, b string, most time.Duration) {
+	t.Helper()
+	for _, way := range [][2]string{{a, b}, {b, a}} {
+		eventually(t, most, fmt.Sprintf("direct path from %s to %s", way[0], way[1]), func() error {
+			if path := w.pathTo(t, way[0], way[1]); path != "direct" {
+				return fmt.Errorf("it is %s", path)
+			}
+			return nil
+		})
+	}
+}
+
+func allDirect(t *testing.T, w *world) {
+	for i, a := range w.hosts {
+		for _, b := range w.hosts[i+1:] {
+			w.waitDirect(t, a, b, 3*time.Minute)
+		}
+	}
+}
+
+// broken breaks the path between two hosts and returns what puts it right.
+func (w *world) broken(t *testing.T, a, b string, f lab.Fault) (undo func()) {
+	t.Helper()
+	end, err := w.Fault(w.ctx, w.Host(a), w.Host(b), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// packets starts numbered packets between the hosts on intrawire: every 10 ms
+// between two, every 50 ms among more, or two processors that emulate all of them
+// have no time left and the silence measured is their own.
+func (w *world) packets(t *testing.T, hosts ...string) *lab.Meter {
+	t.Helper()
+	var all []*lab.Host
+	for _, name := range hosts {
+		all = append(all, w.Host(name))
+	}
+	every := 10 * time.Millisecond
+	if len(hosts) > 2 {
+		every *= 5
+	}
+	m, err := w.StartMeter(w.ctx, lab.Pairs(all, lab.HostSpec.IntrawireAddress), lab.MeterOptions{Every: every})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second) // the engines notice the traffic
+	return m
+}
+
+func (w *world) stop(t *testing.T, m *lab.Meter) []lab.FlowResult {
+	t.Helper()
+	results, err := m.Stop(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// longest returns the longest silence of the flows between two hosts that began
+// in the given time, and that of all other flows.
+func longest(results []lab.FlowResult, a, b string, from, to time.Time) (between, others time.Duration) {
+	for _, r := range results {
+		most := &others
+		if r.From == a && r.To == b || r.From == b && r.To == a {
+			most = &between
+		}
+		for _, g := range r.Gaps {
+			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) && g.Length > *most {
+				*most = g.Length
+			}
+		}
+	}
+	return between, others
+}
+
+// forever is later than any test.
+var forever = time.Unix(1<<40, 0)
+
+// clock returns the time on a host.
+func (w *world) clock(t *testing.T, host string) time.Time {
+	t.Helper()
+	s, err := strconv.ParseFloat(w.on(t, host, "date +%s.%N"), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Unix(0, int64(s*1e9))
+}
+
+func percentile(all []time.Duration, p int) time.Duration {
+	sort.Slice(all, func(i, j int) bool { return all[i] < all[j] })
+	return all[(len(all)*p+99)/100-1].Round(time.Millisecond)
+}
+
+// cut is one path that was cut for a while, by the clock of its first host.
+type cut struct {
+	a, b     string
+	from, to time.Time
+	path     string // what traffic took in the end
+}
+
+// cutPaths cuts one path after another and measures the silence of its two flows.
+func cutPaths(t *testing.T, w *world) {
+	var pairs [][2]string
+	for i, a := range w.hosts {
+		for _, b := range w.hosts[i+1:] {
+			pairs = append(pairs, [2]string{a, b})
+		}
+	}
+	m := w.packets(t, w.hosts...)
+	var cuts []cut
+	for i := 0; i < length(w, 24, 4); i++ {
+		c := cut{a: pairs[i%len(pairs)][0], b: pairs[i%len(pairs)][1]}
+		w.waitDirect(t, c.a, c.b, 3*time.Minute)
+		c.from = w.clock(t, c.a)
+		undo := w.broken(t, c.a, c.b, lab.Fault{Drop: true})
+		time.Sleep(4 * time.Second)
+		c.path = w.pathTo(t, c.a, c.b)
+		c.to = w.clock(t, c.a)
+		undo()
+		cuts = append(cuts, c)
+	}
+	results := w.stop(t, m)
+	var outages, noise []time.Duration
+	for _, c := range cuts {
+		outage, others := longest(results, c.a, c.b, c.from, c.to)
+		t.Logf("%s–%s: silent for %v (others at most %v), then over %s", c.a, c.b, outage.Round(time.Millisecond), others.Round(time.Millisecond), c.path)
+		if !strings.Contains(c.path, ".") { // a relay's name
+			t.Errorf("%s–%s: the path is %s after 4 s, wanted a relay", c.a, c.b, c.path)
+		}
+		outages, noise = append(outages, outage), append(noise, others)
+	}
+	t.Logf("outage of a cut path over %d repetitions: p50 %v, p99 %v, max %v; other paths meanwhile: p50 %v, max %v", len(outages),
+		percentile(outages, 50), percentile(outages, 99), percentile(outages, 100), percentile(noise, 50), percentile(noise, 100))
+	t.Logf("\n%s", lab.Table(results))
+}
+
+// ping returns the average round trip over intrawire.
+func (w *world) ping(t *testing.T, from, to string) time.Duration {
+	t.Helper()
+	out := w.on(t, from, fmt.Sprintf("ping -q -c %d -i 0.05 ", length(w, 100, 20))+w.Host(to).IntrawireAddress()+" | tail -1")
+	fields := strings.Split(out, "/")
+	if len(fields) < 5 {
+		t.Fatalf("ping: %s", out)
+	}
+	ms, err := strconv.ParseFloat(fields[4], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+// throughput returns what one TCP stream carries over intrawire, in Mbit/s.
+func (w *world) throughput(t *testing.T, from, to string) float64 {
+	t.Helper()
+	w.on(t, to, "systemd-run --quiet --collect --unit lab-iperf iperf3 -s -1; sleep 1")
+	out := w.on(t, from, fmt.Sprintf("iperf3 -c %s -t %d -f m | awk '/receiver/ {print $7}'", w.Host(to).IntrawireAddress(), length(w, 10, 3)))
+	rate, err := strconv.ParseFloat(out, 64)
+	if err != nil {
+		t.Fatalf("iperf3: %q", out)
+	}
+	return rate
+}
+
+func relayAndBack(t *testing.T, w *world) {
+	allDirect(t, w)
+	direct, directRate := w.ping(t, "alice", "bob"), w.throughput(t, "alice", "bob")
+	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
+	eventually(t, 10*time.Second, "a relay", func() error {
+		if path := w.pathTo(t, "alice", "bob"); !strings.Contains(path, ".") {
+			return fmt.Errorf("the path is %s", path)
+		}
+		return nil
+	})
+	relayed, relayedRate := w.ping(t, "alice", "bob"), w.throughput(t, "alice", "bob")
+	m := w.packets(t, "alice", "bob")
+	undo()
+	began := time.Now()
+	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+	took := time.Since(began)
+	time.Sleep(2 * time.Second)
+	results := w.stop(t, m)
+	if err := lab.Lossless(results); err != nil {
+		t.Errorf("failback: %v\n%s", err, lab.Table(results))
+	}
+	t.Logf("round trip: direct %v, relayed %v (%.2f times); one TCP stream: direct %.0f Mbit/s, relayed %.0f Mbit/s (%.2f times); back after %v\n%s",
+		direct, relayed, relayed.Seconds()/direct.Seconds(), directRate, relayedRate, relayedRate/directRate, took.Round(time.Second), lab.Table(results))
+}
+
+func oneDirection(t *testing.T, w *world) {
+	allDirect(t, w)
+	m := w.packets(t, "alice", "bob")
+	since := w.clock(t, "alice")
+	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true, OneWay: true})
+	time.Sleep(8 * time.Second)
+	path := w.pathTo(t, "alice", "bob")
+	results := w.stop(t, m)
+	outage, _ := longest(results, "alice", "bob", since, forever)
+	t.Logf("only alice → bob cut: silent for %v, then over %s\n%s", outage.Round(time.Millisecond), path, lab.Table(results))
+	if !strings.Contains(path, ".") {
+		t.Errorf("the path is %s, wanted a relay", path)
+	}
+	undo()
+}
+
+func relayDies(t *testing.T, w *world) {
+	allDirect(t, w)
+	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
+	defer undo()
+	var relay string
+	eventually(t, 20*time.Second, "a relay", func() error {
+		relay = strings.Split(w.pathTo(t, "alice", "bob"), ".")[0]
+		for _, name := range w.hosts {
+			if relay == name {
+				return nil
+			}
+		}
+		return fmt.Errorf("the path is %s", relay)
+	})
+	m := w.packets(t, "alice", "bob")
+	since := w.clock(t, "alice")
+	dies := length(w, w.Host(relay).PowerOff, func() error { return w.Host(relay).SetLink(false) })
+	if err := dies(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(8 * time.Second)
+	path := w.pathTo(t, "alice", "bob")
+	results, err := m.Stop(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outage, _ := longest(results, "alice", "bob", since, forever)
+	t.Logf("%s died, then over %s: silent for %v", relay, path, outage.Round(time.Millisecond))
+	if path == w.Host(relay).FQDN() || !strings.Contains(path, ".") {
+		t.Errorf("now over %s, wanted another relay than %s\n%s", path, relay, lab.Table(results))
+	}
+	if w.short {
+		err = w.Host(relay).SetLink(true)
+	} else {
+		err = w.Host(relay).PowerCut(w.ctx) // on again
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,188 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// newKeys: every host has a new key and no other, and all still reach each other.
+func newKeys(t *testing.T, w *world) {
+	old := map[string]string{}
+	for _, h := range w.members() {
+		old[h.Name] = w.status(t, h.Name).PublicKey
+	}
+	w.deploy(t, "-e", "rotate_keys=1")
+	rotated(t, w, old)
+	reachability(t, w)
+}
+
+// rotated holds that the old keys are gone everywhere.
+func rotated(t *testing.T, w *world, old map[string]string) {
+	t.Helper()
+	for _, h := range w.members() {
+		now := w.status(t, h.Name)
+		if now.PublicKey == old[h.Name] || now.PublicKey == "" {
+			t.Errorf("%s still has its old key", h.Name)
+		}
+		if len(now.Differences) > 0 || len(now.Peers) != len(w.hosts)-1 {
+			t.Errorf("%s after the rotation: %+v", h.Name, now)
+		}
+		if keys := w.on(t, h.Name, "ls /var/lib/mobula/keys | wc -l"); keys != "1" {
+			t.Errorf("%s has %s keys, wanted 1", h.Name, keys)
+		}
+		if file := read(t, w, "wireguard_pubkeys.yml"); !strings.Contains(file, now.PublicKey) || strings.Contains(file, old[h.Name]) {
+			t.Errorf("wireguard_pubkeys.yml lacks the new key of %s or still has the old one", h.Name)
+		}
+	}
+}
+
+// rotateKeys: new keys for all hosts while all of them talk, with preshared keys
+// that were turned on in the running network.
+func rotateKeys(t *testing.T, w *world) {
+	old := map[string]string{}
+	for _, h := range w.members() {
+		old[h.Name] = w.status(t, h.Name).PublicKey
+	}
+	groupVars := filepath.Join(w.dir, "group_vars")
+	if err := os.MkdirAll(groupVars, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "group_vars/all.yml", "preshared_keys: true\n")
+	m := w.streams(t, w.members())
+	w.deploy(t)
+	lossless(t, w, m)
+	presharedKeys(t, w, true)
+
+	if out, err := w.play(t, "deploy.yml", "-e", "rotate_keys=1", "--limit", "192.0.2.3"); err == nil || !strings.Contains(out, "No key was changed. rotate_keys needs every host") || !strings.Contains(out, "192.0.2.1, 192.0.2.2") {
+		t.Errorf("a rotation without all hosts: error %v\n%s", err, out)
+	}
+	if out, err := w.play(t, "deploy.yml", "-e", "rotate_keys=1", "--check"); err != nil {
+		t.Errorf("--check: %v\n%s", err, out)
+	}
+	for _, h := range w.members() {
+		if keys := w.on(t, h.Name, "ls /var/lib/mobula/keys | wc -l"); keys != "1" {
+			t.Errorf("%s has %s keys before the rotation, wanted 1", h.Name, keys)
+		}
+	}
+
+	m, err := w.StartMeter(w.ctx, lab.Pairs(w.members(), lab.HostSpec.IntrawireAddress), lab.MeterOptions{Every: 50 * time.Millisecond, TCP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.deploy(t, "-e", "rotate_keys=1")
+	neverSilent(t, w, m)
+	rotated(t, w, old)
+	presharedKeys(t, w, true)
+	for host, r := range w.deploy(t) {
+		if r.changed != 0 {
+			t.Errorf("%s: changed=%d after the rotation, wanted 0", host, r.changed)
+		}
+	}
+	reachability(t, w)
+}
+
+// interruptedRotation: one host knows the new keys of all and then cannot be
+// changed. Nobody is cut off, and the next deploy ends the rotation. Then the
+// preshared keys are turned off again.
+func interruptedRotation(t *testing.T, w *world) {
+	m := w.streams(t, w.members())
+	w.on(t, "carol", `systemd-run --quiet --collect --unit lab-lock sh -c '
+		until grep -q also_key /var/lib/mobula/confirmed.json; do sleep 0.05; done
+		exec flock /run/mobula/lock sleep 45'`)
+	out, err := w.play(t, "deploy.yml", "-e", "rotate_keys=1")
+	if want := "stops before any old key is forgotten"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("error %v, wanted one that says %q\n%s", err, want, out)
+	}
+	w.on(t, "carol", "systemctl stop lab-lock")
+	for _, name := range []string{"alice", "bob"} {
+		if keys := w.on(t, name, "ls /var/lib/mobula/keys | wc -l"); keys != "2" {
+			t.Errorf("%s has %s keys, wanted 2", name, keys)
+		}
+	}
+	w.deploy(t)
+	neverSilent(t, w, m)
+	for _, h := range w.members() {
+		if keys := w.on(t, h.Name, "ls /var/lib/mobula/keys | wc -l"); keys != "1" {
+			t.Errorf("%s has %s keys, wanted 1", h.Name, keys)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(w.dir, "group_vars")); err != nil {
+		t.Fatal(err)
+	}
+	w.deploy(t)
+	presharedKeys(t, w, false)
+}
+
+// longestSilence is less than the 5 s after which WireGuard tries a lost
+// handshake again, and more than an emulated processor under load takes.
+const longestSilence = 4 * time.Second
+
+// neverSilent ends the streams and tells what was lost. No flow may have been
+// silent for longestSilence, no TCP stream may have broken.
+func neverSilent(t *testing.T, w *world, m *lab.Meter) {
+	t.Helper()
+	results, err := m.Stop(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent, lost uint64
+	var longest, longestTCP time.Duration
+	for _, r := range results {
+		sent, lost = sent+r.Sent, lost+r.Lost
+		if r.LongestGap > longest {
+			longest = r.LongestGap
+		}
+		if r.TCPGap > longestTCP {
+			longestTCP = r.TCPGap
+		}
+		if r.Received == 0 || r.LongestGap >= longestSilence || r.TCPError != "" || r.BlocksReceived != r.BlocksSent {
+			t.Errorf("%s → %s (%s → %s): longest gap %v, TCP %d of %d blocks %s", r.From, r.To, r.Path.From, r.Path.To,
+				r.LongestGap, r.BlocksReceived, r.BlocksSent, r.TCPError)
+		}
+	}
+	t.Logf("lost %d of %d packets over %d flows, longest gap %v, in TCP %v\n%s", lost, sent, len(results), longest, longestTCP, lab.Table(results))
+}
+
+// presharedKeys: every pair has one of its own, the same at both ends; or none.
+func presharedKeys(t *testing.T, w *world, wanted bool) {
+	t.Helper()
+	publicOf := map[string]string{} // host by public key
+	for _, h := range w.members() {
+		publicOf[w.status(t, h.Name).PublicKey] = h.Name
+	}
+	pairs, hosts := map[string]string{}, map[string]string{} // key by pair, pair by key
+	found := 0
+	for _, h := range w.members() {
+		for _, line := range strings.Split(w.on(t, h.Name, "ip netns exec mobula wg show mo-wg-gw preshared-keys"), "\n") {
+			public, key, _ := strings.Cut(line, "\t")
+			peer := publicOf[public]
+			if peer == "" {
+				continue // an administrator's client
+			}
+			pair := fmt.Sprint(min(h.Name, peer), " and ", max(h.Name, peer))
+			if set := key != "(none)" && key != ""; set != wanted {
+				t.Errorf("%s about %q: a preshared key: %v, wanted %v", h.Name, peer, set, wanted)
+				continue
+			}
+			found++
+			if other, known := hosts[key]; wanted && known && other != pair {
+				t.Errorf("%s have the preshared key of %s", pair, other)
+			}
+			if other, known := pairs[pair]; known && other != key {
+				t.Errorf("%s have different preshared keys", pair)
+			}
+			pairs[pair], hosts[key] = key, pair
+		}
+	}
+	if want := len(w.hosts) * (len(w.hosts) - 1); found != want {
+		t.Errorf("found %d peers, wanted %d", found, want)
+	}
+}

@@ -1,0 +1,236 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// wrongDocuments: what would break a running network is refused, in words.
+func wrongDocuments(t *testing.T, w *world) {
+	state := w.on(t, "bob", fingerprint)
+	const doc = "/tmp/doc.json"
+	prepare := func(change string) string {
+		return fmt.Sprintf(`python3 - <<'P'
+import json
+d = json.load(open('/var/lib/mobula/confirmed.json'))['document']
+%s
+json.dump(d, open('%s', 'w'))
+P
+`, change, doc)
+	}
+	for _, c := range []struct{ name, prepare, flags, want string }{
+		{"cut short", "head -c 100 /var/lib/mobula/confirmed.json > " + doc + "\n", "--host-id 2", "cut short"},
+		{"wrong format", prepare("d['format'] = 9"), "--host-id 2", "format: found 9, wanted 1"},
+		{"unknown field", prepare("d['surprise'] = 1"), "--host-id 2", "surprise"},
+		{"not a member", prepare(""), "--host-id 77", "host_id 77: not in the network document"},
+		{"somebody else", prepare(""), "--host-id 1", "this host has no private key for it"},
+		{"alone", prepare("d['hosts'] = [h for h in d['hosts'] if h['id'] == 2]"), "--host-id 2", "--allow-alone"},
+		{"older", prepare("d['serial'] -= 5; d['names'] = []"), "--host-id 2", "--allow-older"},
+		{"another uplink", prepare("[h.update(uplink='eth9') for h in d['hosts'] if h['id'] == 2]"), "--host-id 2", `uplink: found "eth9"`},
+		{"ID twice", prepare("d['hosts'][0]['id'] = 2"), "--host-id 2", "an ID of its own"},
+	} {
+		out := w.on(t, "bob", c.prepare+"mobula apply --document "+doc+" "+c.flags+" 2>&1 && echo accepted || true")
+		if !strings.Contains(out, c.want) || strings.Contains(out, "accepted") {
+			t.Errorf("%s: found %q, wanted a refusal with %q", c.name, out, c.want)
+		}
+	}
+	if now := w.on(t, "bob", fingerprint); now != state {
+		t.Errorf("a refused document changed something: %s", difference(state, now))
+	}
+	// Without Ansible: copy the document, run the helper.
+	w.on(t, "bob", prepare("d['serial'] += 1; d['names'] = [{'address': '10.31.0.99', 'names': ['by-hand.example.com']}]")+"mobula plan --document "+doc+" || true; mobula apply --document "+doc)
+	eventually(t, 20*time.Second, "the document given by hand", func() error {
+		if got := w.on(t, "bob", "dig +short +time=2 @10.31.0.2 by-hand.example.com"); got != "10.31.0.99" {
+			return fmt.Errorf("found %q", got)
+		}
+		return nil
+	})
+	w.on(t, "bob", "mobula confirm 2>/dev/null || true; mobula plan")
+	// The deployer's own document is the older one now.
+	if out, err := w.play(t, "deploy.yml"); err == nil || !strings.Contains(out, "--allow-older") {
+		t.Errorf("an older document: error %v\n%s", err, out)
+	}
+	w.deploy(t, "-e", "allow_older=1")
+}
+
+// noConfirmation: the operator is cut off by the change; the host takes it back.
+func noConfirmation(t *testing.T, w *world) {
+	state := w.on(t, "carol", fingerprint)
+	generation := w.status(t, "carol").Generation
+	w.extra["carol"] = "      publish: [9090]\n      confirm_timeout: 30\n"
+	w.inventory(t)
+	done := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		_, err := w.Deployer(w.ctx, w.dir, nil, "ansible-playbook", "-i", "hosts.yml", "deploy.yml", "--limit", "192.0.2.3")
+		done <- err
+	}()
+	carol := w.Host("carol")
+	eventually(t, 60*time.Second, "the change begins", func() error {
+		out, err := carol.Console(w.ctx, "ls /var/lib/mobula/pending.json")
+		if err != nil || !strings.Contains(out, "pending.json") || strings.Contains(out, "No such") {
+			return fmt.Errorf("no change yet: %s %v", out, err)
+		}
+		return nil
+	})
+	undo, err := w.Isolate(w.ctx, carol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 90*time.Second, "the host takes the change back", func() error {
+		out, err := carol.Console(w.ctx, "ls /var/lib/mobula")
+		if err != nil || strings.Contains(out, "pending.json") {
+			return fmt.Errorf("the change is still there: %s %v", out, err)
+		}
+		return nil
+	})
+	t.Logf("taken back %.0f s after the deploy began", time.Since(began).Seconds())
+	if err := undo(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("the deploy reports success")
+	}
+	if now := w.on(t, "carol", fingerprint); now != state {
+		t.Errorf("the host is not as it was: %s", difference(state, now))
+	}
+	if s := w.status(t, "carol"); s.Generation != generation || s.Waiting != "" || len(s.Differences) > 0 {
+		t.Errorf("after the rollback: %+v, wanted generation %s", s, generation)
+	}
+	delete(w.extra, "carol")
+	w.inventory(t)
+}
+
+// hostDown: the others are deployed, the operator is told who is missing, and the
+// missing one catches up.
+func hostDown(t *testing.T, w *world) {
+	if err := w.Host("carol").PowerOff(); err != nil {
+		t.Fatal(err)
+	}
+	w.extra["alice"] = "      publish: [8443]\n"
+	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n  10.31.0.253: 'printer.example.com'\n")
+	w.inventory(t)
+	out, err := w.play(t, "deploy.yml")
+	if err == nil {
+		t.Error("the deploy reports success though a host is missing")
+	}
+	if !strings.Contains(out, "not reached: 192.0.2.3") {
+		t.Errorf("the deploy does not say who is missing:\n%s", out)
+	}
+	r := recaps(t, out)
+	if r["192.0.2.1"].failed+r["192.0.2.2"].failed > 0 || r["192.0.2.3"].unreachable != 1 {
+		t.Errorf("recap %+v", r)
+	}
+	carol := w.Host("carol")
+	if err := carol.Start(); err != nil {
+		t.Fatal(err)
+	}
+	comeBack(t, w, "carol")
+	// Different generations keep talking.
+	w.on(t, "alice", "ping -q -c 3 -i 0.5 -W 10 10.30.1.0; ping -q -c 3 -W 10 10.31.129.0")
+	if w.status(t, "alice").Generation == w.status(t, "carol").Generation {
+		t.Error("carol has the new generation without a deploy")
+	}
+	w.deploy(t)
+	if w.status(t, "alice").Generation != w.status(t, "carol").Generation {
+		t.Error("carol did not catch up")
+	}
+}
+
+// powerCycle: all hosts come back by themselves; hostDown has shown it of one.
+func powerCycle(t *testing.T, w *world) {
+	if err := w.each(w.members(), func(h *lab.Host) error { return h.PowerCut(w.ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range w.members() {
+		comeBack(t, w, h.Name)
+	}
+	reachability(t, w)
+}
+
+// each calls f for some hosts at once.
+func (w *world) each(hosts []*lab.Host, f func(*lab.Host) error) error {
+	errs := make(chan error, len(hosts))
+	for _, h := range hosts {
+		h := h
+		go func() { errs <- f(h) }()
+	}
+	var all []error
+	for range hosts {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+func comeBack(t *testing.T, w *world, host string) {
+	t.Helper()
+	if err := w.Host(host).WaitSSH(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 90*time.Second, host+" boots to the end", func() error {
+		if out, _ := w.Host(host).Run(w.ctx, "systemctl is-system-running || true"); strings.TrimSpace(out) != "running" {
+			failed, _ := w.Host(host).Run(w.ctx, "systemctl --failed --no-legend --plain; systemctl list-jobs --no-legend")
+			return fmt.Errorf("%s%s", out, failed)
+		}
+		return nil
+	})
+	if slow := w.on(t, host, "systemd-analyze blame --no-pager | grep -E 'wait-online|networking.service' | grep -E '[0-9]min|[1-9][0-9]\\.[0-9]+s' || true"); slow != "" {
+		t.Errorf("%s: the boot waited for the network manager: %s", host, slow)
+	}
+	if s := w.status(t, host); len(s.Differences) > 0 || s.Generation == "none" {
+		t.Errorf("%s after the boot: %+v", host, s)
+	}
+}
+
+// reinstall builds everything again, with new keys and a reboot.
+func reinstall(t *testing.T, w *world) {
+	boots := map[string]string{}
+	for _, h := range w.members() {
+		boots[h.Name], _ = h.BootID(w.ctx)
+	}
+	w.deploy(t, "-e", "reinstall=1")
+	for _, h := range w.members() {
+		if boot, err := h.BootID(w.ctx); err != nil || boot == boots[h.Name] {
+			t.Errorf("%s was not rebooted (%v)", h.Name, err)
+		}
+	}
+	reachability(t, w)
+}
+
+// uninstall: every host as it was before the first deploy.
+func uninstall(t *testing.T, w *world) {
+	w.hosts = []string{"alice", "bob", "carol", "dave"}
+	w.inventory(t)
+	if out, err := w.play(t, "playbooks/uninstall.yml"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, h := range w.members() {
+		if now := w.on(t, h.Name, fingerprint); now != before[h.Name] && h.Name != "dave" { // dave got packages
+			t.Errorf("%s is not as it was: %s", h.Name, difference(before[h.Name], now))
+		}
+		w.on(t, h.Name, "ping -q -c 1 -W 5 198.51.100.1")
+	}
+	// The network manager has the NIC again, also after a reboot.
+	some := []*lab.Host{w.Host("alice"), w.Host("bob")}
+	if err := w.each(some, func(h *lab.Host) error { return h.Reboot(w.ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		if now := w.on(t, name, fingerprint); now != before[name] {
+			t.Errorf("%s is not as it was after a reboot: %s", name, difference(before[name], now))
+		}
+	}
+	eventually(t, 60*time.Second, "bob's networkd has the NIC", func() error {
+		if state := w.on(t, "bob", "networkctl status ens3 | grep State"); !strings.Contains(state, "(configured)") {
+			return fmt.Errorf("found %s", state)
+		}
+		return nil
+	})
+}

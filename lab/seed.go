@@ -1,0 +1,153 @@
+package lab
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Key is the file with the private SSH key that opens every host as root and as ops.
+func (l *Lab) Key() string { return l.path("id_ed25519") }
+
+func (l *Lab) makeKey(ctx context.Context) error {
+	_, err := output(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", l.Key())
+	return err
+}
+
+// writeSeed makes the archive with what distinguishes this host from others of its image;
+// /usr/local/sbin/lab-init unpacks it at the first boot.
+func (h *Host) writeSeed(ctx context.Context) error {
+	hostKey := h.lab.path(h.Name + ".hostkey")
+	if _, err := output(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", h.FQDN(), "-f", hostKey); err != nil {
+		return err
+	}
+	private, err := os.ReadFile(hostKey)
+	if err != nil {
+		return err
+	}
+	public, err := os.ReadFile(hostKey + ".pub")
+	if err != nil {
+		return err
+	}
+	authorized, err := os.ReadFile(h.lab.Key() + ".pub")
+	if err != nil {
+		return err
+	}
+	machineID := sha256.Sum256(public)
+
+	s := newSeed()
+	s.file("etc/hostname", 0o644, h.FQDN()+"\n")
+	s.file("etc/hosts", 0o644, fmt.Sprintf("127.0.0.1 localhost\n127.0.1.1 %s %s\n", h.FQDN(), h.Name))
+	s.file("etc/machine-id", 0o444, fmt.Sprintf("%x\n", machineID[:16]))
+	if h.Resolved {
+		s.link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
+		s.link("etc/systemd/system/sysinit.target.wants/systemd-resolved.service", "/lib/systemd/system/systemd-resolved.service")
+		s.link("etc/systemd/system/dbus-org.freedesktop.resolve1.service", "/lib/systemd/system/systemd-resolved.service")
+	} else {
+		s.file("etc/resolv.conf", 0o644, "nameserver "+ResolverAddress+"\n")
+	}
+	s.file("etc/ssh/ssh_host_ed25519_key", 0o600, string(private))
+	s.file("etc/ssh/ssh_host_ed25519_key.pub", 0o644, string(public))
+	s.authorizedKeys("root", 0, string(authorized))
+	s.authorizedKeys("home/ops", 1000, string(authorized))
+	if err := h.seedNetwork(s); err != nil {
+		return err
+	}
+	data, err := s.bytes()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(h.seed(), data, 0o600)
+}
+
+func (h *Host) seedNetwork(s *seed) error {
+	const units = "etc/systemd/system/"
+	switch {
+	case h.Manager == "ifupdown" && !h.DHCP:
+		lines := []string{
+			"source /etc/network/interfaces.d/*", "",
+			"auto lo", "iface lo inet loopback", "",
+			"allow-hotplug " + NIC,
+			"iface " + NIC + " inet static",
+			"    address " + h.Address + "/24",
+			"    gateway " + RouterAddress,
+		}
+		if h.MTU != 0 {
+			lines = append(lines, fmt.Sprintf("    mtu %d", h.MTU))
+		}
+		s.file("etc/network/interfaces", 0o644, strings.Join(lines, "\n")+"\n")
+		s.link(units+"multi-user.target.wants/networking.service", "/lib/systemd/system/networking.service")
+		s.link(units+"network-online.target.wants/networking.service", "/lib/systemd/system/networking.service")
+	case h.Manager == "networkd":
+		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n"
+		if h.DHCP {
+			network = "DHCP=ipv4\n"
+		}
+		if h.MTU != 0 {
+			network += fmt.Sprintf("\n[Link]\nMTUBytes=%d\n", h.MTU)
+		}
+		s.file("etc/systemd/network/10-uplink.network", 0o644, "[Match]\nName="+NIC+"\n\n[Network]\n"+network)
+		// What `systemctl enable systemd-networkd` does.
+		s.link(units+"dbus-org.freedesktop.network1.service", "/lib/systemd/system/systemd-networkd.service")
+		s.link(units+"multi-user.target.wants/systemd-networkd.service", "/lib/systemd/system/systemd-networkd.service")
+		s.link(units+"sockets.target.wants/systemd-networkd.socket", "/lib/systemd/system/systemd-networkd.socket")
+		s.link(units+"sysinit.target.wants/systemd-network-generator.service", "/lib/systemd/system/systemd-network-generator.service")
+		s.link(units+"network-online.target.wants/systemd-networkd-wait-online.service", "/lib/systemd/system/systemd-networkd-wait-online.service")
+	default:
+		return fmt.Errorf("host %s: no network manager %q (DHCP: %v) in the lab; there are ifupdown (static only) and networkd", h.Name, h.Manager, h.DHCP)
+	}
+	return nil
+}
+
+// seed is a tar archive in the making; the first error sticks.
+type seed struct {
+	buf bytes.Buffer
+	w   *tar.Writer
+	err error
+}
+
+func newSeed() *seed {
+	s := &seed{}
+	s.w = tar.NewWriter(&s.buf)
+	return s
+}
+
+func (s *seed) add(h *tar.Header, content string) {
+	if s.err != nil {
+		return
+	}
+	h.ModTime, h.Gid, h.Size = time.Now().Truncate(time.Second), h.Uid, int64(len(content))
+	if s.err = s.w.WriteHeader(h); s.err == nil {
+		_, s.err = s.w.Write([]byte(content))
+	}
+}
+
+func (s *seed) file(name string, mode int64, content string) {
+	s.add(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode}, content)
+}
+
+func (s *seed) link(name, target string) {
+	s.add(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}, "")
+}
+
+// authorizedKeys opens an account to the lab's key.
+func (s *seed) authorizedKeys(home string, uid int, keys string) {
+	s.add(&tar.Header{Typeflag: tar.TypeDir, Name: home + "/.ssh/", Mode: 0o700, Uid: uid}, "")
+	s.add(&tar.Header{Typeflag: tar.TypeReg, Name: home + "/.ssh/authorized_keys", Mode: 0o600, Uid: uid}, keys)
+}
+
+// bytes ends the archive and pads it to whole disk sectors.
+func (s *seed) bytes() ([]byte, error) {
+	if s.err == nil {
+		s.err = s.w.Close()
+	}
+	for s.buf.Len()%4096 != 0 {
+		s.buf.WriteByte(0)
+	}
+	return s.buf.Bytes(), s.err
+}

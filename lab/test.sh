@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Everything that must hold, one stage after the other. All stages run, so that
+# one run tells all that is wrong. Ends with 'N passed, N failed'.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+logs=${LOGS:-$PWD/.build/test}
+export MOBULA_LAB_LOGS=$logs/lab
+rm -rf "$logs" && mkdir -p "$logs"
+passed=0 failed=0
+
+# stage NAME COMMAND…: counts Go's own PASS and FAIL lines, or the stage as one.
+stage() {
+	local name=$1 began=$SECONDS log=$logs/$1.log p f status
+	shift
+	echo "== $name"
+	"$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(lab |ok |FAIL|--- |panic|=== RUN +TestScenarios/|    --- |fuzz: elapsed)|not formatted' || true; }
+	status=${PIPESTATUS[0]}
+	p=$(grep -cE '^ *--- PASS' "$log") f=$(grep -cE '^ *--- FAIL' "$log")
+	[ $((p + f)) -gt 0 ] || p=$((status == 0))
+	[ "$status" -eq 0 ] || [ "$f" -gt 0 ] || f=1
+	passed=$((passed + p)) failed=$((failed + f))
+	if [ "$f" -gt 0 ]; then
+		echo "-- $name failed; the end of $log:"
+		tail -n 150 "$log"
+	fi
+	echo "== $name: $p passed, $f failed, $((SECONDS - began)) s"
+}
+
+format() {
+	local bad
+	bad=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -l)
+	[ -z "$bad" ] || { echo "not formatted: $bad"; return 1; }
+	git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | xargs -0 shellcheck
+}
+
+# Each fuzz target for some seconds, from the seeds in the repository. Counted in
+# executions: a target that is stopped by the clock may fail for that alone.
+fuzz() {
+	local dir target status=0
+	while IFS=: read -r file target; do
+		dir=$(dirname "$file")
+		go test -run '^$' -fuzz "^$target\$" -fuzztime 30000x -fuzzminimizetime 20x "./$dir" || status=1
+	done < <(grep -rHoE '^func Fuzz\w+' --include='*_test.go' helper | sed 's/:func /:/')
+	return $status
+}
+
+vet() { go vet ./... && go vet -tags 'lab ovs' ./...; }
+
+# The helper is built on the deployer for each host's architecture.
+build() {
+	local arch
+	for arch in amd64 arm64; do
+		CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -o "$logs/mobula-$arch" ./helper/cmd/mobula || return 1
+	done
+}
+
+stage format format
+stage build build
+stage vet vet
+stage lint ansible-lint --profile production --offline --nocolor
+stage unit go test -race -short -count=1 -timeout 25m -v ./...
+# The long walks, whole: the race detector would make hours of them.
+stage walks go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
+stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
+stage fuzz fuzz
+stage scenarios go test -tags lab -count=1 -timeout 75m -v -run 'TestScenarios' ./lab/scenarios
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
