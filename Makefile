@@ -1,0 +1,43 @@
+# make demo   three virtual machines, one deploy, every path measured
+# make test   everything that must hold
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+LOGS ?= .build/test
+export CGO_ENABLED ?= 1
+
+.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing faults longer
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+deps: ## install what the tests and the lab need (Debian packages)
+	@./lab/deps.sh
+
+demo: deps ## build the lab, deploy to it, show that it works
+	@go run ./lab/cmd/demo
+
+test: deps ## everything that must hold
+	@./lab/test.sh
+
+lab-up: deps ## start the lab's hosts
+	@go run ./lab/cmd/lab up
+
+lab-ssh: ## a shell on a host: make lab-ssh HOST=alice
+	@go run ./lab/cmd/lab ssh $(HOST)
+
+lab-down: ## stop the lab
+	@go run ./lab/cmd/lab down
+
+bench: ## figures that need no lab: compiling 3,000 hosts, DNS, the agent's cost
+	@go test -run '^$$' -bench . -benchmem ./helper/internal/inventory ./helper/internal/nameserver
+	@go test -run '^$$' -bench . -benchtime 1x ./helper/internal/agent
+
+healing: deps ## break paths and hosts and watch the network heal, with figures
+	@go test -tags lab -count=1 -timeout 60m -v -run TestHealing ./lab/scenarios
+
+faults: deps ## interrupt a change at every step in every way (hours; MOBULA_FAULTS_SAMPLE=30 for a sample)
+	@go test -tags lab -count=1 -timeout 12h -parallel 2 -v -run TestFaults ./lab/scenarios
+
+longer: deps ## scenarios that take long: healing, faults and a broken-off rotation in short
+	@go test -tags lab -count=1 -timeout 60m -v -run TestLonger ./lab/scenarios
