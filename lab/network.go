@@ -44,7 +44,10 @@ func (l *Lab) createNetwork(ctx context.Context) error {
 		"-n "+lab+" link set lo up",
 		"-n "+router+" link set lo up",
 		"-n "+outside+" link set lo up",
-		"-n "+lab+" link add "+bridge+" type bridge forward_delay 0 mcast_snooping 0",
+		// A bridge without an address of its own takes that of a port, another one when ports come
+		// and go, and would answer ARP for the deployer with it.
+		"-n "+lab+" link add "+bridge+" address 02:6c:61:62:00:01 type bridge forward_delay 0 mcast_snooping 0",
+		"netns exec "+lab+" sysctl -qw net.ipv4.conf.all.arp_ignore=1",
 		"-n "+lab+" link set "+bridge+" up",
 
 		"-n "+lab+" link add deployer type veth peer name "+DeployerPort.port(),

@@ -22,6 +22,8 @@ stage() {
 	if [ "$f" -gt 0 ]; then
 		echo "-- $name failed; the end of $log:"
 		tail -n 150 "$log"
+		echo "-- what $name said:"
+		grep -aE '_test\.go:[0-9]+: |^ *--- FAIL' "$log" | cut -c 1-500 | tail -n 60
 	fi
 	echo "== $name: $p passed, $f failed, $((SECONDS - began)) s"
 }

@@ -22,6 +22,7 @@ nft list tables 2>/dev/null || true
 ls -d /run/mobula 2>/dev/null || true
 systemctl list-units --all --no-legend 'mobula*'; cat /run/network/ifstate 2>/dev/null || true`
 
+// before is what each host was before anything of Mobula touched it.
 var before = map[string]string{}
 
 // freshDeploy: bare machines become a network, with a name and a client besides.
@@ -32,7 +33,6 @@ func freshDeploy(t *testing.T, w *world) {
 	w.extra["alice"] = published
 	w.inventory(t)
 	for _, h := range w.members() {
-		before[h.Name] = w.on(t, h.Name, fingerprint)
 		w.on(t, h.Name, sampler)
 	}
 	w.deploy(t, "-vvv", "--diff") // the loudest, for who looks for secrets later

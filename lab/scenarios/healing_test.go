@@ -43,16 +43,11 @@ func TestHealing(t *testing.T) {
 	heal(t, w)
 }
 
-// healShort is TestHealing for TestLonger.
-func healShort(t *testing.T, w *world) {
-	w.short = true
-	for _, h := range w.members() {
-		w.on(t, h.Name, "systemctl restart mobula-agent") // which forgets paths that came and went under load
-	}
-	heal(t, w)
-}
-
+// heal goes through all of it, on agents that have not seen paths come and go.
 func heal(t *testing.T, w *world) {
+	for _, h := range w.members() {
+		w.on(t, h.Name, "systemctl restart mobula-agent")
+	}
 	for _, s := range healing {
 		s := s
 		if !t.Run(strings.ReplaceAll(s.name, " ", "-"), func(t *testing.T) { s.run(t, w) }) {

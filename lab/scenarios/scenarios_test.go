@@ -29,11 +29,14 @@ var scenarios = []step{
 	{"unchanged redeploy", unchangedRedeploy},
 	{"add a bare host", addHost},
 	{"a guest behind veth_fac0", guest},
+	{"a cut path", cutPaths}, // while there are four hosts: there is a choice of relays
+	{"a relay dies", relayDies},
 	{"limit", limit},
 	{"remove a host", removeHost},
 	{"a wrong document is refused", wrongDocuments},
 	{"no confirmation", noConfirmation},
 	{"two at once", twoAtOnce},
+	{"a change is interrupted", faultsSample},
 	{"a host is down", hostDown},
 	{"new keys", newKeys},
 	{"power cycle of all", powerCycle},
@@ -44,7 +47,7 @@ var scenarios = []step{
 // longer is what takes long beside: make longer.
 var longer = []step{
 	{"fresh deploy", freshDeploy},
-	{"healing", healShort},
+	{"healing", heal},
 	{"a change is interrupted", faultsSample},
 	{"rotate keys", rotateKeys},
 	{"a rotation is interrupted", interruptedRotation},
@@ -53,12 +56,17 @@ var longer = []step{
 func TestScenarios(t *testing.T) {
 	w := start(t, "alice", "bob", "carol", "dave")
 	w.hosts = []string{"alice", "bob", "carol"} // dave joins later
+	w.short = true
+	for _, h := range w.members() {
+		before[h.Name] = w.on(t, h.Name, fingerprint)
+	}
 	w.inventory(t)
 	w.all(t, scenarios)
 }
 
 func TestLonger(t *testing.T) {
 	w := start(t, "alice", "bob", "carol", "erin")
+	w.short = true
 	w.inventory(t)
 	w.all(t, longer)
 }

@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"mobula/helper/internal/plan"
@@ -13,50 +14,50 @@ import (
 // confirmed.
 type Alarm struct{}
 
-const alarmUnit = "mobula-rollback"
+// alarmUnit begins the names of its units. Each alarm has names of its own: one
+// is set before the one it replaces goes, so that there is no moment without.
+const alarmUnit = "mobula-rollback-"
 
-// Arm starts the timer anew.
-func (a Alarm) Arm(ctx context.Context, after time.Duration) error {
-	if err := a.Disarm(ctx); err != nil {
+// Arm sets an alarm that replaces all others, also a rollback that failed and
+// waits for its next try.
+func (Alarm) Arm(ctx context.Context, after time.Duration) error {
+	old, err := alarms(ctx)
+	if err != nil {
 		return err
 	}
-	var err error
-	for try := 0; try < armTries; try++ {
-		if err = armOnce(ctx, after); err == nil {
-			return nil
-		}
-		select { // systemd may not have forgotten the unit that was just stopped
-		case <-ctx.Done():
-			return err
-		case <-time.After(armPause):
-		}
-	}
-	return err
-}
-
-const (
-	armTries = 8
-	armPause = 500 * time.Millisecond
-)
-
-func armOnce(ctx context.Context, after time.Duration) error {
-	return run(ctx, "systemd-run", "--quiet", "--collect", "--unit="+alarmUnit, fmt.Sprintf("--on-active=%d", int(after.Seconds())),
+	err = run(ctx, "systemd-run", "--quiet", "--collect", fmt.Sprintf("--unit=%s%d", alarmUnit, time.Now().UnixNano()), fmt.Sprintf("--on-active=%d", int(after.Seconds())),
 		"--timer-property=AccuracySec=100ms", "--property=Restart=on-failure", "--property=RestartSec=3", // slower than what systemd takes for a loop and ends
 		"--property=RuntimeMaxSec=180", // one that hangs is begun again
 		plan.Helper, "rollback")
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	_ = systemctl(ctx, append([]string{"stop"}, old...)...) // one that has just ended is no longer known
+	return nil
 }
 
 // Disarm stops the timer, not a rollback that already runs.
 func (Alarm) Disarm(ctx context.Context) error {
-	if !Active(ctx, alarmUnit+".timer") {
-		return nil
-	}
-	return systemctl(ctx, "stop", alarmUnit+".timer")
+	return systemctl(ctx, "stop", alarmUnit+"*.timer") // succeeds if there is none
 }
 
 // Armed reports that the timer or the rollback that it started runs.
 func (Alarm) Armed(ctx context.Context) bool {
-	return Active(ctx, alarmUnit+".timer") || Active(ctx, alarmUnit+".service")
+	units, err := alarms(ctx, "--state=active")
+	return err == nil && len(units) > 0
+}
+
+// alarms returns the timers and rollbacks that systemd is not done with.
+func alarms(ctx context.Context, flags ...string) ([]string, error) {
+	args := append([]string{"list-units", "--plain", "--no-legend", "--full"}, flags...)
+	out, err := output(ctx, "systemctl", append(args, alarmUnit+"*.timer", alarmUnit+"*.service")...)
+	var units []string
+	for _, line := range strings.Split(out, "\n") {
+		if fields := strings.Fields(line); len(fields) > 0 {
+			units = append(units, fields[0])
+		}
+	}
+	return units, err
 }
 
 // Detached runs the helper with args as a transient unit, so that it outlives
