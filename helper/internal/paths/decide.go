@@ -141,11 +141,12 @@ func (e *Engine) escape(p *peer) {
 	}
 	// All have been asked. What may still work is where the document says.
 	p.exhausted++
-	most := 30 * time.Second
-	if len(p.search.asked) == 0 {
-		most = time.Second // there was nobody to ask, which may change soon
+	wait := backOff(500*time.Millisecond, p.exhausted, 30*time.Second)
+	if len(p.search.asked) == 0 { // there was nobody to ask, which changes soon if others fell with this one
+		wait = min(max((e.now-p.downFrom)/4, shortestWait), time.Second)
+		p.exhausted = min(p.exhausted, 3)
 	}
-	p.search, p.nextSearch = nil, e.now+backOff(500*time.Millisecond, p.exhausted, most)
+	p.search, p.nextSearch = nil, e.now+wait
 	silent := e.now-p.grewAt > 30*time.Second // else only its agent is dead
 	if p.exhausted >= 3 && silent && p.kernel.IsValid() && p.kernel != p.Endpoint {
 		p.direct = p.Endpoint

@@ -19,6 +19,8 @@ const (
 	answerLife = 2 * time.Second
 	// askTime is how long a relay may take to find out.
 	askTime = 350 * time.Millisecond
+	// shortestWait is how soon a search begins again that found nobody to ask.
+	shortestWait = 50 * time.Millisecond
 	// mostAskers bounds who waits for an answer about one peer.
 	mostAskers = 64
 )
