@@ -87,6 +87,9 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 		if h.PublicKey.IsZero() {
 			c.warn(h.Name, "has no key yet; it joins at its first deploy")
 		}
+		if network.AccessAddress(h.ID) == network.AccessBroadcast {
+			c.warn(h.Name, "host_id %d: its access address %v is the broadcast address of the access network, where nobody reaches it; take another ID", h.ID, network.AccessBroadcast)
+		}
 	}
 	c.validate(d, hosts)
 	if err := c.problems.err(); err != nil {

@@ -152,3 +152,12 @@ func FuzzResolved(f *testing.F) {
 		}
 	})
 }
+
+// TestBroadcastAddress: the largest ID is valid, but hardly what one wants.
+func TestBroadcastAddress(t *testing.T) {
+	out := mustCompile(t, Input{Resolved: one(vars{"host_id": network.MaxHostID})})
+	if len(out.Warnings) != 2 {
+		t.Fatalf("warnings %v", out.Warnings)
+	}
+	wantLines(t, []string{out.Warnings[1].String()}, []string{"192.0.2.1: host_id 32767: its access address 10.31.255.255 is the broadcast address…"})
+}

@@ -26,6 +26,10 @@ var (
 	DirectGateway = netip.MustParseAddr("10.30.0.0")
 )
 
+// AccessBroadcast is the broadcast address of Access. It is also the access
+// address of host ID MaxHostID, which nobody reaches there.
+var AccessBroadcast = netip.MustParseAddr("10.31.255.255")
+
 // IntrawireAddress returns 10.30.hi.lo, the address by which every other host
 // reaches this one.
 func IntrawireAddress(id uint16) netip.Addr {

@@ -106,7 +106,7 @@ func (v *validation) extraHosts(names []Name) {
 	for _, n := range names {
 		entry := n.Address.String()
 		switch {
-		case !Access.Contains(n.Address) || n.Address == Access.Addr() || n.Address == accessBroadcast:
+		case !Access.Contains(n.Address) || n.Address == Access.Addr() || n.Address == AccessBroadcast:
 			v.add(entry, "address", entry, "a host address in "+Access.String())
 		case addresses[n.Address]:
 			v.add(entry, "address", entry+" twice", "each address once, with a list of names")
@@ -120,9 +120,6 @@ func (v *validation) extraHosts(names []Name) {
 		}
 	}
 }
-
-// accessBroadcast is the broadcast address of Access.
-var accessBroadcast = netip.MustParseAddr("10.31.255.255")
 
 func (v *validation) extraWires(clients []Client) {
 	addresses := map[netip.Addr]bool{}
