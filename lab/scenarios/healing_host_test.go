@@ -38,7 +38,7 @@ func noFlapping(t *testing.T, w *world) {
 	if moved > 4 {
 		t.Errorf("%d moves on a path with 20 %% loss", moved)
 	}
-	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 	before += moved
 	m = w.packets(t, "alice", "bob")
 	times := length(w, 20, 8)
@@ -53,7 +53,7 @@ func noFlapping(t *testing.T, w *world) {
 	if moved > 6 {
 		t.Errorf("%d moves on a path that comes and goes", moved)
 	}
-	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 }
 
 func smallerMTU(t *testing.T, w *world) {
@@ -67,7 +67,7 @@ func smallerMTU(t *testing.T, w *world) {
 	t.Logf("full-size packets pass again after %v", time.Since(began).Round(100*time.Millisecond))
 	undo()
 	t.Logf("\n%s", lab.Table(w.stop(t, m)))
-	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 }
 
 // longDelay makes a path slow. That is no reason to call a peer dead; whether a
@@ -83,7 +83,7 @@ func longDelay(t *testing.T, w *world) {
 	if path == "down" || path == "unknown" {
 		t.Errorf("the path is %s, wanted one that works", path)
 	}
-	w.waitDirect(t, "alice", "bob", 3*time.Minute)
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 }
 
 // strangers sends to a relay port from an address that is no member's.
