@@ -55,9 +55,7 @@ func (h *Host) Start() error {
 		// WireGuard is ten times slower, because it then uses vector instructions.
 		// Room for a second processor, which never comes: a machine that can have but one is
 		// emulated without memory barriers, and then virtio now and then misses a wake-up for good.
-		// When the translated code fills its buffer, all of it goes and the machine stands still for
-		// most of a second; the larger the buffer, the more seldom.
-		"-accel", "tcg,thread=multi,tb-size=1536", "-smp", "1,maxcpus=2", "-m", "768",
+		"-accel", "tcg,thread=multi,tb-size=256", "-smp", "1,maxcpus=2", "-m", "768",
 		"-nodefaults", "-display", "none",
 		"-kernel", filepath.Join(h.lab.Image, "vmlinuz"), "-initrd", filepath.Join(h.lab.Image, "initrd.img"),
 		"-append", "root=/dev/vda rw console=ttyS0 mitigations=off panic=5 init=/usr/local/sbin/lab-init",

@@ -28,9 +28,9 @@ var scenarios = []step{
 	{"change a host", changeHost},
 	{"unchanged redeploy", unchangedRedeploy},
 	{"add a bare host", addHost},
-	{"a guest behind veth_fac0", guest},
 	{"a cut path", cutPaths}, // while there are four hosts: there is a choice of relays
 	{"a relay dies", relayDies},
+	{"a guest behind veth_fac0", guest},
 	{"limit", limit},
 	{"remove a host", removeHost},
 	{"a wrong document is refused", wrongDocuments},
