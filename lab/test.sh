@@ -56,6 +56,10 @@ build() {
 	done
 }
 
+# What the lab boots from takes minutes to build, mostly of waiting: beside all
+# else. The lab itself waits for it, and says what is wrong with it.
+lab/image.sh >"$logs/image.log" 2>&1 &
+
 stage format format
 stage build build
 stage vet vet

@@ -13,7 +13,7 @@ import (
 
 // reachability: every pair, on every network.
 func reachability(t *testing.T, w *world) {
-	for _, from := range w.members() {
+	err := w.each(w.members(), func(from *lab.Host) error {
 		var script strings.Builder
 		for _, to := range w.members() {
 			if to == from {
@@ -26,9 +26,14 @@ func reachability(t *testing.T, w *world) {
 			fmt.Fprintf(&script, "ssh-keyscan -T 10 %s 2>/dev/null | grep -q ssh- || echo ssh %[1]s; ", to.IntrawireAddress())
 		}
 		script.WriteString("ping -q -c 2 -W 5 198.51.100.1 >/dev/null || echo outside")
-		if missing := w.on(t, from.Name, script.String()); missing != "" {
-			t.Errorf("%s does not reach %s", from.Name, strings.ReplaceAll(missing, "\n", ", "))
+		missing, err := from.Run(w.ctx, script.String())
+		if err == nil && missing != "" {
+			err = fmt.Errorf("%s does not reach %s", from.Name, strings.ReplaceAll(missing, "\n", ", "))
 		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	// No NAT between hosts: the sender's own intrawire address arrives.
 	w.on(t, "bob", "systemd-run --quiet --collect --unit lab-who timeout 60 tcpdump -ni mo-dir-hs -c 1 -w /tmp/who.pcap icmp[icmptype]=icmp-echo; sleep 2")
