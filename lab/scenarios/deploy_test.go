@@ -151,7 +151,6 @@ func changeHost(t *testing.T, w *world) {
 
 // limit: a deploy of one host harms no other and removes no peer.
 func limit(t *testing.T, w *world) {
-	allDirect(t, w) // after what was cut
 	m := w.streams(t, []*lab.Host{w.Host("alice"), w.Host("bob"), w.Host("carol")})
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: ['nas.example.com', 'files.example.com']\n")
 	for host, r := range w.deploy(t, "--limit", "192.0.2.3") {

@@ -249,6 +249,24 @@ func cutPaths(t *testing.T, w *world) {
 	t.Logf("\n%s", lab.Table(results))
 }
 
+// wayAround cuts one path, however busy the machines are: who needs figures takes
+// cutPaths.
+func wayAround(t *testing.T, w *world) {
+	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
+	defer undo()
+	eventually(t, time.Minute, "a way around", func() error {
+		there, back := w.pathTo(t, "alice", "bob"), w.pathTo(t, "bob", "alice")
+		if !strings.Contains(there, ".") || !strings.Contains(back, ".") { // a relay's name
+			return fmt.Errorf("the path is %s, and %s back", there, back)
+		}
+		_, err := w.Host("alice").Run(w.ctx, "ping -q -c 3 -i 0.3 -W 5 "+w.Host("bob").IntrawireAddress())
+		if err == nil {
+			t.Logf("over %s, and over %s back", there, back)
+		}
+		return err
+	})
+}
+
 // ping returns the average round trip over intrawire.
 func (w *world) ping(t *testing.T, from, to string) time.Duration {
 	t.Helper()

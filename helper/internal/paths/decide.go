@@ -175,8 +175,9 @@ func (e *Engine) directWorks(p *peer) bool {
 	return l.good >= 4 && l.alive(e.now, time.Second)
 }
 
-// watchDirect notes since when the direct path is well: hardly any probe lost,
-// no two in a row, none of full size missing.
+// watchDirect notes since when the direct path is well: few probes lost, never
+// for a second, none of full size missing. Stricter would keep traffic on a relay
+// for good where one end is busy now and then, which no relay helps against.
 func (e *Engine) watchDirect(p *peer) {
 	l := p.directSmall
 	if p.via == 0 || l == nil {
@@ -186,7 +187,7 @@ func (e *Engine) watchDirect(p *peer) {
 	share, _ := l.loss(e.now)
 	misses, _ := l.misses(e.now)
 	missesFull, _ := p.directFull.misses(e.now)
-	if misses > 1 || missesFull > 1 || lost > 2 && share > cleanShare {
+	if misses > wellMisses || missesFull > 1 || lost > 2 && share > wellShare {
 		p.wellSince = e.now
 		l.recent, l.period = [2]tally{}, e.now // what was, has been judged
 	}

@@ -142,7 +142,11 @@ func (e *Engine) Tick(now time.Duration) {
 	}
 	if stall > forgiveAfter {
 		for _, p := range e.order {
-			p.small.forgive()
+			for _, l := range []*line{p.small, p.full, p.directSmall, p.directFull} {
+				if l != nil {
+					l.forgive()
+				}
+			}
 		}
 	}
 	for len(e.queue) > 0 && e.queue[0].next <= now {

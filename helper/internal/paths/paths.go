@@ -42,6 +42,10 @@ const (
 	lossyShare   = 0.15
 	lossySamples = 60
 	cleanShare   = 0.03
+	// The direct path is well as long as it loses at most wellShare, half of what
+	// makes one leave it, and at most wellMisses probes in a row.
+	wellShare  = lossyShare / 2
+	wellMisses = 4
 	// stallAfter is how late a tick may be before the engine mistrusts its own
 	// clock: what it has not read yet may have come long ago.
 	// After forgiveAfter it takes nothing that is unanswered for lost.
