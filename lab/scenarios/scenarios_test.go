@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // scenarios is everything that must hold, in the order in which it runs.
@@ -52,6 +53,11 @@ var longer = []step{
 	{"a rotation is interrupted", interruptedRotation},
 }
 
+// extras are left out where machines are so slow that the others take extrasUntil.
+var extras = map[string]bool{"a change is interrupted": true, "new keys": true, "reinstall": true}
+
+const extrasUntil = 35 * time.Minute
+
 func TestScenarios(t *testing.T) {
 	w := start(t, "alice", "bob", "carol", "dave")
 	w.hosts = []string{"alice", "bob", "carol"} // dave joins later
@@ -65,7 +71,7 @@ func TestScenarios(t *testing.T) {
 
 func TestLonger(t *testing.T) {
 	w := start(t, "alice", "bob", "carol", "erin")
-	w.short = true
+	w.short, w.patient = true, true
 	w.inventory(t)
 	w.all(t, longer)
 }
@@ -78,6 +84,9 @@ func (w *world) all(t *testing.T, steps []step) {
 		ok := t.Run(strings.ReplaceAll(s.name, " ", "-"), func(t *testing.T) {
 			if broken {
 				t.Fatal("not run: the fresh deploy failed")
+			}
+			if !w.patient && extras[s.name] && time.Since(w.began) > extrasUntil {
+				t.Skipf("this machine is slow: more than %v have gone by; run it alone, after the fresh deploy", extrasUntil)
 			}
 			s.run(t, w)
 		})

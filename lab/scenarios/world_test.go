@@ -31,6 +31,10 @@ type world struct {
 	extra map[string]string
 	// client is an administrator's, from the fresh deploy on.
 	client *lab.Client
+	// began is when the lab was started.
+	began time.Time
+	// patient has all scenarios run, however long it takes.
+	patient bool
 	// short has long scenarios run in short.
 	short bool
 	// took notes how long things took, for the summary.
@@ -63,7 +67,7 @@ func start(t *testing.T, hosts ...string) *world {
 func startWith(t *testing.T, specs []lab.HostSpec) *world {
 	t.Helper()
 	ctx := context.Background()
-	w := &world{ctx: ctx, extra: map[string]string{}}
+	w := &world{ctx: ctx, began: time.Now(), extra: map[string]string{}}
 	for _, spec := range specs {
 		w.hosts = append(w.hosts, spec.Name)
 	}
