@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Everything that must hold, one stage after the other. All stages run, so that
-# one run tells all that is wrong. Ends with 'N passed, N failed'.
+# one run tells all that is wrong. Ends with 'N passed, N failed, N skipped'.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 logs=${LOGS:-$PWD/.build/test}
 export MOBULA_LAB_LOGS=$logs/lab
 rm -rf "$logs" && mkdir -p "$logs"
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 # stage NAME COMMAND…: counts Go's own PASS and FAIL lines, or the stage as one.
 stage() {
@@ -18,7 +18,7 @@ stage() {
 	p=$(grep -cE '^ *--- PASS' "$log") f=$(grep -cE '^ *--- FAIL' "$log")
 	[ $((p + f)) -gt 0 ] || p=$((status == 0))
 	[ "$status" -eq 0 ] || [ "$f" -gt 0 ] || f=1
-	passed=$((passed + p)) failed=$((failed + f))
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + $(grep -cE '^ *--- SKIP' "$log")))
 	if [ "$f" -gt 0 ]; then
 		echo "-- $name failed; the end of $log:"
 		tail -n 150 "$log"
@@ -71,5 +71,5 @@ stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitc
 stage fuzz fuzz
 stage scenarios go test -tags lab -count=1 -timeout 75m -v -run 'TestScenarios' ./lab/scenarios
 
-echo "$passed passed, $failed failed"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

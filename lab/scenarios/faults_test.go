@@ -54,7 +54,7 @@ func faultsSample(t *testing.T, w *world) {
 	b.learnChange(t, []byte(read(t, w, ".build/network.json")))
 	var quick []cell // power cuts and full disks take minutes; make faults has them
 	for _, c := range cells(b.operations) {
-		if c.fault != "power" && c.fault != "disk" {
+		if c.fault != faultPower && c.fault != faultDisk {
 			quick = append(quick, c)
 		}
 	}

@@ -31,10 +31,8 @@ type world struct {
 	extra map[string]string
 	// client is an administrator's, from the fresh deploy on.
 	client *lab.Client
-	// began is when the lab was started.
-	began time.Time
-	// patient has all scenarios run, however long it takes.
-	patient bool
+	// extrasUntil is when extras are no longer begun; zero: never.
+	extrasUntil time.Time
 	// short has long scenarios run in short.
 	short bool
 	// took notes how long things took, for the summary.
@@ -67,7 +65,7 @@ func start(t *testing.T, hosts ...string) *world {
 func startWith(t *testing.T, specs []lab.HostSpec) *world {
 	t.Helper()
 	ctx := context.Background()
-	w := &world{ctx: ctx, began: time.Now(), extra: map[string]string{}}
+	w := &world{ctx: ctx, extra: map[string]string{}}
 	for _, spec := range specs {
 		w.hosts = append(w.hosts, spec.Name)
 	}
