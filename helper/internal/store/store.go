@@ -83,6 +83,9 @@ const (
 	confirmedFile = "confirmed.json"
 	pendingFile   = "pending.json"
 	factsFile     = "facts.json"
+	// factsCopy stands in for damaged facts: without them nobody knows the NIC's
+	// addresses, as its own network manager was told to leave it alone.
+	factsCopy = "facts.copy.json"
 )
 
 // Confirmed returns the last confirmed change, which boot builds; nil if none.
@@ -99,10 +102,24 @@ func (s *Store) Pending() (*Change, error) {
 }
 
 // Facts returns what the host was before its first change; nil if not known.
-func (s *Store) Facts() (*plan.Facts, error) { return read[plan.Facts](s, factsFile) }
+func (s *Store) Facts() (*plan.Facts, error) {
+	facts, err := read[plan.Facts](s, factsFile)
+	if err == nil {
+		return facts, nil
+	}
+	if same, copyErr := read[plan.Facts](s, factsCopy); copyErr == nil && same != nil {
+		return same, nil
+	}
+	return nil, err
+}
 
-// SetFacts keeps what the host was.
-func (s *Store) SetFacts(f *plan.Facts) error { return s.write(factsFile, f) }
+// SetFacts keeps what the host was, twice.
+func (s *Store) SetFacts(f *plan.Facts) error {
+	if err := s.write(factsCopy, f); err != nil {
+		return err
+	}
+	return s.write(factsFile, f)
+}
 
 // SetPending notes a change before it begins.
 func (s *Store) SetPending(c *Change) error { return s.write(pendingFile, c) }
@@ -148,7 +165,7 @@ func (s *Store) DropPending() error {
 
 // Forget leaves nothing but the keys.
 func (s *Store) Forget() error {
-	for _, name := range []string{confirmedFile, factsFile, pendingFile} {
+	for _, name := range []string{confirmedFile, factsFile, factsCopy, pendingFile} {
 		if err := s.remove(name); err != nil {
 			return err
 		}

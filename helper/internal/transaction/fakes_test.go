@@ -210,7 +210,8 @@ func (w *world) String() string {
 	return strings.Join([]string{w.kernel.String(), w.wg.String(), w.firewall, bridge, w.system.String()}, "--\n")
 }
 
-// kept renders the names of what the store holds.
+// kept renders the names of what the store holds; the copy of the facts only if
+// it is alone.
 func (w *world) kept() string {
 	var names []string
 	for _, pattern := range []string{"*.json", "keys/*.key"} {
@@ -222,5 +223,5 @@ func (w *world) kept() string {
 			names = append(names, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
 		}
 	}
-	return strings.Join(names, " ")
+	return strings.ReplaceAll(strings.Join(names, " "), "facts.copy facts", "facts")
 }

@@ -351,3 +351,18 @@ func TestBrokenStore(t *testing.T) {
 	w.apply(second(w))
 	w.confirm(second(w))
 }
+
+func TestBrokenFacts(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	kept(w)
+	path := filepath.Join(w.dir, "state", "facts.json")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.boot(); err != nil {
+		t.Error(err)
+	}
+	w.reachable()
+	w.apply(second(w))
+	w.confirm(second(w))
+}
