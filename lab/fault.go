@@ -24,15 +24,17 @@ type Fault struct {
 	Delay time.Duration
 	// OneWay restricts the fault to the direction from a to b.
 	OneWay bool
+	// TCP restricts the fault to packets to this TCP port. 0: no restriction.
+	TCP uint16
 }
 
 func (f Fault) check() error {
 	switch {
-	case f == Fault{} || f == Fault{OneWay: true}:
+	case f == Fault{OneWay: f.OneWay, TCP: f.TCP}:
 		return errors.New("no fault given")
 	case f.LossPercent < 0 || f.LossPercent > 100:
 		return fmt.Errorf("a loss of %v %%; wanted 0 to 100", f.LossPercent)
-	case f.Delay != 0 && (f.Drop || f.LossPercent != 0 || f.MTU != 0):
+	case f.Delay != 0 && (f.Drop || f.LossPercent != 0 || f.MTU != 0 || f.TCP != 0):
 		return errors.New("a delay cannot be combined with other faults")
 	}
 	return nil
@@ -41,6 +43,9 @@ func (f Fault) check() error {
 // rules renders the fault for the forward hook of the lab's bridge.
 func (f Fault) rules(a, b string) []string {
 	path := fmt.Sprintf("iifname %q oifname %q ether type != arp ", a, b)
+	if f.TCP != 0 {
+		path += fmt.Sprintf("tcp dport %d ", f.TCP)
+	}
 	var rules []string
 	if f.Drop || f.Delay != 0 { // what is delayed goes another way
 		rules = append(rules, path+"counter drop")

@@ -26,8 +26,16 @@ func (l *Lab) Inventory(hosts ...*Host) string {
     ansible_ssh_private_key_file: '%s'
     ansible_ssh_common_args: '%s'
     ansible_python_interpreter: /usr/bin/python3
-`, l.Key(), "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o KexAlgorithms=curve25519-sha256")
+`, l.Key(), sshArgs)
 	return b.String()
+}
+
+// sshArgs keep Ansible's connections out of the user's own SSH configuration.
+const sshArgs = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o KexAlgorithms=curve25519-sha256"
+
+// Through is the inventory line of a host that the deployer reaches only through this one.
+func (h *Host) Through() string {
+	return fmt.Sprintf("      ansible_ssh_common_args: '%s -o ProxyCommand=\"ssh %s -i %s -W %%h:%%p root@%s\"'\n", sshArgs, sshArgs, h.lab.Key(), h.Address)
 }
 
 // WriteInventory writes hosts.yml into dir.

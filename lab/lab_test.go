@@ -29,6 +29,7 @@ func TestFaultRules(t *testing.T) {
 		{"drop", Fault{Drop: true}, []string{path + "counter drop"}},
 		{"loss", Fault{LossPercent: 0.5}, []string{path + "numgen random mod 10000 < 50 counter drop"}},
 		{"MTU and loss", Fault{MTU: 1300, LossPercent: 20}, []string{path + "numgen random mod 10000 < 2000 counter drop", path + "meta length > 1300 counter drop"}},
+		{"SSH", Fault{Drop: true, TCP: 22}, []string{path + "tcp dport 22 counter drop"}},
 		{"delay", Fault{Delay: time.Second}, []string{path + "counter drop"}},
 	} {
 		if err := tc.fault.check(); err != nil {
@@ -38,7 +39,7 @@ func TestFaultRules(t *testing.T) {
 			t.Errorf("%s: %q, wanted %q", tc.name, got, tc.want)
 		}
 	}
-	for _, f := range []Fault{{}, {OneWay: true}, {LossPercent: 101}, {LossPercent: -1}, {Drop: true, Delay: 1}} {
+	for _, f := range []Fault{{}, {OneWay: true}, {TCP: 22}, {TCP: 22, Delay: 1}, {LossPercent: 101}, {LossPercent: -1}, {Drop: true, Delay: 1}} {
 		if f.check() == nil {
 			t.Errorf("%+v is accepted", f)
 		}

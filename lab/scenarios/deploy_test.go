@@ -99,7 +99,13 @@ func addHost(t *testing.T, w *world) {
 	dave := w.Host("dave")
 	before["dave"] = w.on(t, "dave", fingerprint)
 	w.hosts = append(w.hosts, "dave")
-	w.extra["dave"] = "      ansible_user: ops\n      access_address: manual\n" // ops has to become root
+	// ops has to become root, and there is no way in but through alice.
+	w.extra["dave"] = "      ansible_user: ops\n      access_address: manual\n" + w.Host("alice").Through()
+	undo, err := w.Fault(w.ctx, lab.DeployerPort, dave, lab.Fault{Drop: true, OneWay: true, TCP: 22})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { undo() })
 	w.inventory(t)
 	m := w.streamsEvery(t, old, 500*time.Millisecond) // it takes long
 	out, err := w.play(t, "deploy.yml", "--diff")
@@ -110,6 +116,9 @@ func addHost(t *testing.T, w *world) {
 		t.Errorf("the plan does not name the new peer:\n%s", out)
 	}
 	lossless(t, w, m)
+	if err := undo(); err != nil {
+		t.Error(err)
+	}
 	for _, h := range old {
 		w.on(t, h.Name, "ping -c 2 -W 5 "+dave.IntrawireAddress()+"; ping -c 2 -W 5 "+dave.GatewayAddress())
 	}
