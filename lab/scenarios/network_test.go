@@ -94,7 +94,7 @@ func dns(t *testing.T, w *world) {
 // piece.
 func vlan(t *testing.T, w *world) {
 	setup := func(host string, n int) {
-		w.on(t, host, fmt.Sprintf("ip link add link veth_fac0 name lab.7 type vlan id 7; ip addr add 172.31.7.%d/24 dev lab.7; ip link set lab.7 up", n))
+		w.on(t, host, fmt.Sprintf("ip link add link veth_fac0 name lab.7 type vlan id 7; ip link set lab.7 up; ip addr add 172.31.7.%[1]d/24 dev lab.7; ip addr add fd00:7::%[1]d/64 dev lab.7 nodad", n))
 	}
 	setup("alice", 1)
 	setup("carol", 3)
@@ -106,6 +106,7 @@ func vlan(t *testing.T, w *world) {
 	}
 	w.on(t, "alice", "ping -q -c 3 -W 5 -M do -s $((1386-28)) 172.31.7.3")
 	w.on(t, "alice", "ping -q -c 3 -W 5 -M do -s $((1386-28)) 10.31.129.0")
+	w.on(t, "alice", "ping -q -c 3 -W 5 -M do -s $((1386-48)) fd00:7::3") // which is looked for by multicast
 	if _, err := w.Host("alice").Run(w.ctx, "ping -q -c 1 -W 2 -M do -s $((1387-28)) 172.31.7.3"); err == nil {
 		t.Error("a frame that is too long passed: somewhere it was fragmented")
 	}

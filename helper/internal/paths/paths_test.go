@@ -41,6 +41,25 @@ func TestCutAndBack(t *testing.T) {
 	}
 }
 
+// TestBackWhereABusyHostMissesProbes: an end that is too busy to answer for more
+// than half a second every 9 s is no reason to stay on the relay for good.
+func TestBackWhereABusyHostMissesProbes(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	w.log = true
+	w.run(20 * time.Second)
+	w.cut(between(1, 2))
+	w.run(40 * time.Second)
+	w.cut(func(from, to uint16, _ int) bool {
+		return between(1, 2)(from, to, 0) && w.now%(9*time.Second) < 600*time.Millisecond
+	})
+	for w.now < 2*time.Minute && w.host(1).endpoints[2] != underlay(2) {
+		w.run(w.now + time.Second)
+	}
+	if w.now >= 2*time.Minute {
+		t.Error("the direct path is not used again")
+	}
+}
+
 func TestOneWay(t *testing.T) {
 	w := newWorld(t, 4, 2)
 	w.log = true
