@@ -123,7 +123,7 @@ func (l *Lab) StartMeter(ctx context.Context, flows []MeterFlow, o MeterOptions)
 			enter = "ip netns exec " + s.namespace + " "
 		}
 		_, err = s.host.RunAs(ctx, "root", fmt.Sprintf("systemctl stop %[1]s 2>/dev/null || true; cat >%[2]s; rm -f %[3]s; "+
-			"systemd-run --quiet --collect --unit %[1]s %[4]s%[5]s %[2]s %[3]s; "+
+			"systemd-run --quiet --collect -p TimerSlackNSec=1ms --unit %[1]s %[4]s%[5]s %[2]s %[3]s; "+
 			// The first report says that it listens.
 			"until [ -e %[3]s ]; do systemctl is-active --quiet %[1]s; sleep 0.2; done",
 			s.unit(), s.file("config"), s.file("report"), enter, binary), string(config))

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -15,6 +14,9 @@ import (
 
 // patience is how long a command waits for another one to finish.
 const patience = 20 * time.Second
+
+// repairPatience is how long a change waits for a repair to finish.
+const repairPatience = 2 * time.Minute
 
 // defaultConfirmTimeout is how long a change may stay unconfirmed.
 const defaultConfirmTimeout = 120 * time.Second
@@ -162,7 +164,7 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 		return c.printOutcome(o, asJSON)
 	}
 	o.Changed, o.Confirm = true, true
-	s.Waiting = []int{os.Getpid(), os.Getppid()}
+	s.Waiting = asking()
 	if err := stage(s); err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 // worker that was started and may not have the lock yet.
 func (c *call) lockIdle(doing string) (unlock func(), err error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		if unlock, err = lock(c, doing, time.Until(deadline)); err != nil || !system.Active(c, workerUnit) {
+		if unlock, err = lockAfterRepair(c, doing, patience, repairPatience); err != nil || !system.Active(c, workerUnit) {
 			return unlock, err
 		}
 		unlock()

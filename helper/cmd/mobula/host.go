@@ -70,6 +70,26 @@ type holder struct {
 	Since time.Time `json:"since"`
 }
 
+// heldBy is the error of who does not get the lock.
+type heldBy struct{ holder }
+
+func (by heldBy) Error() string {
+	return fmt.Sprintf("this host is being changed by 'mobula %s' (process %d) since %s; try again when it is done",
+		by.Doing, by.PID, by.Since.Format(time.TimeOnly))
+}
+
+// lockAfterRepair is lock for a change, which also waits for a repair to end, for
+// at most most: on a busy host that takes its time, and nobody has to know.
+func lockAfterRepair(ctx context.Context, doing string, patience, most time.Duration) (unlock func(), err error) {
+	for deadline := time.Now().Add(most); ; {
+		unlock, err = lock(ctx, doing, patience)
+		var by heldBy
+		if !errors.As(err, &by) || by.Doing != "repair" || time.Now().After(deadline) {
+			return unlock, err
+		}
+	}
+}
+
 // lock makes sure that one process at a time changes the host. It waits for at
 // most patience. The lock goes with the process, however it ends.
 func lock(ctx context.Context, doing string, patience time.Duration) (unlock func(), err error) {
@@ -85,11 +105,10 @@ func lock(ctx context.Context, doing string, patience time.Duration) (unlock fun
 			break
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			var who holder
-			_ = json.NewDecoder(file).Decode(&who) // tells who, if it can
+			var by heldBy
+			_ = json.NewDecoder(file).Decode(&by.holder) // tells who, if it can
 			file.Close()
-			return nil, exitError{exitBusy, fmt.Errorf("this host is being changed by 'mobula %s' (process %d) since %s; try again when it is done",
-				who.Doing, who.PID, who.Since.Format(time.TimeOnly))}
+			return nil, exitError{exitBusy, by}
 		}
 		select {
 		case <-ctx.Done():

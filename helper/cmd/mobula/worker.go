@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"mobula/helper/internal/store"
@@ -48,6 +49,36 @@ func (s staged) leave(context.Context) error {
 	return err
 }
 
+// asking returns this process and those above it up to sshd: the answer passes
+// through all of them, sudo and Ansible's among them.
+func asking() []int {
+	var all []int
+	for pid := os.Getpid(); pid > 1; {
+		name, parent, err := process(pid)
+		if err != nil || strings.HasPrefix(name, "sshd") {
+			break
+		}
+		all = append(all, pid)
+		pid = parent
+	}
+	return all
+}
+
+// process returns the name and the parent of a process, see proc(5).
+func process(pid int) (name string, parent int, err error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", 0, err
+	}
+	text := string(data)
+	begin, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')') // the name may hold both
+	if begin < 0 || end < begin {
+		return "", 0, fmt.Errorf("process %d: found %q", pid, text)
+	}
+	_, err = fmt.Sscanf(text[end+1:], " %c %d", new(rune), &parent)
+	return text[begin+1 : end], parent, err
+}
+
 func anyRuns(processes []int) bool {
 	for _, pid := range processes {
 		if fileExists(fmt.Sprintf("/proc/%d", pid)) {
@@ -75,7 +106,7 @@ func (c *call) work() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", stagedPath(), err)
 	}
-	unlock, err := lock(c, "apply", patience)
+	unlock, err := lockAfterRepair(c, "apply", patience, repairPatience)
 	if err == nil {
 		defer unlock()
 		p := pause{before: s.PauseBefore}
