@@ -26,7 +26,7 @@ const (
 	UDPPort = 7007
 	TCPPort = 7008
 	// TCPEvery is the time between two blocks of a TCP stream.
-	TCPEvery = 400 * time.Millisecond
+	TCPEvery = 800 * time.Millisecond
 )
 
 // Report is what one process saw.

@@ -107,7 +107,7 @@ func addHost(t *testing.T, w *world) {
 	}
 	t.Cleanup(func() { undo() })
 	w.inventory(t)
-	m := w.streamsEvery(t, old, 500*time.Millisecond) // it takes long
+	m := w.streams(t, old)
 	out, err := w.play(t, "deploy.yml", "--diff")
 	if err != nil {
 		t.Fatal(err)

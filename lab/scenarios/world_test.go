@@ -229,16 +229,11 @@ func (w *world) members() []*lab.Host {
 }
 
 // streams starts packets between all pairs of members, on intrawire and on the
-// access network, every 200 ms, and a TCP stream along each.
+// access network, every 400 ms, and a TCP stream along each.
 func (w *world) streams(t *testing.T, hosts []*lab.Host) *lab.Meter {
 	t.Helper()
-	return w.streamsEvery(t, hosts, 200*time.Millisecond)
-}
-
-func (w *world) streamsEvery(t *testing.T, hosts []*lab.Host, interval time.Duration) *lab.Meter {
-	t.Helper()
 	flows := append(lab.Pairs(hosts, lab.HostSpec.IntrawireAddress), lab.Pairs(hosts, lab.HostSpec.AccessAddress)...)
-	m, err := w.StartMeter(w.ctx, flows, lab.MeterOptions{Every: interval, TCP: true})
+	m, err := w.StartMeter(w.ctx, flows, lab.MeterOptions{Every: 400 * time.Millisecond, TCP: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ const (
 // How often probes are sent.
 const (
 	burstInterval  = 20 * time.Millisecond
-	activeInterval = 100 * time.Millisecond
+	activeInterval = 150 * time.Millisecond
 	idleInterval   = time.Second
 	directInterval = 200 * time.Millisecond // while traffic with the peer is relayed
 	fullInterval   = time.Second
