@@ -26,12 +26,15 @@ systemctl list-units --all --no-legend 'mobula*'; cat /run/network/ifstate 2>/de
 var before = map[string]string{}
 
 // freshDeploy: bare machines become a network, with a name and a client besides.
+// The deployer reaches carol only through alice, which is changed as well.
 func freshDeploy(t *testing.T, w *world) {
 	w.client = newClient(t, w, 0)
 	w.write(t, "extra_wires.yml", fmt.Sprintf("extra_wires:\n  10.30.128.1/32: '%s'\n", w.client.PublicKey))
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
-	w.extra["alice"] = published
+	w.extra["alice"], w.extra["carol"] = published, w.Host("alice").Through()
 	w.inventory(t)
+	delete(w.extra, "carol")
+	defer w.inventory(t)
 	for _, h := range w.members() {
 		w.on(t, h.Name, sampler)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -137,6 +138,9 @@ has to be confirmed. If an operation fails, the host is taken back at once.`,
 // apply plans, and has the worker do it if there is anything to do. What another
 // apply has staged or left as its result is not touched as long as it counts.
 func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
+	if c.underWay(s) {
+		return c.await(outcome{Generation: s.Change.Generation(), Operations: []string{}}, s, detach, asJSON)
+	}
 	unlock, err := c.lockIdle("apply")
 	if err != nil {
 		return err
@@ -163,7 +167,6 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 		}
 		return c.printOutcome(o, asJSON)
 	}
-	o.Changed, o.Confirm = true, true
 	s.Waiting = asking()
 	if err := stage(s); err != nil {
 		return err
@@ -172,11 +175,28 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 		return err
 	}
 	unlock() // for the worker
+	return c.await(o, s, detach, asJSON)
+}
+
+// underWay reports that the worker carries out this very change: whoever started
+// it lost the connection, and asks again.
+func (c *call) underWay(s staged) bool {
+	data, err := os.ReadFile(stagedPath())
+	if err != nil {
+		return false
+	}
+	other, err := parseStaged(data)
+	return err == nil && other.Change.HostID == s.Change.HostID && other.Change.Down == s.Change.Down &&
+		other.Change.Generation() == s.Change.Generation() && other.Rebuild == s.Rebuild && system.Active(c, workerUnit)
+}
+
+// await prints what comes out of what the worker does.
+func (c *call) await(o outcome, s staged, detach, asJSON bool) error {
 	result, err := waitForResult(c, s.Timeout, detach)
 	if err != nil {
 		return err
 	}
-	o.Done = result.Done
+	o.Changed, o.Confirm, o.Done = true, true, result.Done
 	return c.printOutcome(o, asJSON)
 }
 
