@@ -88,9 +88,9 @@ type account struct {
 const mostGaps = 1000
 
 func newAccount(f Flow, every time.Duration) *account {
-	threshold := 10 * every
-	if threshold < 50*time.Millisecond {
-		threshold = 50 * time.Millisecond
+	threshold := 3 * every
+	if threshold < 100*time.Millisecond {
+		threshold = 100 * time.Millisecond
 	}
 	return &account{Received: Received{Flow: f}, threshold: threshold}
 }
