@@ -133,7 +133,7 @@ func switchKilled(t *testing.T, w *world) {
 		w.whole(t, "bob", 30*time.Second)
 		w.on(t, "alice", "ping -q -c 3 -i 0.2 -W 1 "+w.Host("bob").AccessAddress())
 		results := w.stop(t, m)
-		outage, _ := longest(results, "alice", "bob", since, forever)
+		outage := longest(results, "alice", "bob", since, forever)
 		t.Logf("%s killed: silent for %v\n%s", daemon, outage.Round(time.Millisecond), lab.Table(results))
 	}
 }

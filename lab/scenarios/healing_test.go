@@ -14,7 +14,7 @@ import (
 	"mobula/lab"
 )
 
-// healing is what breaks while all pairs exchange numbered packets.
+// healing is what breaks while hosts exchange numbered packets.
 var healing = []step{
 	{"all paths are direct", allDirect},
 	{"a cut path", cutPaths},
@@ -140,20 +140,13 @@ func (w *world) broken(t *testing.T, a, b string, f lab.Fault) (undo func()) {
 	}
 }
 
-// packets starts numbered packets between the hosts on intrawire: every 10 ms
-// between two, every 100 ms among more, or two processors that emulate all of them
-// have no time left and the silence measured is their own.
-func (w *world) packets(t *testing.T, hosts ...string) *lab.Meter {
+// packets starts numbered packets between two hosts on intrawire, every 10 ms each
+// way. Among more than two they would leave no time to two processors that emulate
+// all the hosts, and the silence measured would be their own.
+func (w *world) packets(t *testing.T, a, b string) *lab.Meter {
 	t.Helper()
-	var all []*lab.Host
-	for _, name := range hosts {
-		all = append(all, w.Host(name))
-	}
-	every := 10 * time.Millisecond
-	if len(hosts) > 2 {
-		every *= 10
-	}
-	m, err := w.StartMeter(w.ctx, lab.Pairs(all, lab.HostSpec.IntrawireAddress), lab.MeterOptions{Every: every})
+	flows := lab.Pairs([]*lab.Host{w.Host(a), w.Host(b)}, lab.HostSpec.IntrawireAddress)
+	m, err := w.StartMeter(w.ctx, flows, lab.MeterOptions{Every: 10 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,21 +163,20 @@ func (w *world) stop(t *testing.T, m *lab.Meter) []lab.FlowResult {
 	return results
 }
 
-// longest returns the longest silence of the flows between two hosts that began
-// in the given time, and that of all other flows.
-func longest(results []lab.FlowResult, a, b string, from, to time.Time) (between, others time.Duration) {
+// longest returns the longest silence of the flows between two hosts that fell
+// into the given time.
+func longest(results []lab.FlowResult, a, b string, from, to time.Time) (most time.Duration) {
 	for _, r := range results {
-		most := &others
-		if r.From == a && r.To == b || r.From == b && r.To == a {
-			most = &between
+		if !(r.From == a && r.To == b || r.From == b && r.To == a) {
+			continue
 		}
 		for _, g := range r.Gaps {
-			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) && g.Length > *most {
-				*most = g.Length
+			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) && g.Length > most {
+				most = g.Length
 			}
 		}
 	}
-	return between, others
+	return most
 }
 
 // forever is later than any test.
@@ -205,48 +197,38 @@ func percentile(all []time.Duration, p int) time.Duration {
 	return all[(len(all)*p+99)/100-1].Round(time.Millisecond)
 }
 
-// cut is one path that was cut for a while, by the clock of its first host.
-type cut struct {
-	a, b     string
-	from, to time.Time
-	path     string // what traffic took in the end
-}
-
-// cutPaths cuts one path after another and measures the silence of its two flows.
-// Some other paths are still relayed then, also over what is cut.
+// cutPaths cuts each path several times and measures the silence of its two flows,
+// and what silence there was in as many seconds before: that of busy processors.
+// One pair at a time has packets, so that they can come every 10 ms.
 func cutPaths(t *testing.T, w *world) {
-	var pairs [][2]string
+	const during = 4 * time.Second
+	var outages, noise []time.Duration
 	for i, a := range w.hosts {
 		for _, b := range w.hosts[i+1:] {
-			pairs = append(pairs, [2]string{a, b})
+			m := w.packets(t, a, b)
+			var cuts []time.Time // by the clock of a
+			for n := 0; n < length(w, 4, 1); n++ {
+				w.waitDirect(t, 3*time.Minute, a, b)
+				time.Sleep(during)
+				cuts = append(cuts, w.clock(t, a))
+				undo := w.broken(t, a, b, lab.Fault{Drop: true})
+				time.Sleep(during)
+				path := w.pathTo(t, a, b)
+				undo()
+				if !strings.Contains(path, ".") { // a relay's name
+					t.Errorf("%s–%s: the path is %s after %v, wanted a relay", a, b, path, during)
+				}
+			}
+			results := w.stop(t, m)
+			for _, at := range cuts {
+				outage, before := longest(results, a, b, at, at.Add(during)), longest(results, a, b, at.Add(-during), at.Add(-time.Second))
+				t.Logf("%s–%s: silent for %v, before at most %v", a, b, outage.Round(time.Millisecond), before.Round(time.Millisecond))
+				outages, noise = append(outages, outage), append(noise, before)
+			}
 		}
 	}
-	m := w.packets(t, w.hosts...)
-	var cuts []cut
-	for i := 0; i < length(w, 24, 4); i++ {
-		c := cut{a: pairs[i%len(pairs)][0], b: pairs[i%len(pairs)][1]}
-		w.waitDirect(t, 3*time.Minute, c.a, c.b)
-		c.from = w.clock(t, c.a)
-		undo := w.broken(t, c.a, c.b, lab.Fault{Drop: true})
-		time.Sleep(4 * time.Second)
-		c.path = w.pathTo(t, c.a, c.b)
-		c.to = w.clock(t, c.a)
-		undo()
-		cuts = append(cuts, c)
-	}
-	results := w.stop(t, m)
-	var outages, noise []time.Duration
-	for _, c := range cuts {
-		outage, others := longest(results, c.a, c.b, c.from, c.to)
-		t.Logf("%s–%s: silent for %v (others at most %v), then over %s", c.a, c.b, outage.Round(time.Millisecond), others.Round(time.Millisecond), c.path)
-		if !strings.Contains(c.path, ".") { // a relay's name
-			t.Errorf("%s–%s: the path is %s after 4 s, wanted a relay", c.a, c.b, c.path)
-		}
-		outages, noise = append(outages, outage), append(noise, others)
-	}
-	t.Logf("outage of a cut path over %d repetitions: p50 %v, p99 %v, max %v; other paths meanwhile: p50 %v, max %v", len(outages),
+	t.Logf("outage of a cut path over %d repetitions: p50 %v, p99 %v, max %v; silence before: p50 %v, max %v", len(outages),
 		percentile(outages, 50), percentile(outages, 99), percentile(outages, 100), percentile(noise, 50), percentile(noise, 100))
-	t.Logf("\n%s", lab.Table(results))
 }
 
 // wayAround cuts one path, however busy the machines are: who needs figures takes
@@ -327,7 +309,7 @@ func oneDirection(t *testing.T, w *world) {
 	time.Sleep(8 * time.Second)
 	path := w.pathTo(t, "alice", "bob")
 	results := w.stop(t, m)
-	outage, _ := longest(results, "alice", "bob", since, forever)
+	outage := longest(results, "alice", "bob", since, forever)
 	t.Logf("only alice → bob cut: silent for %v, then over %s\n%s", outage.Round(time.Millisecond), path, lab.Table(results))
 	if !strings.Contains(path, ".") {
 		t.Errorf("the path is %s, wanted a relay", path)
@@ -361,7 +343,7 @@ func relayDies(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	outage, _ := longest(results, "alice", "bob", since, forever)
+	outage := longest(results, "alice", "bob", since, forever)
 	t.Logf("%s died, then over %s: silent for %v", relay, path, outage.Round(time.Millisecond))
 	if path == w.Host(relay).FQDN() || !strings.Contains(path, ".") {
 		t.Errorf("now over %s, wanted another relay than %s\n%s", path, relay, lab.Table(results))
