@@ -33,9 +33,10 @@ func (l *Lab) Inventory(hosts ...*Host) string {
 // sshArgs keep Ansible's connections out of the user's own SSH configuration.
 const sshArgs = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o KexAlgorithms=curve25519-sha256"
 
-// Through is the inventory line of a host that the deployer reaches only through this one.
+// Through are the inventory lines of a host that the deployer reaches only through this one. Two
+// emulated processors shake hands then, one after the other.
 func (h *Host) Through() string {
-	return fmt.Sprintf("      ansible_ssh_common_args: '%s -o ProxyCommand=\"ssh %s -i %s -W %%h:%%p root@%s\"'\n", sshArgs, sshArgs, h.lab.Key(), h.Address)
+	return fmt.Sprintf("      ansible_ssh_timeout: 40\n      ansible_ssh_common_args: '%s -o ProxyCommand=\"ssh %s -i %s -W %%h:%%p root@%s\"'\n", sshArgs, sshArgs, h.lab.Key(), h.Address)
 }
 
 // WriteInventory writes hosts.yml into dir.

@@ -103,13 +103,16 @@ func addHost(t *testing.T, w *world) {
 	before["dave"] = w.on(t, "dave", fingerprint)
 	w.hosts = append(w.hosts, "dave")
 	// ops has to become root, and there is no way in but through alice.
-	w.extra["dave"] = "      ansible_user: ops\n      access_address: manual\n" + w.Host("alice").Through()
+	const ops = "      ansible_user: ops\n      access_address: manual\n"
+	w.extra["dave"] = ops + w.Host("alice").Through()
 	undo, err := w.Fault(w.ctx, lab.DeployerPort, dave, lab.Fault{Drop: true, OneWay: true, TCP: 22})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { undo() })
 	w.inventory(t)
+	w.extra["dave"] = ops
+	defer w.inventory(t)
 	m := w.streams(t, old)
 	out, err := w.play(t, "deploy.yml", "--diff")
 	if err != nil {

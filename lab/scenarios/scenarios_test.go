@@ -57,7 +57,7 @@ var longer = []step{
 // take extrasTime.
 var extras = map[string]bool{"a change is interrupted": true, "new keys": true, "reinstall": true}
 
-const extrasTime = 35 * time.Minute
+const extrasTime = 40 * time.Minute
 
 func TestScenarios(t *testing.T) {
 	until := time.Now().Add(extrasTime)

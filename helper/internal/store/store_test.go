@@ -77,7 +77,7 @@ func TestLifeOfAChange(t *testing.T) {
 	must(t, s.SetPending(change(1)))
 	must(t, s.SetFacts(plantest.Facts()))
 	must(t, s.Confirm())
-	if got := names(t, dir); got != "confirmed.json facts.json" {
+	if got := names(t, dir); got != "confirmed.json facts.copy.json facts.json" {
 		t.Errorf("after the first change was confirmed: %s", got)
 	}
 	must(t, s.SetPending(change(2)))
@@ -92,7 +92,7 @@ func TestLifeOfAChange(t *testing.T) {
 	}
 	must(t, s.SetPending(&Change{Down: true}))
 	must(t, s.Confirm())
-	if got := names(t, dir); got != "facts.json pending.json" {
+	if got := names(t, dir); got != "facts.copy.json facts.json pending.json" {
 		t.Errorf("after the removal was confirmed: %s", got)
 	}
 	must(t, s.Forget())
@@ -148,6 +148,12 @@ func TestCorruptFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := New(dir)
 	must(t, s.SetFacts(plantest.Facts()))
+	must(t, os.WriteFile(filepath.Join(dir, factsFile), nil, 0o600))
+	if facts, err := s.Facts(); err != nil || facts.Uplink != plantest.Facts().Uplink {
+		t.Errorf("with a copy of damaged facts: %+v, %v", facts, err)
+	}
+	must(t, s.SetFacts(plantest.Facts()))
+	must(t, os.Remove(filepath.Join(dir, factsCopy)))
 	for name, read := range map[string]func() error{
 		confirmedFile: func() error { _, err := s.Confirmed(); return err },
 		pendingFile:   func() error { _, err := s.Pending(); return err },
