@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 // patience is how long a command waits for another one to finish.
 const patience = 20 * time.Second
 
-// repairPatience is how long a change waits for a repair to finish.
+// repairPatience is how long a change waits for a repair to finish, beside that.
 const repairPatience = 2 * time.Minute
 
 // defaultConfirmTimeout is how long a change may stay unconfirmed.
@@ -139,7 +138,7 @@ has to be confirmed. If an operation fails, the host is taken back at once.`,
 // apply has staged or left as its result is not touched as long as it counts.
 func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 	if c.underWay(s) {
-		return c.await(outcome{Generation: s.Change.Generation(), Operations: []string{}}, s, detach, asJSON)
+		return c.await(newOutcome(&s.Change, nil), s, detach, asJSON)
 	}
 	unlock, err := c.lockIdle("apply")
 	if err != nil {
@@ -181,13 +180,8 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 // underWay reports that the worker carries out this very change: whoever started
 // it lost the connection, and asks again.
 func (c *call) underWay(s staged) bool {
-	data, err := os.ReadFile(stagedPath())
-	if err != nil {
-		return false
-	}
-	other, err := parseStaged(data)
-	return err == nil && other.Change.HostID == s.Change.HostID && other.Change.Down == s.Change.Down &&
-		other.Change.Generation() == s.Change.Generation() && other.Rebuild == s.Rebuild && system.Active(c, workerUnit)
+	other, err := readStaged()
+	return err == nil && other.Change.Same(&s.Change) && other.Rebuild == s.Rebuild && system.Active(c, workerUnit)
 }
 
 // await prints what comes out of what the worker does.
@@ -204,7 +198,7 @@ func (c *call) await(o outcome, s staged, detach, asJSON bool) error {
 // worker that was started and may not have the lock yet.
 func (c *call) lockIdle(doing string) (unlock func(), err error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		if unlock, err = lockAfterRepair(c, doing, patience, repairPatience); err != nil || !system.Active(c, workerUnit) {
+		if unlock, err = lockAfterRepair(c, doing, time.Until(deadline)); err != nil || !system.Active(c, workerUnit) {
 			return unlock, err
 		}
 		unlock()

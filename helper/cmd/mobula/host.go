@@ -78,16 +78,15 @@ func (by heldBy) Error() string {
 		by.Doing, by.PID, by.Since.Format(time.TimeOnly))
 }
 
-// lockAfterRepair is lock for a change, which also waits for a repair to end, for
-// at most most: on a busy host that takes its time, and nobody has to know.
-func lockAfterRepair(ctx context.Context, doing string, patience, most time.Duration) (unlock func(), err error) {
-	for deadline := time.Now().Add(most); ; {
-		unlock, err = lock(ctx, doing, patience)
-		var by heldBy
-		if !errors.As(err, &by) || by.Doing != "repair" || time.Now().After(deadline) {
-			return unlock, err
-		}
+// lockAfterRepair is lock for a change: it gives a repair, which takes its time on
+// a busy host and ends by itself, up to repairPatience more.
+func lockAfterRepair(ctx context.Context, doing string, patience time.Duration) (unlock func(), err error) {
+	unlock, err = lock(ctx, doing, patience)
+	var by heldBy
+	if errors.As(err, &by) && by.Doing == "repair" {
+		return lock(ctx, doing, repairPatience)
 	}
+	return unlock, err
 }
 
 // lock makes sure that one process at a time changes the host. It waits for at

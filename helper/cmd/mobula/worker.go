@@ -20,6 +20,18 @@ func parseStaged(data []byte) (s staged, err error) {
 	return s, s.Change.Validate()
 }
 
+func readStaged() (staged, error) {
+	data, err := os.ReadFile(stagedPath())
+	if err != nil {
+		return staged{}, err
+	}
+	s, err := parseStaged(data)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", stagedPath(), err)
+	}
+	return s, err
+}
+
 func stage(s staged) error {
 	data, err := json.Marshal(s)
 	if err != nil {
@@ -98,15 +110,11 @@ func writeResult(o outcome) error {
 
 // work carries out what was staged and leaves the result for whoever waits.
 func (c *call) work() error {
-	data, err := os.ReadFile(stagedPath())
+	s, err := readStaged()
 	if err != nil {
 		return err
 	}
-	s, err := parseStaged(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", stagedPath(), err)
-	}
-	unlock, err := lockAfterRepair(c, "apply", patience, repairPatience)
+	unlock, err := lockAfterRepair(c, "apply", patience)
 	if err == nil {
 		defer unlock()
 		p := pause{before: s.PauseBefore}

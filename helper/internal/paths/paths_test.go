@@ -5,9 +5,14 @@ import (
 	"time"
 )
 
-// cut returns a link function that loses what goes between a and b.
+// cut loses what is broken from now on.
 func (w *world) cut(broken func(from, to uint16, size int) bool) {
 	w.link = func(from, to uint16, size int) (time.Duration, bool) { return w.delay(), broken(from, to, size) }
+}
+
+// cutAtTimes cuts the path between 1 and 2 for the first part of each period.
+func (w *world) cutAtTimes(period, part time.Duration) {
+	w.cut(func(from, to uint16, size int) bool { return between(1, 2)(from, to, size) && w.now%period < part })
 }
 
 func between(a, b uint16) func(from, to uint16, _ int) bool {
@@ -49,9 +54,7 @@ func TestBackWhereABusyHostMissesProbes(t *testing.T) {
 	w.run(20 * time.Second)
 	w.cut(between(1, 2))
 	w.run(40 * time.Second)
-	w.cut(func(from, to uint16, _ int) bool {
-		return between(1, 2)(from, to, 0) && w.now%(9*time.Second) < 600*time.Millisecond
-	})
+	w.cutAtTimes(9*time.Second, 600*time.Millisecond)
 	for w.now < 2*time.Minute && w.host(1).endpoints[2] != underlay(2) {
 		w.run(w.now + time.Second)
 	}
@@ -111,7 +114,7 @@ func TestComingAndGoingDoesNotFlap(t *testing.T) {
 	w := newWorld(t, 4, 5)
 	w.log = true
 	w.run(10 * time.Second)
-	w.cut(func(from, to uint16, size int) bool { return between(1, 2)(from, to, size) && w.now/time.Second%2 == 0 })
+	w.cutAtTimes(2*time.Second, time.Second)
 	w.run(10 * time.Minute)
 	if w.switches > 6 {
 		t.Errorf("%d switches on a path that comes and goes", w.switches)
@@ -122,9 +125,7 @@ func TestSlowFlapping(t *testing.T) {
 	w := newWorld(t, 4, 6)
 	w.log = true
 	w.run(10 * time.Second)
-	w.cut(func(from, to uint16, size int) bool {
-		return between(1, 2)(from, to, size) && w.now%(50*time.Second) < 25*time.Second
-	})
+	w.cutAtTimes(50*time.Second, 25*time.Second)
 	w.run(30 * time.Minute)
 	if w.switches > 30 { // 36 periods; the hold doubles
 		t.Errorf("%d switches on a path that comes and goes", w.switches)

@@ -70,6 +70,11 @@ func (c *Change) Generation() string {
 	return c.Document.Generation()
 }
 
+// Same reports that both tell the same host to have the same.
+func (c *Change) Same(other *Change) bool {
+	return c.Down == other.Down && c.HostID == other.HostID && c.Generation() == other.Generation()
+}
+
 // Applied is the change that the running host was given last. It belongs into a
 // store that a reboot empties.
 type Applied struct {

@@ -109,7 +109,7 @@ var ErrWaiting = errors.New("another change waits for confirmation")
 // confirmation.
 func (h *Host) Waiting(ctx context.Context, change *store.Change) error {
 	pending, confirmed, err := h.changes()
-	if err != nil || pending == nil || finishing(pending, confirmed) || same(pending, change) || !h.Alarm.Armed(ctx) {
+	if err != nil || pending == nil || finishing(pending, confirmed) || pending.Same(change) || !h.Alarm.Armed(ctx) {
 		return err
 	}
 	return fmt.Errorf("%w: generation %s", ErrWaiting, pending.Generation())
@@ -129,7 +129,7 @@ func (h *Host) Apply(ctx context.Context, change *store.Change, o Options) ([]re
 	if err != nil {
 		return nil, err
 	}
-	if finishing(pending, confirmed) || pending != nil && !same(pending, change) {
+	if finishing(pending, confirmed) || pending != nil && !pending.Same(change) {
 		// Nobody waits any more: power was cut before the host knew what to do when
 		// it boots, or while it noted the end of what it did.
 		if err := h.Rollback(ctx); err != nil {

@@ -179,11 +179,7 @@ func (h *Host) Changing() bool {
 // carriedOut reports whether change is what was applied last, to the end.
 func (h *Host) carriedOut(change *store.Change) bool {
 	a := h.applied()
-	return a != nil && a.Complete && same(&a.Change, change)
-}
-
-func same(a, b *store.Change) bool {
-	return a.Down == b.Down && a.HostID == b.HostID && a.Generation() == b.Generation()
+	return a != nil && a.Complete && a.Same(change)
 }
 
 // Running returns the change that the host has now: the last one that was
