@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Inventory is an Ansible inventory of the given hosts, default: all that the lab has.
+// Inventory is an Ansible inventory of the given hosts, default: all that the lab has. Emulated
+// processors need long to shake hands and to become root.
 func (l *Lab) Inventory(hosts ...*Host) string {
 	if len(hosts) == 0 {
 		hosts = l.Hosts
@@ -24,6 +25,7 @@ func (l *Lab) Inventory(hosts ...*Host) string {
 	fmt.Fprintf(&b, `  vars:
     ansible_user: root
     ansible_ssh_private_key_file: '%s'
+    ansible_ssh_timeout: 40
     ansible_ssh_common_args: '%s'
     ansible_python_interpreter: /usr/bin/python3
 `, l.Key(), sshArgs)
@@ -33,10 +35,9 @@ func (l *Lab) Inventory(hosts ...*Host) string {
 // sshArgs keep Ansible's connections out of the user's own SSH configuration.
 const sshArgs = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o KexAlgorithms=curve25519-sha256"
 
-// Through are the inventory lines of a host that the deployer reaches only through this one. Two
-// emulated processors shake hands then, one after the other.
+// Through are the inventory lines of a host that the deployer reaches only through this one.
 func (h *Host) Through() string {
-	return fmt.Sprintf("      ansible_ssh_timeout: 40\n      ansible_ssh_common_args: '%s -o ProxyCommand=\"ssh %s -i %s -W %%h:%%p root@%s\"'\n", sshArgs, sshArgs, h.lab.Key(), h.Address)
+	return fmt.Sprintf("      ansible_ssh_common_args: '%s -o ProxyCommand=\"ssh %s -i %s -W %%h:%%p root@%s\"'\n", sshArgs, sshArgs, h.lab.Key(), h.Address)
 }
 
 // WriteInventory writes hosts.yml into dir.

@@ -40,6 +40,8 @@ type FlowResult struct {
 	SendErrors uint64
 	LongestGap time.Duration
 	Gaps       []meter.Gap
+	// LongestLoss is the most packets that were lost in a row.
+	LongestLoss uint64
 	// Blocks of the TCP stream sent and received, and what broke it.
 	BlocksSent, BlocksReceived uint64
 	TCPGap                     time.Duration
@@ -48,6 +50,8 @@ type FlowResult struct {
 
 // Meter is a running measurement.
 type Meter struct {
+	Every time.Duration // between two packets of a flow
+
 	lab   *Lab
 	flows []MeterFlow
 	tcp   bool
@@ -94,7 +98,7 @@ func (l *Lab) StartMeter(ctx context.Context, flows []MeterFlow, o MeterOptions)
 	if o.Size == 0 {
 		o.Size = 64
 	}
-	m := &Meter{lab: l, flows: flows, tcp: o.TCP, sites: map[site]bool{}}
+	m := &Meter{Every: o.Every, lab: l, flows: flows, tcp: o.TCP, sites: map[site]bool{}}
 	configs := map[site]*meter.Config{}
 	at := func(e Endpoint) *meter.Config {
 		s := site{e.Host, e.Namespace}
@@ -224,8 +228,10 @@ func merge(f meter.Flow, sender, receiver meter.Report) FlowResult {
 			r.Duplicated += in.Duplicated
 			r.Reordered += in.Reordered
 			r.Gaps = append(r.Gaps, in.Gaps...)
-			if in.LongestGap > r.LongestGap {
-				r.LongestGap = in.LongestGap
+			r.LongestGap = max(r.LongestGap, in.LongestGap)
+			r.LongestLoss = max(r.LongestLoss, in.LongestLoss)
+			if in.Highest+1 < r.Sent { // the last packets did not arrive
+				r.LongestLoss = max(r.LongestLoss, r.Sent-in.Highest-1)
 			}
 		}
 	}
@@ -265,14 +271,14 @@ func Lossless(results []FlowResult) error {
 // Table renders results for people.
 func Table(results []FlowResult) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-32s %8s %8s %6s %5s %7s %9s  %s\n", "from → to", "sent", "received", "lost", "dup", "reorder", "gap", "TCP blocks")
+	fmt.Fprintf(&b, "%-32s %8s %8s %6s %6s %5s %7s %9s  %s\n", "from → to", "sent", "received", "lost", "in row", "dup", "reorder", "gap", "TCP blocks")
 	for _, r := range results {
 		tcp := ""
 		if r.BlocksSent > 0 || r.TCPError != "" {
 			tcp = fmt.Sprintf("%d/%d %s", r.BlocksReceived, r.BlocksSent, r.TCPError)
 		}
-		fmt.Fprintf(&b, "%-32s %8d %8d %6d %5d %7d %9s  %s\n", r.Path.From+" → "+r.Path.To,
-			r.Sent, r.Received, r.Lost, r.Duplicated, r.Reordered, r.LongestGap.Round(time.Millisecond), tcp)
+		fmt.Fprintf(&b, "%-32s %8d %8d %6d %6d %5d %7d %9s  %s\n", r.Path.From+" → "+r.Path.To,
+			r.Sent, r.Received, r.Lost, r.LongestLoss, r.Duplicated, r.Reordered, r.LongestGap.Round(time.Millisecond), tcp)
 	}
 	return b.String()
 }

@@ -2,7 +2,10 @@
 // what arrives. It runs inside the lab's hosts, on an emulated processor, so it is frugal.
 package meter
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Config says what one process sends and receives.
 type Config struct {
@@ -53,16 +56,26 @@ type Received struct {
 	Flow
 	// Packets counts each sequence number once.
 	Packets, Duplicated, Reordered uint64
+	// Highest is the highest sequence number; they begin with 0.
+	Highest uint64
 	// LongestGap is the longest time between two packets.
 	LongestGap time.Duration
-	// Gaps are all silences of at least ten intervals and 50 ms.
+	// LongestLoss is the most numbers in a row that were skipped.
+	LongestLoss uint64
+	// Gaps are all silences of at least three intervals and 100 ms.
 	Gaps []Gap
 }
 
-// Gap is a silence, by the receiver's clock.
+// Gap is a silence, by the receiver's clock. If few packets were lost in a long one, a host stood
+// still and the path did not break.
 type Gap struct {
 	Start  time.Time
 	Length time.Duration
+	Lost   uint64
+}
+
+func (g Gap) String() string {
+	return fmt.Sprintf("%v with %d packets lost", g.Length.Round(time.Millisecond), g.Lost)
 }
 
 // TCPReceived tells how a TCP stream fared.
@@ -80,7 +93,6 @@ type TCPReceived struct {
 type account struct {
 	Received
 	seen      []uint64 // a bit per sequence number
-	highest   uint64
 	last      time.Time
 	threshold time.Duration // from which on a gap is listed
 }
@@ -97,8 +109,12 @@ func newAccount(f Flow, every time.Duration) *account {
 
 // arrive books a packet; sequence numbers begin with 0.
 func (a *account) arrive(seq uint64, now time.Time) {
-	a.silence(now)
-	a.last = now
+	var lost uint64
+	if !a.last.IsZero() && seq > a.Highest {
+		lost = seq - a.Highest - 1
+	}
+	a.silence(now, lost)
+	a.last, a.LongestLoss = now, max(a.LongestLoss, lost)
 	word, bit := seq/64, uint64(1)<<(seq%64)
 	for uint64(len(a.seen)) <= word {
 		a.seen = append(a.seen, 0)
@@ -109,15 +125,15 @@ func (a *account) arrive(seq uint64, now time.Time) {
 	}
 	a.seen[word] |= bit
 	a.Packets++
-	if seq < a.highest {
+	if seq < a.Highest {
 		a.Reordered++
 	} else {
-		a.highest = seq
+		a.Highest = seq
 	}
 }
 
 // silence books the time since the last packet.
-func (a *account) silence(now time.Time) {
+func (a *account) silence(now time.Time, lost uint64) {
 	if a.last.IsZero() {
 		return
 	}
@@ -126,7 +142,7 @@ func (a *account) silence(now time.Time) {
 		a.LongestGap = gap
 	}
 	if gap >= a.threshold && len(a.Gaps) < mostGaps {
-		a.Gaps = append(a.Gaps, Gap{a.last, gap})
+		a.Gaps = append(a.Gaps, Gap{a.last, gap, lost})
 	}
 }
 
@@ -135,7 +151,7 @@ func (a *account) report(now time.Time, expecting bool) Received {
 	b := *a
 	b.Gaps = append([]Gap(nil), a.Gaps...)
 	if expecting {
-		b.silence(now)
+		b.silence(now, 0)
 	}
 	return b.Received
 }

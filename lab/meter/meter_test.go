@@ -11,12 +11,12 @@ func TestAccount(t *testing.T) {
 	for i, seq := range []uint64{0, 1, 2, 4, 3, 3, 200} {
 		a.arrive(seq, start.Add(time.Duration(i)*10*time.Millisecond))
 	}
-	a.arrive(201, start.Add(360*time.Millisecond))
+	a.arrive(209, start.Add(360*time.Millisecond))
 	r := a.report(start.Add(time.Second), false)
-	if r.Packets != 7 || r.Duplicated != 1 || r.Reordered != 1 {
+	if r.Packets != 7 || r.Highest != 209 || r.LongestLoss != 195 || r.Duplicated != 1 || r.Reordered != 1 {
 		t.Errorf("%+v", r)
 	}
-	if r.LongestGap != 300*time.Millisecond || len(r.Gaps) != 1 || !r.Gaps[0].Start.Equal(start.Add(60*time.Millisecond)) {
+	if r.LongestGap != 300*time.Millisecond || len(r.Gaps) != 1 || r.Gaps[0] != (Gap{start.Add(60 * time.Millisecond), 300 * time.Millisecond, 8}) {
 		t.Errorf("gaps: %+v", r)
 	}
 	// While packets are expected, the present silence counts, but is not booked twice.

@@ -184,7 +184,7 @@ func (p *Process) StopSending() {
 	now := time.Now()
 	for _, a := range p.received {
 		if p.sending && now.Sub(a.last) >= a.threshold {
-			a.silence(now)
+			a.silence(now, 0)
 			a.last = now
 		}
 	}

@@ -134,7 +134,7 @@ func switchKilled(t *testing.T, w *world) {
 		w.on(t, "alice", "ping -q -c 3 -i 0.2 -W 1 "+w.Host("bob").AccessAddress())
 		results := w.stop(t, m)
 		outage := longest(results, "alice", "bob", since, forever)
-		t.Logf("%s killed: silent for %v\n%s", daemon, outage.Round(time.Millisecond), lab.Table(results))
+		t.Logf("%s killed: silent for %v\n%s", daemon, outage, lab.Table(results))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mobula/lab"
+	"mobula/lab/meter"
 )
 
 // healing is what breaks while hosts exchange numbered packets.
@@ -165,14 +166,14 @@ func (w *world) stop(t *testing.T, m *lab.Meter) []lab.FlowResult {
 
 // longest returns the longest silence of the flows between two hosts that fell
 // into the given time.
-func longest(results []lab.FlowResult, a, b string, from, to time.Time) (most time.Duration) {
+func longest(results []lab.FlowResult, a, b string, from, to time.Time) (most meter.Gap) {
 	for _, r := range results {
 		if !(r.From == a && r.To == b || r.From == b && r.To == a) {
 			continue
 		}
 		for _, g := range r.Gaps {
-			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) && g.Length > most {
-				most = g.Length
+			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) && g.Length > most.Length {
+				most = g
 			}
 		}
 	}
@@ -199,10 +200,11 @@ func percentile(all []time.Duration, p int) time.Duration {
 
 // cutPaths cuts each path several times and measures the silence of its two flows,
 // and what silence there was in as many seconds before: that of busy processors.
+// Packets lost tell how long the path was broken, also where a host stands still.
 // One pair at a time has packets, so that they can come every 10 ms.
 func cutPaths(t *testing.T, w *world) {
 	const during = 4 * time.Second
-	var outages, noise []time.Duration
+	var outages, lost, noise []time.Duration
 	for i, a := range w.hosts {
 		for _, b := range w.hosts[i+1:] {
 			m := w.packets(t, a, b)
@@ -222,13 +224,15 @@ func cutPaths(t *testing.T, w *world) {
 			results := w.stop(t, m)
 			for _, at := range cuts {
 				outage, before := longest(results, a, b, at, at.Add(during)), longest(results, a, b, at.Add(-during), at.Add(-time.Second))
-				t.Logf("%s–%s: silent for %v, before at most %v", a, b, outage.Round(time.Millisecond), before.Round(time.Millisecond))
-				outages, noise = append(outages, outage), append(noise, before)
+				t.Logf("%s–%s: silent for %v, before at most %v", a, b, outage, before)
+				outages, noise = append(outages, outage.Length), append(noise, before.Length)
+				lost = append(lost, time.Duration(outage.Lost)*10*time.Millisecond)
 			}
 		}
 	}
-	t.Logf("outage of a cut path over %d repetitions: p50 %v, p99 %v, max %v; silence before: p50 %v, max %v", len(outages),
-		percentile(outages, 50), percentile(outages, 99), percentile(outages, 100), percentile(noise, 50), percentile(noise, 100))
+	t.Logf("outage of a cut path over %d repetitions: p50 %v, p99 %v, max %v; by packets lost: p50 %v, p99 %v; silence before: p50 %v, max %v", len(outages),
+		percentile(outages, 50), percentile(outages, 99), percentile(outages, 100), percentile(lost, 50), percentile(lost, 99),
+		percentile(noise, 50), percentile(noise, 100))
 }
 
 // wayAround cuts one path, however busy the machines are: who needs figures takes
@@ -310,7 +314,7 @@ func oneDirection(t *testing.T, w *world) {
 	path := w.pathTo(t, "alice", "bob")
 	results := w.stop(t, m)
 	outage := longest(results, "alice", "bob", since, forever)
-	t.Logf("only alice → bob cut: silent for %v, then over %s\n%s", outage.Round(time.Millisecond), path, lab.Table(results))
+	t.Logf("only alice → bob cut: silent for %v, then over %s\n%s", outage, path, lab.Table(results))
 	if !strings.Contains(path, ".") {
 		t.Errorf("the path is %s, wanted a relay", path)
 	}
@@ -344,7 +348,7 @@ func relayDies(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	outage := longest(results, "alice", "bob", since, forever)
-	t.Logf("%s died, then over %s: silent for %v", relay, path, outage.Round(time.Millisecond))
+	t.Logf("%s died, then over %s: silent for %v", relay, path, outage)
 	if path == w.Host(relay).FQDN() || !strings.Contains(path, ".") {
 		t.Errorf("now over %s, wanted another relay than %s\n%s", path, relay, lab.Table(results))
 	}
