@@ -121,7 +121,7 @@ func (h *healer) takeBelow(b []byte, from netip.AddrPort) {
 	r := h.peers[m.From]
 	now := h.now()
 	if m.Type == probe.Request {
-		if r.window.Accept(m.Session, m.Sequence) && h.mayEcho() {
+		if r.window.Accept(m) && h.mayEcho() {
 			m.Type, m.From, m.To = probe.Echo, m.To, m.From
 			h.sendBelow(r, m, from)
 		}

@@ -127,10 +127,16 @@ func ParseDirect(p []byte, self uint16, secretsOf func(from uint16) []Secret) (D
 // Window refuses requests that were seen before. The zero Window has seen none.
 // Sessions of a host only rise, unless its clock was set back; Adopt takes the
 // session that the host names inside WireGuard, where nobody can replay it.
+// Small requests and padded ones are numbered apart.
 type Window struct {
-	session uint64
+	session       uint64
+	small, padded seen
+}
+
+// seen are the numbers that came.
+type seen struct {
 	highest uint32
-	seen    uint64 // bit n: highest - n was seen
+	bits    uint64 // bit n: highest - n came
 }
 
 // Adopt starts another session, even one that is lower.
@@ -141,22 +147,30 @@ func (w *Window) Adopt(session uint64) {
 }
 
 // Accept reports whether the message is new, and notes it.
-func (w *Window) Accept(session uint64, sequence uint32) bool {
-	if session < w.session {
+func (w *Window) Accept(m Direct) bool {
+	if m.Session < w.session {
 		return false
 	}
-	w.Adopt(session)
-	switch ahead := int64(sequence) - int64(w.highest); {
+	w.Adopt(m.Session)
+	if m.Size > DirectSize {
+		return w.padded.note(m.Sequence)
+	}
+	return w.small.note(m.Sequence)
+}
+
+// note reports whether the number is new and not too old to tell.
+func (s *seen) note(sequence uint32) bool {
+	switch ahead := int64(sequence) - int64(s.highest); {
 	case ahead > 0:
-		w.seen = w.seen<<uint64(ahead) | 1 // a shift by 64 and more gives 0
-		w.highest = sequence
+		s.bits = s.bits<<uint64(ahead) | 1 // a shift by 64 and more gives 0
+		s.highest = sequence
 		return true
 	case ahead <= -64:
 		return false
 	default:
 		bit := uint64(1) << uint64(-ahead)
-		fresh := w.seen&bit == 0
-		w.seen |= bit
+		fresh := s.bits&bit == 0
+		s.bits |= bit
 		return fresh
 	}
 }

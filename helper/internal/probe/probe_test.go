@@ -129,12 +129,18 @@ func TestWindow(t *testing.T) {
 		{5, 100, true}, {5, 36, false}, {5, 37, true}, {5, 37, false},
 		{4, 200, false}, {6, 1, true}, {5, 101, false}, {6, 1 << 31, true}, {6, 1, false}, {6, 1<<31 - 1, true},
 	} {
-		if got := w.Accept(step.session, step.sequence); got != step.want {
+		if got := w.Accept(Direct{Session: step.session, Sequence: step.sequence, Size: DirectSize}); got != step.want {
 			t.Errorf("step %d: session %d, sequence %d: found %v, wanted %v", i, step.session, step.sequence, got, step.want)
 		}
 	}
+	// Those of full size come seldom, and are far behind the small ones.
+	full := Direct{Session: 6, Sequence: 1, Size: DirectSize + 1}
+	if !w.Accept(full) || w.Accept(full) {
+		t.Error("the first padded request must be accepted once")
+	}
 	w.Adopt(2)
-	if !w.Accept(2, 1) || w.Accept(2, 1) {
+	small := Direct{Session: 2, Sequence: 1, Size: DirectSize}
+	if !w.Accept(small) || w.Accept(small) {
 		t.Error("an adopted session must be accepted once")
 	}
 }
