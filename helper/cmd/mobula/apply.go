@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -46,6 +47,9 @@ const stepResult = "leave the result"
 
 func stagedPath() string { return filepath.Join(plan.RunDir, "staged.json") }
 func resultPath() string { return filepath.Join(plan.RunDir, "result.json") }
+
+// attemptPath is the file with the name of the last attempt to change the host.
+func attemptPath() string { return filepath.Join(plan.RunDir, "attempt") }
 
 var planCommand = command{
 	name: "plan", arguments: "[--document FILE --host-id N] [--json]",
@@ -109,6 +113,7 @@ has to be confirmed. If an operation fails, the host is taken back at once.`,
 	run: func(c *call) error {
 		s, path, id := changeFlags(c)
 		c.flags.DurationVar(&s.Timeout, "confirm-timeout", defaultConfirmTimeout, "how long the change may stay unconfirmed")
+		attempt := c.flags.String("attempt", "", "name of this attempt; one that was taken back is not repeated")
 		detach := c.flags.Bool("detach", false, "if the NIC has to move, wait only until it is about to")
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		var p pause
@@ -130,13 +135,13 @@ has to be confirmed. If an operation fails, the host is taken back at once.`,
 			return err
 		}
 		s.Change, s.PauseBefore = *change, p.before
-		return c.apply(h, *s, *detach, *asJSON)
+		return c.apply(h, *s, *attempt, *detach, *asJSON)
 	},
 }
 
 // apply plans, and has the worker do it if there is anything to do. What another
 // apply has staged or left as its result is not touched as long as it counts.
-func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
+func (c *call) apply(h *transaction.Host, s staged, attempt string, detach, asJSON bool) error {
 	if c.underWay(s) {
 		return c.await(newOutcome(&s.Change, nil), s, detach, asJSON)
 	}
@@ -166,6 +171,14 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 		}
 		return c.printOutcome(o, asJSON)
 	}
+	if pending == nil {
+		if err := takenBack(attempt); err != nil {
+			return err
+		}
+	}
+	if err := store.WriteFile(attemptPath(), []byte(attempt), 0o600); err != nil {
+		return err
+	}
 	s.Waiting = asking()
 	if err := stage(s); err != nil {
 		return err
@@ -182,6 +195,21 @@ func (c *call) apply(h *transaction.Host, s staged, detach, asJSON bool) error {
 func (c *call) underWay(s staged) bool {
 	other, err := readStaged()
 	return err == nil && other.Change.Same(&s.Change) && other.Rebuild == s.Rebuild && system.Active(c, workerUnit)
+}
+
+// takenBack returns an error if this very attempt was made before. A connection
+// that broke is made again at any time, also when the change that broke it has been
+// taken back, and must not bring it back.
+func takenBack(attempt string) error {
+	last, err := os.ReadFile(attemptPath())
+	if err != nil || attempt == "" || attempt != string(last) {
+		return nil
+	}
+	why := "nobody confirmed it in time"
+	if result, err := readResult(); err == nil && result.Error != "" {
+		why = result.Error
+	}
+	return fmt.Errorf("the change was taken back: %s; deploy again", why)
 }
 
 // await prints what comes out of what the worker does.

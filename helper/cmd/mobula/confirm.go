@@ -131,7 +131,7 @@ within the confirm timeout. The keys stay in ` + plan.StateDir + `.`,
 			}
 			return err // Mobula is not on this host
 		}
-		return c.apply(h, s, *detach, *asJSON)
+		return c.apply(h, s, "", *detach, *asJSON)
 	},
 }
 
