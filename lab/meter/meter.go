@@ -67,7 +67,7 @@ type Received struct {
 }
 
 // Gap is a silence, by the receiver's clock. If few packets were lost in a long one, a host stood
-// still and the path did not break.
+// still, or packets were kept on the way.
 type Gap struct {
 	Start  time.Time
 	Length time.Duration
