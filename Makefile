@@ -39,5 +39,5 @@ healing: deps ## break paths and hosts and watch the network heal, with figures
 faults: deps ## interrupt a change at every step in every way (hours; MOBULA_FAULTS_SAMPLE=30 for a sample)
 	@go test -tags lab -count=1 -timeout 12h -parallel 2 -v -run TestFaults ./lab/scenarios
 
-longer: deps ## scenarios that take long: healing, faults and a broken-off rotation in short
+longer: deps ## scenarios that take long: healing and faults in short, a broken-off rotation, reinstall
 	@go test -tags lab -count=1 -timeout 60m -v -run TestLonger ./lab/scenarios

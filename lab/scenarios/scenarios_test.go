@@ -40,7 +40,6 @@ var scenarios = []step{
 	{"a host is down", hostDown},
 	{"new keys", newKeys},
 	{"power cycle of all", powerCycle},
-	{"reinstall", reinstall},
 	{"uninstall leaves no trace", uninstall},
 }
 
@@ -51,11 +50,12 @@ var longer = []step{
 	{"a change is interrupted", faultsSample},
 	{"rotate keys", rotateKeys},
 	{"a rotation is interrupted", interruptedRotation},
+	{"reinstall", reinstall},
 }
 
 // extras are left out of TestScenarios where machines are so slow that the others
 // take extrasTime.
-var extras = map[string]bool{"a change is interrupted": true, "new keys": true, "reinstall": true}
+var extras = map[string]bool{"a change is interrupted": true, "new keys": true}
 
 const extrasTime = 40 * time.Minute
 
