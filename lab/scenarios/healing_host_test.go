@@ -124,9 +124,13 @@ func (w *world) accessPackets(t *testing.T, a, b string) *lab.Meter {
 	return m
 }
 
+// switchKilled: what is known to the kernel goes on while a daemon is started
+// again. Hosts ask by ARP again 5 s after they have begun to talk.
 func switchKilled(t *testing.T, w *world) {
+	const most = 3 * time.Second
 	for _, daemon := range []string{"ovs-vswitchd", "ovsdb-server"} {
 		m := w.accessPackets(t, "alice", "bob")
+		time.Sleep(6 * time.Second)
 		since := w.clock(t, "alice")
 		w.on(t, "bob", "kill -9 $(cat /run/mobula/ovs/"+daemon+".pid)")
 		time.Sleep(length(w, 12*time.Second, 6*time.Second))
@@ -135,6 +139,9 @@ func switchKilled(t *testing.T, w *world) {
 		results := w.stop(t, m)
 		outage := longest(results, "alice", "bob", since, forever)
 		t.Logf("%s killed: silent for %v\n%s", daemon, outage, lab.Table(results))
+		if lost := time.Duration(outage.Lost) * m.Every; lost >= most {
+			t.Errorf("%s killed: packets lost for %v, wanted less than %v", daemon, lost, most)
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,9 +25,11 @@ const (
 	// debounce lets a change come to its end before the host is compared.
 	debounce = 100 * time.Millisecond
 	// switchInterval is how often the agent looks whether Open vSwitch was
-	// started anew, and flowInterval how often it counts the flows.
+	// started anew, and flowInterval how often it counts the flows; not for
+	// startGrace after a start.
 	switchInterval = 250 * time.Millisecond
 	flowInterval   = 2 * time.Second
+	startGrace     = 5 * time.Second
 	// firstRetry and lastRetry are between repairs that failed.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
@@ -44,7 +45,6 @@ type repairer struct {
 	subscribed    uint64 // namespace
 	subscriptions []*netns.Subscription
 	enabled       bool
-	repairs       atomic.Int64 // that ended
 }
 
 func newRepairer(a *Agent) *repairer {
@@ -116,7 +116,6 @@ func (r *repairer) run(ctx context.Context) {
 			r.log.Info("comparing the host with its plan", "because", reasons)
 		}
 		err := r.agent.Repair(ctx)
-		r.repairs.Add(1)
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("the repair did not succeed", "error", err, "again_in", retry)
 			wait = retry
@@ -181,47 +180,54 @@ func fileAt(path string) file {
 	return file{info.Sys().(*syscall.Stat_t).Ino, info.ModTime()}
 }
 
-// watchSwitch notices that one of Open vSwitch's daemons was started anew: the
-// flows are gone then. Its sockets and PID files are new then, too. The bridge's
-// socket is there when flows can be put back.
+// watchSwitch notices that flows came or went, or that ovsdb-server was started
+// anew: its PID file is new then.
 func (r *repairer) watchSwitch(ctx context.Context) {
 	ticker := time.NewTicker(switchInterval)
 	defer ticker.Stop()
-	paths := map[string]string{
-		filepath.Join(r.agent.SwitchDir, plan.SwitchBridge+".mgmt"): "ovs-vswitchd was started anew",
-		filepath.Join(r.agent.SwitchDir, "ovsdb-server.pid"):        "ovsdb-server was started anew",
-	}
-	seen := map[string]file{}
-	for path := range paths {
-		seen[path] = fileAt(path)
-	}
-	var flows vswitch.FlowCounts
-	var counted time.Time
-	known := int64(-1) // repairs there had been when flows was counted
+	database := filepath.Join(r.agent.SwitchDir, "ovsdb-server.pid")
+	bridge := filepath.Join(r.agent.SwitchDir, plan.SwitchBridge+".mgmt")
+	served, started := fileAt(database), fileAt(bridge)
+	var flows *vswitch.FlowCounts // nil: not counted yet
+	next := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		for path, reason := range paths {
-			if now := fileAt(path); now != seen[path] && now != (file{}) {
-				seen[path] = now
-				r.because(reason)
-			}
+		if now := fileAt(database); now != served && now != (file{}) {
+			served = now
+			r.because("ovsdb-server was started anew")
 		}
-		if time.Since(counted) < flowInterval {
+		if now := fileAt(bridge); now != started {
+			// The unit of ovs-vswitchd puts the flows back itself.
+			started, next = now, time.Now().Add(startGrace)
+		}
+		if time.Now().Before(next) {
 			continue
 		}
-		counted = time.Now()
-		// While the switch is away there is nothing to compare.
-		if now, err := vswitch.CountFlows(r.agent.SwitchDir, plan.SwitchBridge, time.Second); err == nil {
-			if repairs := r.repairs.Load(); repairs != known {
-				flows, known = now, repairs // a repair puts flows back, and apply changes them
-			} else if now != flows {
-				r.because(fmt.Sprintf("flows changed from %+v to %+v", flows, now))
-				flows = now
-			}
+		next = time.Now().Add(flowInterval)
+		now, err := r.countFlows(flows)
+		if err != nil {
+			continue // while the switch is away there is nothing to compare
 		}
+		if flows != nil && *now != *flows {
+			r.because(fmt.Sprintf("flows changed from %+v to %+v", *flows, *now))
+		}
+		flows = now
+	}
+}
+
+// countFlows counts until two counts in a row are equal, or one is as before, but
+// not for ever: what the switch learns while it counts makes a count wrong.
+func (r *repairer) countFlows(before *vswitch.FlowCounts) (*vswitch.FlowCounts, error) {
+	last := before
+	for tries := 1; ; tries++ {
+		now, err := vswitch.CountFlows(r.agent.SwitchDir, plan.SwitchBridge, time.Second)
+		if err != nil || last != nil && now == *last || tries == 5 {
+			return &now, err
+		}
+		last = &now
 	}
 }

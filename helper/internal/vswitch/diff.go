@@ -102,11 +102,14 @@ func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, want []*ovs.Flow
 		}
 	}
 	delta := compareFlows(have, want, b.external[flowsKey])
-	if delta.empty() {
+	if delta.empty() && !b.waits {
 		return nil, nil
 	}
 	verb, detail := reconcile.Add, hosts(len(sw.Remotes)+1)
-	if len(have) > 0 {
+	switch {
+	case delta.empty():
+		verb, detail = reconcile.Change, "there, but the kernel is not told of them"
+	case len(have) > 0:
 		verb, detail = reconcile.Change, describeFlows(have, delta, sw, before)
 	}
 	install := func(ctx context.Context) error {

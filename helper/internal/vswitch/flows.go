@@ -19,6 +19,11 @@ import (
 // is made from the switch's own words, so no version has to be understood.
 const flowsKey = "mobula-flows"
 
+// restoreWait is the key of the daemon's other_config that its unit sets before it
+// starts, also after a crash: until the key goes, the kernel forwards by the flows
+// that it still has, and those that are new to it wait (ovs-vswitchd.conf.db(5)).
+const restoreWait = "flow-restore-wait"
+
 // flowLine is one line of ovs-ofctl dump-flows.
 type flowLine struct {
 	table   int
@@ -157,7 +162,8 @@ func compareFlows(have installed, want []*ovs.Flow, recorded string) flowDelta {
 
 // install brings the flows of a bridge to want in one atomic bundle, and leaves
 // alone what the switch has learned: it never holds a mixture of old and new
-// flows, and who is in both loses nothing, counters included.
+// flows, and who is in both loses nothing, counters included. A daemon that waits
+// for its flows goes on then.
 func (s *Switch) install(ctx context.Context, name string, want []*ovs.Flow) error {
 	if err := waitFor(ctx, s.options.StartTimeout, "bridge "+name, func() bool { return answers(s.socket(name + ".mgmt")) }); err != nil {
 		return err
@@ -171,11 +177,13 @@ func (s *Switch) install(ctx context.Context, name string, want []*ovs.Flow) err
 		return err
 	}
 	delta := compareFlows(have, want, bridges[name].external[flowsKey])
-	if delta.empty() {
+	if delta.empty() && !bridges[name].waits {
 		return nil
 	}
-	if err := s.tools.client(ctx).OpenFlow.AddFlowBundle(name, delta.bundle(want)); err != nil {
-		return fmt.Errorf("replacing the flows: %w", err)
+	if !delta.empty() {
+		if err := s.tools.client(ctx).OpenFlow.AddFlowBundle(name, delta.bundle(want)); err != nil {
+			return fmt.Errorf("replacing the flows: %w", err)
+		}
 	}
 	if have, err = s.installedFlows(ctx, name); err != nil {
 		return err
@@ -184,7 +192,8 @@ func (s *Switch) install(ctx context.Context, name string, want []*ovs.Flow) err
 	if left := compareFlows(have, want, digest); !left.empty() {
 		return fmt.Errorf("replacing the flows: %d missing and %d too many afterwards", len(left.missing), len(left.surplus))
 	}
-	_, err = s.tools.vsctl(ctx, "--no-wait", "set", "Bridge", name, "external_ids:"+flowsKey+"="+digest)
+	_, err = s.tools.vsctl(ctx, "--no-wait", "set", "Bridge", name, "external_ids:"+flowsKey+"="+digest,
+		"--", "remove", "Open_vSwitch", ".", "other_config", restoreWait)
 	return err
 }
 

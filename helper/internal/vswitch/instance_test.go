@@ -72,7 +72,12 @@ func (in *instance) startDatabase() {
 	in.start("ovsdb-server", in.dir+"/conf.db", "--remote=punix:"+in.dir+"/db.sock")
 }
 
-func (in *instance) startDaemon() { in.start("ovs-vswitchd", "unix:"+in.dir+"/db.sock") }
+func (in *instance) startDaemon() {
+	in.t.Helper()
+	waitUntil(in.t, "ovsdb-server", in.databaseRuns)
+	in.must("ovs-vsctl", "--db=unix:"+in.dir+"/db.sock", "--no-wait", "set", "Open_vSwitch", ".", "other_config:"+restoreWait+"=true")
+	in.start("ovs-vswitchd", "unix:"+in.dir+"/db.sock")
+}
 
 func (in *instance) start(name string, args ...string) {
 	in.t.Helper()

@@ -15,6 +15,7 @@ type bridge struct {
 	settings map[string]string // column or column:key → value
 	external map[string]string
 	ports    map[string]bridgePort // by name
+	waits    bool                  // ovs-vswitchd leaves the kernel's flows alone until it is told to go on
 }
 
 // bridgePort is a port of a bridge with its one interface.
@@ -45,7 +46,8 @@ func (s *Switch) observe(ctx context.Context) (map[string]bridge, error) {
 	out, err := s.tools.vsctl(ctx, "--no-wait", "--dry-run", "--format=json",
 		"--", "--columns=name,ports,fail_mode,datapath_type,protocols,mcast_snooping_enable,stp_enable,rstp_enable,other_config,external_ids", "list", "Bridge",
 		"--", "--columns=_uuid,name,interfaces", "list", "Port",
-		"--", "--columns=_uuid,name,type,options,ofport,ofport_request,mtu_request,error", "list", "Interface")
+		"--", "--columns=_uuid,name,type,options,ofport,ofport_request,mtu_request,error", "list", "Interface",
+		"--", "--columns=other_config", "list", "Open_vSwitch")
 	if err != nil {
 		return nil, fmt.Errorf("reading the switch: %w", err)
 	}
@@ -57,7 +59,7 @@ func (s *Switch) observe(ctx context.Context) (map[string]bridge, error) {
 }
 
 func parseDatabase(out []byte) (map[string]bridge, error) {
-	var tables [3][]row
+	var tables [4][]row
 	decoder := json.NewDecoder(bytes.NewReader(out))
 	for i := range tables {
 		var l listing
@@ -75,7 +77,17 @@ func parseDatabase(out []byte) (map[string]bridge, error) {
 			tables[i] = append(tables[i], r)
 		}
 	}
-	return assemble(tables[0], tables[1], tables[2])
+	bridges, err := assemble(tables[0], tables[1], tables[2])
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range tables[3] {
+		for name, b := range bridges {
+			b.waits = r.pairs("other_config")[restoreWait] == "true"
+			bridges[name] = b
+		}
+	}
+	return bridges, nil
 }
 
 func assemble(bridgeRows, portRows, interfaceRows []row) (map[string]bridge, error) {

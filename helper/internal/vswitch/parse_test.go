@@ -9,6 +9,7 @@ import (
 const database = `{"data":[["brx",["set",[["uuid","b"],["uuid","g"]]],"secure","netdev",["set",["OpenFlow14","OpenFlow15"]],false,false,false,["map",[["hwaddr","02:6d:6f:01:00:01"]]],["map",[]]]],"headings":["name","ports","fail_mode","datapath_type","protocols","mcast_snooping_enable","stp_enable","rstp_enable","other_config","external_ids"]}
 {"data":[[["uuid","b"],"brx",["uuid","bi"]],[["uuid","g"],"gnv0",["uuid","gi"]]],"headings":["_uuid","name","interfaces"]}
 {"data":[[["uuid","gi"],"gnv0","geneve",["map",[["key","7"],["remote_ip","flow"]]],-1,1,["set",[]],"could not add"],[["uuid","bi"],"brx","internal",["map",[]],65534,["set",[]],1386,["set",[]]]],"headings":["_uuid","name","type","options","ofport","ofport_request","mtu_request","error"]}
+{"data":[[["map",[["flow-restore-wait","true"]]]]],"headings":["other_config"]}
 `
 
 func TestParseDatabase(t *testing.T) {
@@ -23,6 +24,9 @@ func TestParseDatabase(t *testing.T) {
 		if b.settings[column] != want {
 			t.Errorf("%s: found %q, wanted %q", column, b.settings[column], want)
 		}
+	}
+	if !b.waits {
+		t.Error("the daemon waits for its flows, which was not seen")
 	}
 	want := map[string]bridgePort{
 		"brx":  {Type: "internal", Options: map[string]string{}, OFPort: 65534, MTU: 1386},

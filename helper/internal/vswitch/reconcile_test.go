@@ -149,6 +149,13 @@ func TestFlowsComeBack(t *testing.T) {
 	t.Logf("flows back in %v", time.Since(start))
 	in.expect(three, three)
 	learn()
+
+	// Whoever put them back ended before the daemon could go on.
+	in.must("ovs-vsctl", "--db=unix:"+in.dir+"/db.sock", "--no-wait", "set", "Open_vSwitch", ".", "other_config:"+restoreWait+"=true")
+	in.expect(three, three, "~ switch flows: there, but the kernel is not told of them")
+	in.apply(three, three)
+	in.expect(three, three)
+	stillLearned()
 }
 
 func TestHostsComeAndGo(t *testing.T) {
