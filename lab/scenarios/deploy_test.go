@@ -73,13 +73,18 @@ func checkMode(t *testing.T, w *world) {
 	keys := read(t, w, "wireguard_pubkeys.yml")
 	w.extra["bob"] = "      publish: [8080]\n"
 	w.inventory(t)
+	names := read(t, w, "extra_hosts.yml")
+	w.write(t, "extra_hosts.yml", names+"  10.31.0.252: 'scanner.example.com'\n")
 	out, err := w.play(t, "deploy.yml", "--check", "--diff")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "+{ ip daddr { 192.0.2.2 } tcp dport 8080 dnat ip to 10.30.0.2 }"; !strings.Contains(out, want) {
-		t.Errorf("the plan does not say %q:\n%s", want, out)
+	for _, want := range []string{"+{ ip daddr { 192.0.2.2 } tcp dport 8080 dnat ip to 10.30.0.2 }", "+ name scanner.example.com: 10.31.0.252"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the plan does not say %q:\n%s", want, out)
+		}
 	}
+	w.write(t, "extra_hosts.yml", names)
 	if r := recaps(t, out); r["192.0.2.2"].changed == 0 || r["192.0.2.1"].changed != 0 {
 		t.Errorf("check reports %+v, wanted a change on 192.0.2.2 only", r)
 	}

@@ -56,7 +56,8 @@ var planCommand = command{
 	summary: "print what apply would change, and change nothing",
 	help: `Prints the difference between what this host has and what the network document
 says, a line for each operation in the order in which apply would carry it out
-(+ adds, ~ changes, - removes), and how many peers would be interrupted. Without
+(+ adds, ~ changes, - removes), then the private names that come, go or move, and
+how many peers would be interrupted. Without
 --document it compares with the confirmed document, which shows what somebody
 else changed.
 
@@ -82,7 +83,11 @@ exit codes: 0 nothing to do, 2 something to do, 1 failed.`,
 		if err != nil {
 			return err
 		}
-		o := newOutcome(change, ops)
+		confirmed, err := h.Store.Confirmed()
+		if err != nil {
+			return err
+		}
+		o := newOutcome(confirmed, change, ops)
 		if len(ops) > 0 {
 			o.Steps = newSteps(h, change, ops)
 		}
@@ -143,7 +148,7 @@ has to be confirmed. If an operation fails, the host is taken back at once.`,
 // apply has staged or left as its result is not touched as long as it counts.
 func (c *call) apply(h *transaction.Host, s staged, attempt string, detach, asJSON bool) error {
 	if c.underWay(s) {
-		return c.await(newOutcome(&s.Change, nil), s, detach, asJSON)
+		return c.await(newOutcome(nil, &s.Change, nil), s, detach, asJSON)
 	}
 	unlock, err := c.lockIdle("apply")
 	if err != nil {
@@ -160,7 +165,11 @@ func (c *call) apply(h *transaction.Host, s staged, attempt string, detach, asJS
 	if err != nil {
 		return err
 	}
-	o := newOutcome(&s.Change, ops)
+	confirmed, err := h.Store.Confirmed()
+	if err != nil {
+		return err
+	}
+	o := newOutcome(confirmed, &s.Change, ops)
 	pending, err := h.Store.Pending()
 	if err != nil {
 		return err

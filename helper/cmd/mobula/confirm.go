@@ -127,7 +127,7 @@ within the confirm timeout. The keys stay in ` + plan.StateDir + `.`,
 		h := c.host()
 		if facts, err := h.Store.Facts(); err != nil || facts == nil {
 			if err == nil {
-				err = c.printOutcome(newOutcome(&s.Change, nil), *asJSON)
+				err = c.printOutcome(newOutcome(nil, &s.Change, nil), *asJSON)
 			}
 			return err // Mobula is not on this host
 		}

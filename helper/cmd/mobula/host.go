@@ -189,6 +189,9 @@ type outcome struct {
 	Generation  string   `json:"generation"`
 	Operations  []string `json:"operations"`
 	Interrupted int      `json:"interrupted_peers"`
+	// Names are the private names that come, go or move. DNS answers from the
+	// document, so no operation shows them.
+	Names []string `json:"names"`
 	// Reconnect tells that SSH connections to the public address end, because
 	// the NIC moves.
 	Reconnect bool `json:"reconnect"`
@@ -212,8 +215,12 @@ func newSteps(h *transaction.Host, change *store.Change, ops []reconcile.Operati
 	return &steps{append(apply, stepResult), confirm}
 }
 
-func newOutcome(change *store.Change, ops []reconcile.Operation) outcome {
-	o := outcome{Changed: len(ops) > 0, Generation: change.Generation(), Operations: []string{}, Interrupted: reconcile.Interrupted(ops)}
+// newOutcome tells what ops make of the confirmed change, which may be none.
+func newOutcome(confirmed, change *store.Change, ops []reconcile.Operation) outcome {
+	o := outcome{Changed: len(ops) > 0, Generation: change.Generation(), Operations: []string{}, Names: []string{}, Interrupted: reconcile.Interrupted(ops)}
+	if confirmed != nil && confirmed.Document != nil && change.Document != nil {
+		o.Names = append(o.Names, network.NameChanges(confirmed.Document, change.Document)...)
+	}
 	for _, op := range ops {
 		o.Operations = append(o.Operations, op.String())
 		o.Reconnect = o.Reconnect || op.Reconnects
@@ -225,8 +232,12 @@ func (c *call) printOutcome(o outcome, asJSON bool) error {
 	if asJSON {
 		return c.printJSON(o)
 	}
-	for _, line := range o.Operations {
+	for _, line := range append(o.Operations, o.Names...) {
 		fmt.Fprintln(c.stdout, line)
+	}
+	if !o.Changed && len(o.Names) > 0 {
+		fmt.Fprintf(c.stdout, "nothing but names, DNS takes them from generation %s\n", o.Generation)
+		return nil
 	}
 	if !o.Changed {
 		fmt.Fprintf(c.stdout, "nothing to do, the host has generation %s\n", o.Generation)

@@ -194,6 +194,21 @@ func TestPrivateNames(t *testing.T) {
 	}
 }
 
+func TestNameChanges(t *testing.T) {
+	from, to := small(), small()
+	if got := NameChanges(&from, &to); len(got) > 0 {
+		t.Errorf("the same document: found %q", got)
+	}
+	to.Hosts[2].Hostname = "robert.example.com"
+	to.Names[0] = Name{Address: netip.MustParseAddr("10.31.0.253"), Names: []string{"NAS.example.com", "www.example.com"}}
+	to.Hosts = append(to.Hosts, Host{ID: 4, Hostname: "adam.example.com"})
+	const want = "+ name adam.example.com: 10.31.128.4, - name bob.example.com: 10.31.128.2, ~ name nas.example.com: 10.31.0.254 → 10.31.0.253, " +
+		"+ name robert.example.com: 10.31.128.2, + name www.example.com: 10.31.0.253"
+	if got := strings.Join(NameChanges(&from, &to), ", "); got != want {
+		t.Errorf("found %s\nwanted %s", got, want)
+	}
+}
+
 // FuzzParse holds that what is taken is valid, comes out the same again and is
 // the same network.
 func FuzzParse(f *testing.F) {

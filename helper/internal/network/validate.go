@@ -3,7 +3,6 @@ package network
 import (
 	"fmt"
 	"net/netip"
-	"sort"
 	"strings"
 )
 
@@ -192,26 +191,4 @@ func isLabel(s string) bool {
 		}
 	}
 	return true
-}
-
-// PrivateNames returns every private name in lower case with its address, in
-// the order of the names.
-func (d *Document) PrivateNames() []NameAddress {
-	var all []NameAddress
-	for _, h := range d.Hosts {
-		all = append(all, NameAddress{strings.ToLower(h.Hostname), AccessAddress(h.ID)})
-	}
-	for _, n := range d.Names {
-		for _, name := range n.Names {
-			all = append(all, NameAddress{strings.ToLower(name), n.Address})
-		}
-	}
-	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
-	return all
-}
-
-// NameAddress is one A record.
-type NameAddress struct {
-	Name    string
-	Address netip.Addr
 }
