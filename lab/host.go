@@ -29,7 +29,7 @@ func DefaultHosts() []HostSpec {
 		{Name: "bob", ID: 2, Address: "192.0.2.2", Manager: "networkd", Image: "full"},
 		{Name: "carol", ID: 256, Address: "192.0.2.3", Manager: "ifupdown", Image: "full"},
 		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare"},
-		{Name: "erin", ID: 32767, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
+		{Name: "erin", ID: 32766, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
 	}
 }
 
