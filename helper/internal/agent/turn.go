@@ -10,8 +10,10 @@ import (
 
 const (
 	// shortestLook is the least time between two looks for turned keys, and
-	// looks take at most the lookShare-th part of one processor.
+	// looks take at most the lookShare-th part of one processor. Where a look
+	// itself has to wait for the processor, the next comes after mostLook.
 	shortestLook = 2 * time.Millisecond
+	mostLook     = 50 * time.Millisecond
 	lookShare    = 3
 	// A rotation is over in seconds. One that was interrupted is looked after
 	// less often when hasteFor has gone by.
@@ -77,9 +79,7 @@ func (h *healer) followTurns(ctx context.Context) {
 			wait = longLook
 		}
 		if rotating && hurry {
-			if wait = lookShare * time.Since(began); wait < shortestLook {
-				wait = shortestLook
-			}
+			wait = min(max(lookShare*time.Since(began), shortestLook), mostLook)
 		}
 		timer.Reset(wait)
 	}
