@@ -41,7 +41,7 @@ type FlowResult struct {
 	LongestGap time.Duration
 	Gaps       []meter.Gap
 	// LongestSilence is the longest gap without the time in which one of its ends
-	// stood still. The hosts' clocks are those of one machine.
+	// stood still. The clocks of emulated hosts agree within a second.
 	LongestSilence time.Duration
 	// LongestLoss is the most packets that were lost in a row.
 	LongestLoss uint64
