@@ -40,9 +40,6 @@ type FlowResult struct {
 	SendErrors uint64
 	LongestGap time.Duration
 	Gaps       []meter.Gap
-	// LongestSilence is the longest gap without the time in which one of its ends
-	// stood still. The clocks of emulated hosts agree within a second.
-	LongestSilence time.Duration
 	// LongestLoss is the most packets that were lost in a row.
 	LongestLoss uint64
 	// Blocks of the TCP stream sent and received, and what broke it.
@@ -246,10 +243,6 @@ func merge(f meter.Flow, sender, receiver meter.Report) FlowResult {
 				r.TCPError = in.Error
 			}
 		}
-	}
-	for _, g := range r.Gaps {
-		// What one of them explains best: a pause of both must not count twice.
-		r.LongestSilence = max(r.LongestSilence, min(g.Without(receiver.Pauses), g.Without(sender.Pauses)))
 	}
 	if r.Sent > r.Received {
 		r.Lost = r.Sent - r.Received

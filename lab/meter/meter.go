@@ -37,21 +37,7 @@ type Report struct {
 	Sent     []Sent
 	Received []Received
 	TCP      []TCPReceived
-	// Pauses are the times of at least shortestPause in which this process did not
-	// run: its host, or the machine that emulates it, stood still.
-	Pauses []Pause
 }
-
-// Pause is a time by the process's own clock.
-type Pause struct {
-	Start  time.Time
-	Length time.Duration
-}
-
-const (
-	shortestPause = 300 * time.Millisecond
-	mostPauses    = 1000
-)
 
 // Sent counts what began here.
 type Sent struct {
@@ -90,22 +76,6 @@ type Gap struct {
 
 func (g Gap) String() string {
 	return fmt.Sprintf("%v with %d packets lost", g.Length.Round(time.Millisecond), g.Lost)
-}
-
-// Without returns how much of the silence no pause explains.
-func (g Gap) Without(pauses []Pause) time.Duration {
-	left, end := g.Length, g.Start.Add(g.Length)
-	for _, p := range pauses {
-		from, to := p.Start, p.Start.Add(p.Length)
-		if from.Before(g.Start) {
-			from = g.Start
-		}
-		if to.After(end) {
-			to = end
-		}
-		left -= max(0, to.Sub(from))
-	}
-	return max(0, left)
 }
 
 // TCPReceived tells how a TCP stream fared.

@@ -27,26 +27,6 @@ func TestAccount(t *testing.T) {
 	}
 }
 
-func TestSilenceWithoutPauses(t *testing.T) {
-	at := func(s float64) time.Time { return time.Unix(1_000_000, int64(s*1e9)) }
-	pause := func(from, to float64) Pause { return Pause{at(from), at(to).Sub(at(from))} }
-	gap := Gap{Start: at(10), Length: 4 * time.Second}
-	for _, c := range []struct {
-		pauses []Pause
-		want   float64
-	}{
-		{nil, 4},
-		{[]Pause{pause(5, 9), pause(15, 16)}, 4}, // at other times
-		{[]Pause{pause(9, 11), pause(13, 13.5)}, 2.5},
-		{[]Pause{pause(13, 20)}, 3},
-		{[]Pause{pause(9, 15)}, 0},
-	} {
-		if got := gap.Without(c.pauses).Seconds(); got != c.want {
-			t.Errorf("without %v: found %v s, wanted %v", c.pauses, got, c.want)
-		}
-	}
-}
-
 func TestProcessesOnLoopback(t *testing.T) {
 	there, back := Flow{"127.0.0.11", "127.0.0.12"}, Flow{"127.0.0.12", "127.0.0.11"}
 	var processes []*Process

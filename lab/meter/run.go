@@ -28,7 +28,6 @@ type Process struct {
 	sent     []*Sent
 	received map[string]*account
 	tcp      map[string]*TCPReceived
-	pauses   []Pause
 	sending  bool
 
 	sockets   map[string]*net.UDPConn // by local address
@@ -125,7 +124,6 @@ func (p *Process) send(ctx context.Context, flows []*Sent) {
 	}
 	tick := time.NewTicker(p.config.Every)
 	defer tick.Stop()
-	last := time.Now()
 	for {
 		for i, t := range targets {
 			p.mu.Lock()
@@ -145,15 +143,6 @@ func (p *Process) send(ctx context.Context, flows []*Sent) {
 			return
 		case <-tick.C:
 		}
-		now := time.Now()
-		if late := now.Sub(last) - p.config.Every; late >= shortestPause {
-			p.mu.Lock()
-			if len(p.pauses) < mostPauses {
-				p.pauses = append(p.pauses, Pause{last.Add(p.config.Every), late})
-			}
-			p.mu.Unlock()
-		}
-		last = now
 	}
 }
 
@@ -219,7 +208,7 @@ func (p *Process) Close() {
 func (p *Process) Report() Report {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := Report{Pauses: append([]Pause(nil), p.pauses...)}
+	var r Report
 	now := time.Now()
 	for _, s := range p.sent {
 		r.Sent = append(r.Sent, *s)

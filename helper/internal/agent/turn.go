@@ -10,8 +10,8 @@ import (
 
 const (
 	// shortestLook is the least time between two looks for turned keys, and
-	// looks take at most the lookShare-th part of one processor. Where a look
-	// itself has to wait for the processor, the next comes after mostLook.
+	// looks take at most the lookShare-th part of the time, unless a look is so
+	// long, or waits so long for the processor, that mostLook is over before.
 	shortestLook = 2 * time.Millisecond
 	mostLook     = 50 * time.Millisecond
 	lookShare    = 3
