@@ -21,11 +21,20 @@ stage() {
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + $(grep -cE '^ *--- SKIP' "$log")))
 	if [ "$f" -gt 0 ]; then
 		echo "-- $name failed; the end of $log:"
-		tail -n 150 "$log"
-		echo "-- what $name said:"
-		grep -aE '_test\.go:[0-9]+: |^ *--- FAIL' "$log" | cut -c 1-500 | tail -n 60
+		tail -n 60 "$log" | cut -c 1-300
+		if grep -q '^ *--- FAIL' "$log"; then why "$log"; else tail -n 20 "$log"; fi | cut -c 1-500 >>"$logs/why.log"
 	fi
 	echo "== $name: $p passed, $f failed, $((SECONDS - began)) s"
+}
+
+# why LOG: what the tests that failed said, each its first lines.
+why() {
+	awk '
+		/^=== (RUN|CONT|NAME)/ { now = $3; next }
+		/^ *--- FAIL: / { failed[$3] = 1; next }
+		!(now in lines) { order[++n] = now }
+		lines[now]++ < 40 { said[now] = said[now] $0 "\n" }
+		END { for (i = 1; i <= n; i++) if (order[i] in failed) printf "-- %s:\n%s", order[i], said[order[i]] }' "$1"
 }
 
 format() {
@@ -71,6 +80,7 @@ stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitc
 stage fuzz fuzz
 stage scenarios go test -tags lab -count=1 -timeout 75m -v -run 'TestScenarios' ./lab/scenarios
 
+[ "$failed" -eq 0 ] || tail -n 80 "$logs/why.log"
 echo "$skipped skipped"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

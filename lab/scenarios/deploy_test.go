@@ -13,14 +13,15 @@ import (
 	"mobula/lab"
 )
 
-// fingerprint is everything of a host that Mobula may touch, as text.
+// fingerprint is everything of a host that Mobula may touch, as text. The agent
+// starts a repair now and then: systemd knows its unit while it runs only.
 const fingerprint = `ip -br link | grep -v '^lo' | awk '{print $1, $3}'
 ip -4 -br addr; ip -4 route; ip rule; ls /run/netns 2>/dev/null || true
 find /etc/systemd /etc/network /etc/NetworkManager /usr/local /var/lib/mobula -xdev 2>/dev/null | sort
 ls -l /etc/resolv.conf | awk '{print $1, $NF}'; cat /etc/resolv.conf
 nft list tables 2>/dev/null || true
 ls -d /run/mobula 2>/dev/null || true
-systemctl list-units --all --no-legend 'mobula*'; cat /run/network/ifstate 2>/dev/null || true`
+systemctl list-units --all --no-legend --plain 'mobula*' | awk '!/^mobula-repair.service +loaded +(activating|inactive)/'; cat /run/network/ifstate 2>/dev/null || true`
 
 // before is what each host was before anything of Mobula touched it.
 var before = map[string]string{}
