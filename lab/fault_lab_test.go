@@ -198,7 +198,7 @@ func TestMeterProcess(t *testing.T) {
 	var processes []*exec.Cmd
 	for i, h := range []*Host{a, b} {
 		peer := []*Host{b, a}[i]
-		config, _ := json.Marshal(meter.Config{Every: 10 * time.Millisecond, TCP: true, Send: []meter.Flow{{From: h.Address, To: peer.Address}}})
+		config, _ := json.Marshal(meter.Config{Every: 10 * time.Millisecond, TCP: true, Send: []meter.Sending{{Flow: meter.Flow{From: h.Address, To: peer.Address}}}})
 		if err := os.WriteFile(l.path(h.Name+".config"), config, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -21,7 +21,11 @@ type Endpoint struct {
 }
 
 // MeterFlow is a path to be measured, in one direction.
-type MeterFlow struct{ From, To Endpoint }
+type MeterFlow struct {
+	From, To Endpoint
+	// Every is a multiple of that of the options; zero: the same.
+	Every time.Duration
+}
 
 // MeterOptions says how to measure. Zero values mean their defaults.
 type MeterOptions struct {
@@ -77,8 +81,8 @@ func Pairs(hosts []*Host, address func(HostSpec) string) []MeterFlow {
 		for _, b := range hosts {
 			if a != b {
 				flows = append(flows, MeterFlow{
-					Endpoint{Host: a, Address: address(a.HostSpec)},
-					Endpoint{Host: b, Address: address(b.HostSpec)},
+					From: Endpoint{Host: a, Address: address(a.HostSpec)},
+					To:   Endpoint{Host: b, Address: address(b.HostSpec)},
 				})
 			}
 		}
@@ -110,7 +114,7 @@ func (l *Lab) StartMeter(ctx context.Context, flows []MeterFlow, o MeterOptions)
 	}
 	for _, f := range flows {
 		from, to := at(f.From), at(f.To)
-		from.Send = append(from.Send, meter.Flow{From: f.From.Address, To: f.To.Address})
+		from.Send = append(from.Send, meter.Sending{Flow: meter.Flow{From: f.From.Address, To: f.To.Address}, Every: f.Every})
 		to.Listen = append(to.Listen, f.To.Address)
 	}
 	err := m.each(func(s site) error {

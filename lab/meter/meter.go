@@ -9,20 +9,27 @@ import (
 
 // Config says what one process sends and receives.
 type Config struct {
-	// Every is the time between two packets of a flow.
+	// Every is the time between two packets of a flow that does not say otherwise.
 	Every time.Duration
 	// Size of a packet's UDP payload in bytes; at least headerSize.
 	Size int
 	// Addresses on which packets are received.
 	Listen []string
 	// Send lists the flows that begin here.
-	Send []Flow
+	Send []Sending
 	// TCP adds a connection to each flow, which must carry a block every TCPEvery.
 	TCP bool
 }
 
 // Flow is a path from one address to another.
 type Flow struct{ From, To string }
+
+// Sending is a flow that begins here.
+type Sending struct {
+	Flow
+	// Every is a multiple of that of the Config; zero: the same.
+	Every time.Duration
+}
 
 // Ports on which every meter listens.
 const (

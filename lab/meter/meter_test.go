@@ -31,7 +31,7 @@ func TestProcessesOnLoopback(t *testing.T) {
 	there, back := Flow{"127.0.0.11", "127.0.0.12"}, Flow{"127.0.0.12", "127.0.0.11"}
 	var processes []*Process
 	for _, f := range []Flow{there, back} {
-		p, err := Start(Config{Every: 2 * time.Millisecond, Listen: []string{f.From}, Send: []Flow{f}, TCP: true})
+		p, err := Start(Config{Every: 2 * time.Millisecond, Listen: []string{f.From}, Send: []Sending{{Flow: f}}, TCP: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,5 +52,22 @@ func TestProcessesOnLoopback(t *testing.T) {
 	}
 	if len(b.TCP) != 1 || a.Sent[0].Blocks == 0 || b.TCP[0].Blocks != a.Sent[0].Blocks || b.TCP[0].Error != "" || a.Sent[0].TCPError != "" {
 		t.Errorf("TCP: sent %+v, received %+v", a.Sent, b.TCP)
+	}
+}
+
+// A flow may have fewer packets than the others.
+func TestSeldom(t *testing.T) {
+	often, seldom := Flow{"127.0.0.13", "127.0.0.14"}, Flow{"127.0.0.14", "127.0.0.13"}
+	p, err := Start(Config{Every: 2 * time.Millisecond, Listen: []string{often.From, often.To}, Send: []Sending{{Flow: often}, {seldom, 40 * time.Millisecond}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.StartSending()
+	time.Sleep(500 * time.Millisecond)
+	p.StopSending()
+	r := p.Report()
+	if many, few := r.Sent[0].Packets, r.Sent[1].Packets; few < 2 || few != (many+19)/20 {
+		t.Errorf("sent %d and %d packets, wanted 20 to 1", many, few)
 	}
 }

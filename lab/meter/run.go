@@ -13,10 +13,11 @@ import (
 	"time"
 )
 
-// A packet: magic, run, sequence number, then the flow's two addresses as 16 bytes each, then padding.
+// A packet: magic, run, sequence number, the flow's two addresses as 16 bytes each, the nanoseconds
+// between two packets, then padding.
 const (
 	magic      = 0x6d657465
-	headerSize = 4 + 4 + 8 + 16 + 16
+	headerSize = 4 + 4 + 8 + 16 + 16 + 8
 )
 
 // Process is a running meter.
@@ -83,13 +84,13 @@ func (p *Process) StartSending() {
 	}
 	p.sending = true
 	for _, f := range p.config.Send {
-		s := &Sent{Flow: f}
+		s := &Sent{Flow: f.Flow}
 		p.sent = append(p.sent, s)
 		if p.config.TCP {
 			go p.sendStream(p.ctx, s)
 		}
 	}
-	go p.send(p.ctx, p.sent)
+	go p.send(p.ctx, p.targets())
 }
 
 // freeBind allows addresses that are not there (yet).
@@ -104,37 +105,50 @@ func freeBind(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// send is the one clock for all flows.
-func (p *Process) send(ctx context.Context, flows []*Sent) {
-	type target struct {
-		conn   *net.UDPConn
-		to     netip.AddrPort
-		packet []byte
-	}
-	var targets []target
-	for _, s := range flows {
-		from, to := netip.MustParseAddr(s.From), netip.MustParseAddr(s.To)
+// target is where the packets of a flow go.
+type target struct {
+	sent   *Sent
+	conn   *net.UDPConn
+	to     netip.AddrPort
+	packet []byte
+	nth    uint64 // tick that counts
+}
+
+func (p *Process) targets() []target {
+	var all []target
+	for i, f := range p.config.Send {
+		every := max(f.Every, p.config.Every)
+		from, to := netip.MustParseAddr(f.From), netip.MustParseAddr(f.To)
 		packet := make([]byte, p.config.Size)
 		binary.BigEndian.PutUint32(packet, magic)
 		binary.BigEndian.PutUint32(packet[4:], p.run)
 		a, b := from.As16(), to.As16()
 		copy(packet[16:], a[:])
 		copy(packet[32:], b[:])
-		targets = append(targets, target{p.sockets[s.From], netip.AddrPortFrom(to, UDPPort), packet})
+		binary.BigEndian.PutUint64(packet[48:], uint64(every))
+		all = append(all, target{p.sent[i], p.sockets[f.From], netip.AddrPortFrom(to, UDPPort), packet, uint64(every / p.config.Every)})
 	}
+	return all
+}
+
+// send is the one clock for all flows.
+func (p *Process) send(ctx context.Context, targets []target) {
 	tick := time.NewTicker(p.config.Every)
 	defer tick.Stop()
-	for {
-		for i, t := range targets {
+	for n := uint64(0); ; n++ {
+		for _, t := range targets {
+			if n%t.nth != 0 {
+				continue
+			}
 			p.mu.Lock()
-			seq := flows[i].Packets
-			flows[i].Packets++
+			seq := t.sent.Packets
+			t.sent.Packets++
 			p.mu.Unlock()
 			binary.BigEndian.PutUint64(t.packet[8:], seq)
 			if _, err := t.conn.WriteToUDPAddrPort(t.packet, t.to); err != nil {
 				p.mu.Lock()
-				flows[i].Errors++
-				flows[i].LastError = err.Error()
+				t.sent.Errors++
+				t.sent.LastError = err.Error()
 				p.mu.Unlock()
 			}
 		}
@@ -169,7 +183,7 @@ func (p *Process) receive(conn *net.UDPConn) {
 		p.mu.Lock()
 		a := p.received[key]
 		if a == nil {
-			a = newAccount(f, p.config.Every)
+			a = newAccount(f, time.Duration(binary.BigEndian.Uint64(buf[48:])))
 			p.received[key] = a
 		}
 		a.arrive(seq, now)

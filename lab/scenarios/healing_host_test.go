@@ -211,6 +211,59 @@ func cablePulled(t *testing.T, w *world) {
 	t.Logf("cable out for %v: reachable %.1f s after it was back", out, time.Since(began).Seconds())
 }
 
+// addressChanges: to the others bob has another underlay address from one moment to
+// the next, as behind a router that was given one, and then its old one again.
+func addressChanges(t *testing.T, w *world) {
+	allDirect(t, w)
+	const was, is = "192.0.2.2", "192.0.2.77"
+	in := "ip netns exec mobula "
+	for _, name := range w.hosts {
+		if name != "bob" { // there is no ARP for the new address
+			w.on(t, name, in+"ip neigh replace "+is+" lladdr "+w.Host("bob").MAC()+" dev mo-ext-gw nud permanent")
+			defer w.on(t, name, in+"ip neigh del "+is+" dev mo-ext-gw")
+		}
+	}
+	m := w.packets(t, "alice", "bob")
+	for _, c := range []struct{ what, endpoint, change string }{
+		{"another address", is, `nft -f - <<'N'
+table inet lab_moved {
+	chain out { type filter hook postrouting priority 300; oifname mo-ext-gw udp sport 51820 ip saddr ` + was + ` ip saddr set ` + is + `; }
+	chain in {
+		type filter hook prerouting priority -450
+		iifname mo-ext-gw udp dport 51820 ip daddr ` + was + ` drop
+		iifname mo-ext-gw udp dport 51820 ip daddr ` + is + ` ip daddr set ` + was + `
+	}
+}
+N
+`},
+		{"the old address", was, "nft delete table inet lab_moved"},
+	} {
+		since := w.clock(t, "alice")
+		w.on(t, "bob", in+c.change)
+		time.Sleep(8 * time.Second)
+		until := w.clock(t, "alice")
+		for _, name := range w.hosts {
+			if name == "bob" {
+				continue
+			}
+			endpoints := w.on(t, name, in+"wg show mo-wg-gw endpoints")
+			if path := w.pathTo(t, name, "bob"); path != "direct" || !strings.Contains(endpoints, c.endpoint+":51820") {
+				t.Errorf("%s: %s reaches bob by a path that is %s, wanted a direct one to %s:\n%s", c.what, name, path, c.endpoint, endpoints)
+			}
+		}
+		results, err := m.Report(w.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		outage := longest(results, "alice", "bob", since, until)
+		t.Logf("bob has %s: silent for %v", c.what, outage)
+		if lost := time.Duration(outage.Lost) * m.Every; lost >= time.Second {
+			t.Errorf("bob has %s: packets lost for %v, wanted less than 1 s", c.what, lost)
+		}
+	}
+	t.Logf("\n%s", lab.Table(w.stop(t, m)))
+}
+
 // agentCost measures the agent while nothing but probes is on the network.
 func agentCost(t *testing.T, w *world) {
 	seconds := length(w, 30, 10)

@@ -200,6 +200,9 @@ func (c *call) printStatus(r *statusReport) error {
 		if p.Path != nil && p.Path.Problem != "" {
 			fmt.Fprintf(c.stdout, "%s: %s\n", p.Name, p.Path.Problem)
 		}
+		if p.Relay != "" {
+			fmt.Fprintf(c.stdout, "%s: %s\n", p.Name, p.whyRelayed())
+		}
 	}
 	if r.Dropped > 0 {
 		fmt.Fprintf(c.stdout, "%d frames were dropped that claimed somebody else's address:\n", r.Dropped)
@@ -211,6 +214,15 @@ func (c *call) printStatus(r *statusReport) error {
 		fmt.Fprintln(c.stdout, "differs:", d)
 	}
 	return nil
+}
+
+// whyRelayed says how the direct path is that is not used.
+func (p *peerReport) whyRelayed() string {
+	if p.Path.DirectWell == 0 {
+		return "the direct path does not answer"
+	}
+	return fmt.Sprintf("the direct path has been well for %.0f s (%.1f ms, %.0f %% lost) and is taken again after %.0f s",
+		p.Path.DirectWell, p.Path.DirectRTT, 100*p.Path.DirectLoss, p.Path.DirectHold)
 }
 
 // pathColumns are PATH, SINCE, RTT, LOSS, LOSS 5M and GENERATION.

@@ -43,8 +43,12 @@ type PeerState struct {
 	Loss        float64 `json:"loss"`
 	LossMinutes float64 `json:"loss_minutes"`
 	// DirectRTT and DirectLoss are of the direct path while traffic is relayed.
+	// DirectWell is for how many seconds it has been well; after DirectHold seconds
+	// it is taken again.
 	DirectRTT  float64        `json:"direct_rtt_ms,omitempty"`
 	DirectLoss float64        `json:"direct_loss,omitempty"`
+	DirectWell float64        `json:"direct_well_s,omitempty"`
+	DirectHold float64        `json:"direct_hold_s,omitempty"`
 	Problem    string         `json:"problem,omitempty"`
 	Endpoint   netip.AddrPort `json:"endpoint"`
 	// Generation tells whether the peer runs the same one: one of the constants.
@@ -71,6 +75,7 @@ func (h *healer) state() State {
 		other := h.peers[r.Peer]
 		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
 			Loss: r.LossNow, LossMinutes: r.LossMinutes, DirectRTT: milliseconds(r.DirectRTT), DirectLoss: r.DirectLoss,
+			DirectWell: r.DirectWell.Seconds(), DirectHold: r.DirectHold.Seconds(),
 			Problem: r.Problem, Endpoint: r.Endpoint, Generation: generationUnknown}
 		switch other.generation {
 		case probe.Generation{}:
@@ -192,8 +197,8 @@ func (p *PeerState) validate() error {
 		return fmt.Errorf("generation: found %q, wanted same, different or unknown", p.Generation)
 	case !share(p.Loss) || !share(p.LossMinutes) || !share(p.DirectLoss):
 		return fmt.Errorf("loss: found %v, %v, %v, wanted shares in 0..1", p.Loss, p.LossMinutes, p.DirectLoss)
-	case p.RTT < 0 || p.DirectRTT < 0:
-		return fmt.Errorf("round trip: found %v and %v ms, wanted no negative time", p.RTT, p.DirectRTT)
+	case p.RTT < 0 || p.DirectRTT < 0 || p.DirectWell < 0 || p.DirectHold < 0:
+		return fmt.Errorf("round trips, well and hold: found %v and %v ms, %v and %v s, wanted no negative time", p.RTT, p.DirectRTT, p.DirectWell, p.DirectHold)
 	case !printable(p.Problem) || !printable(p.Endpoint.Addr().Zone()):
 		return fmt.Errorf("found %q and %s, wanted printable text", p.Problem, p.Endpoint)
 	}

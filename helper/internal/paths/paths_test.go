@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -36,7 +37,15 @@ func TestCutAndBack(t *testing.T) {
 	if w.switches > 4 {
 		t.Errorf("%d switches for one cut", w.switches)
 	}
+	told := func() Report { return w.host(1).engine.Reports(w.now)[0] } // about 2
+	if r := told(); r.Via == 0 || r.DirectHold == 0 || r.DirectWell > 0 {
+		t.Errorf("while the path is cut: %+v", r)
+	}
 	w.cut(none)
+	w.run(w.now + 5*time.Second)
+	if r := told(); r.DirectWell < 3*time.Second || r.DirectWell > r.DirectHold {
+		t.Errorf("5 s after the path was mended: %+v", r)
+	}
 	for w.now < 80*time.Second { // failback without a gap
 		w.run(w.now + 50*time.Millisecond)
 		w.check(150*time.Millisecond, nil)
@@ -192,5 +201,29 @@ func TestPeerOffAndOn(t *testing.T) {
 	w.check(200*time.Millisecond, nil)
 	if w.switches > 0 {
 		t.Errorf("%d switches for a host that was off", w.switches)
+	}
+}
+
+// TestPeerMoves: a host gets another underlay address, and its old one back.
+// Everybody follows it by what it sends, and by no relay.
+func TestPeerMoves(t *testing.T) {
+	w := newWorld(t, 4, 11)
+	w.log = true
+	w.run(20 * time.Second)
+	elsewhere := netip.MustParseAddrPort("203.0.113.2:51820")
+	for _, to := range []netip.AddrPort{elsewhere, underlay(2)} {
+		w.moved[2] = to
+		w.run(w.now + 300*time.Millisecond)
+		for end := w.now + time.Minute; w.now < end; w.run(w.now + 100*time.Millisecond) {
+			w.check(200*time.Millisecond, nil)
+		}
+		for _, id := range []uint16{1, 3, 4} {
+			if r := w.host(id).engine.Reports(w.now)[min(int(id)-1, 1)]; r.Peer != 2 || r.State != StateUp || r.Via != 0 || r.Endpoint != to {
+				t.Errorf("%d about 2, which is at %v: %+v", id, to, r)
+			}
+		}
+	}
+	if w.switches > 0 {
+		t.Errorf("%d switches", w.switches)
 	}
 }

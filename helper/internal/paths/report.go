@@ -71,8 +71,11 @@ type Report struct {
 	// Direct tells how the direct path is while traffic is relayed.
 	DirectRTT  time.Duration
 	DirectLoss float64
-	Active     bool
-	Problem    string // why a path that is up is poor
+	// DirectWell is how long it has been well, and DirectHold how long it has to be
+	// before it is taken again.
+	DirectWell, DirectHold time.Duration
+	Active                 bool
+	Problem                string // why a path that is up is poor
 }
 
 // Reports returns the state of all peers by their IDs.
@@ -95,6 +98,10 @@ func (e *Engine) Reports(now time.Duration) []Report {
 		if p.via != 0 && p.directSmall != nil {
 			r.DirectRTT = p.directSmall.srtt
 			r.DirectLoss, _ = p.directSmall.loss(now)
+			r.DirectHold = p.hold
+			if p.directSmall.good > 0 {
+				r.DirectWell = now - p.wellSince
+			}
 		}
 		all = append(all, r)
 	}

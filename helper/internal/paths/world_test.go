@@ -22,9 +22,11 @@ type world struct {
 	link func(from, to uint16, size int) (delay time.Duration, lost bool)
 	// dataEvery is how often each host sends data to each other one; 0: never.
 	dataEvery time.Duration
-	packets   int // on the underlay, probes and all
-	switches  int // endpoints set by engines
-	log       bool
+	// moved are the hosts that have another underlay endpoint than the document says.
+	moved    map[uint16]netip.AddrPort
+	packets  int // on the underlay, probes and all
+	switches int // endpoints set by engines
+	log      bool
 }
 
 type simHost struct {
@@ -64,8 +66,26 @@ func underlay(id uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(id >> 8), byte(id)}), 51820)
 }
 
+// endpoint is where a host is now.
+func (w *world) endpoint(id uint16) netip.AddrPort {
+	if now, ok := w.moved[id]; ok {
+		return now
+	}
+	return underlay(id)
+}
+
+// owner returns whose address that is now; 0: nobody's.
+func (w *world) owner(address netip.Addr) uint16 {
+	for _, h := range w.hosts {
+		if w.endpoint(h.id).Addr() == address {
+			return h.id
+		}
+	}
+	return 0
+}
+
 func newWorld(t testing.TB, n int, seed int64) *world {
-	w := &world{t: t, random: rand.New(rand.NewSource(seed)), dataEvery: 50 * time.Millisecond}
+	w := &world{t: t, random: rand.New(rand.NewSource(seed)), dataEvery: 50 * time.Millisecond, moved: map[uint16]netip.AddrPort{}}
 	w.link = func(_, _ uint16, _ int) (time.Duration, bool) { return w.delay(), false }
 	var peers []Peer
 	for id := uint16(1); int(id) <= n; id++ {
@@ -192,7 +212,7 @@ func (w *world) carryOut(h *simHost) {
 		}
 		if p.Plane == Direct {
 			w.underlay(h.id, p.To, size, func(to *simHost, _ netip.AddrPort) {
-				w.underlay(to.id, underlay(h.id), size, func(back *simHost, _ netip.AddrPort) {
+				w.underlay(to.id, w.endpoint(h.id), size, func(back *simHost, _ netip.AddrPort) {
 					w.hand(back, func() { back.engine.Echo(w.now, to.id, Direct, p.Full, p.Sequence) })
 				})
 			})
@@ -244,16 +264,22 @@ func (w *world) inside(h *simHost, to uint16, size int, arrive func(*simHost)) {
 	})
 }
 
-// underlay carries a packet to an address, over a relay if the port is one.
+// underlay carries a packet to an address, over a relay if the port is one. Relays
+// know members by the endpoints of the document.
 func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) {
-	b := to.Addr().As4()
-	first := uint16(b[2])<<8 | uint16(b[3])
+	first := w.owner(to.Addr())
+	if first == 0 {
+		return
+	}
 	w.hop(from, first, size, func() {
 		if to.Port() == 51820 {
-			arrive(w.host(first), underlay(from))
+			arrive(w.host(first), w.endpoint(from))
 			return
 		}
 		target := to.Port() - 32768
+		if w.endpoint(from) != underlay(from) || w.endpoint(target) != underlay(target) {
+			return
+		}
 		w.hop(first, target, size, func() {
 			arrive(w.host(target), relayEndpoint(Peer{first, underlay(first)}, from))
 		})
