@@ -6,7 +6,7 @@ SHELL := /bin/bash
 LOGS ?= .build/test
 export CGO_ENABLED ?= 1
 
-.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing faults longer
+.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing faults
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,7 +37,4 @@ healing: deps ## break paths and hosts and watch the network heal, with figures
 	@go test -tags lab -count=1 -timeout 60m -v -run TestHealing ./lab/scenarios
 
 faults: deps ## interrupt a change at every step in every way (hours; MOBULA_FAULTS_SAMPLE=30 for a sample)
-	@go test -tags lab -count=1 -timeout 12h -parallel 2 -v -run TestFaults ./lab/scenarios
-
-longer: deps ## scenarios that take long: healing and faults in short, a broken-off rotation, reinstall
-	@go test -tags lab -count=1 -timeout 60m -v -run TestLonger ./lab/scenarios
+	@go test -tags lab -count=1 -timeout 12h -parallel 4 -v -run TestFaults ./lab/scenarios

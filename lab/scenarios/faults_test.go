@@ -14,7 +14,7 @@ import (
 )
 
 // TestFaults interrupts changes of a host before every step that the helper
-// lists, in every way, each time from a snapshot. Two hosts try at once.
+// lists, in every way, each time from a snapshot. Four hosts try at once.
 //
 //	MOBULA_FAULTS=first-apply/20-40/kill,power   only these: operation, steps, faults; each part may be left out
 //	MOBULA_FAULTS_SAMPLE=30                      as many of them, spread evenly
@@ -52,13 +52,7 @@ func faultsSample(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	b.learnChange(t, []byte(read(t, w, ".build/network.json")))
-	var quick []cell // power cuts and full disks take minutes; make faults has them
-	for _, c := range cells(b.operations) {
-		if c.fault != faultPower && c.fault != faultDisk {
-			quick = append(quick, c)
-		}
-	}
-	m := newMatrix(sample(quick, 3))
+	m := newMatrix(sample(cells(b.operations), len(faultKinds))) // each fault once
 	m.work(t, b)
 	t.Logf("\n%s", m)
 	if err := b.host.Restore(w.ctx, "before-faults"); err != nil {
@@ -82,9 +76,11 @@ func startBeds(t *testing.T) *world {
 		manager = "networkd"
 	}
 	var specs []lab.HostSpec
-	for _, spec := range lab.DefaultHosts()[:2] {
-		spec.Manager = manager
-		specs = append(specs, spec)
+	for _, spec := range lab.DefaultHosts() {
+		if spec.Image == "full" {
+			spec.Manager = manager
+			specs = append(specs, spec)
+		}
 	}
 	return startWith(t, specs)
 }

@@ -246,9 +246,10 @@ N
 			if name == "bob" {
 				continue
 			}
-			endpoints := w.on(t, name, in+"wg show mo-wg-gw endpoints")
-			if path := w.pathTo(t, name, "bob"); path != "direct" || !strings.Contains(endpoints, c.endpoint+":51820") {
-				t.Errorf("%s: %s reaches bob by a path that is %s, wanted a direct one to %s:\n%s", c.what, name, path, c.endpoint, endpoints)
+			for _, p := range w.quick(t, name).Peers {
+				if p.Name == w.Host("bob").FQDN() && (p.Relay != "" || p.Path == nil || p.Path.State != "up" || p.Endpoint != c.endpoint+":51820") {
+					t.Errorf("bob has %s, and to %s: %+v, wanted a direct path to %s", c.what, name, p, c.endpoint)
+				}
 			}
 		}
 		results, err := m.Report(w.ctx)

@@ -34,7 +34,7 @@ var healing = []step{
 }
 
 // TestHealing runs all of it at length, for the figures, in a lab of four hosts:
-// there is a choice of relays. TestLonger runs the same in short.
+// there is a choice of relays. TestScenarios has some of it in short.
 func TestHealing(t *testing.T) {
 	w := start(t, "alice", "bob", "carol", "erin")
 	if os.Getenv("MOBULA_LAB_REUSE") == "" { // else it is deployed already
@@ -73,15 +73,8 @@ func length[T any](w *world, long, short T) T {
 // a relay's name, or a state such as "down".
 func (w *world) paths(t *testing.T, host string) map[string]string {
 	t.Helper()
-	var s struct {
-		Peers []struct {
-			Name, Relay string
-			Path        *struct{ State string }
-		}
-	}
-	mustJSON(t, w.on(t, host, "mobula status --quick --json"), &s)
 	ways := map[string]string{}
-	for _, p := range s.Peers {
+	for _, p := range w.quick(t, host).Peers {
 		switch {
 		case p.Path == nil:
 			ways[p.Name] = "unknown"

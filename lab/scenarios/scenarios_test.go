@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // scenarios is everything that must hold, in the order in which it runs.
@@ -29,7 +28,13 @@ var scenarios = []step{
 	{"change a host", changeHost},
 	{"unchanged redeploy", unchangedRedeploy},
 	{"add a bare host", addHost},
-	{"a way around", wayAround}, // while there are four hosts: there is a choice of relays
+	// While there are four hosts there is a choice of relays.
+	{"a way around", wayAround},
+	{"a relay dies", relayDies},
+	{"the switch is killed", switchKilled},
+	{"broken by hand", brokenByHand},
+	{"the cable is pulled", cablePulled},
+	{"an address changes", addressChanges},
 	{"a guest behind veth_fac0", guest},
 	{"limit", limit},
 	{"remove a host", removeHost},
@@ -38,44 +43,22 @@ var scenarios = []step{
 	{"two at once", twoAtOnce},
 	{"a change is interrupted", faultsSample},
 	{"a host is down", hostDown},
-	{"new keys", newKeys},
+	{"rotate keys", rotateKeys},
+	{"a rotation is interrupted", interruptedRotation},
+	{"reinstall", reinstall},
 	{"power cycle of all", powerCycle},
 	{"uninstall leaves no trace", uninstall},
 }
 
-// longer is what takes long beside: make longer.
-var longer = []step{
-	{"fresh deploy", freshDeploy},
-	{"healing", heal},
-	{"a change is interrupted", faultsSample},
-	{"rotate keys", rotateKeys},
-	{"a rotation is interrupted", interruptedRotation},
-	{"reinstall", reinstall},
-}
-
-// extras are left out of TestScenarios where machines are so slow that the others
-// take extrasTime.
-var extras = map[string]bool{"a change is interrupted": true, "new keys": true}
-
-const extrasTime = 40 * time.Minute
-
 func TestScenarios(t *testing.T) {
-	until := time.Now().Add(extrasTime)
 	w := start(t, "alice", "bob", "carol", "dave")
 	w.hosts = []string{"alice", "bob", "carol"} // dave joins later
-	w.extrasUntil = until
+	w.short = true
 	for _, h := range w.members() {
 		before[h.Name] = w.on(t, h.Name, fingerprint)
 	}
 	w.inventory(t)
 	w.all(t, scenarios)
-}
-
-func TestLonger(t *testing.T) {
-	w := start(t, "alice", "bob", "carol", "erin")
-	w.short = true
-	w.inventory(t)
-	w.all(t, longer)
 }
 
 // all runs the steps one after the other, and keeps the logs of those that fail.
@@ -86,9 +69,6 @@ func (w *world) all(t *testing.T, steps []step) {
 		ok := t.Run(strings.ReplaceAll(s.name, " ", "-"), func(t *testing.T) {
 			if broken {
 				t.Fatal("not run: the fresh deploy failed")
-			}
-			if extras[s.name] && !w.extrasUntil.IsZero() && time.Now().After(w.extrasUntil) {
-				t.Skipf("this machine is slow: more than %v have gone by; run it alone, after the fresh deploy", extrasTime)
 			}
 			s.run(t, w)
 		})

@@ -31,8 +31,6 @@ type world struct {
 	extra map[string]string
 	// client is an administrator's, from the fresh deploy on.
 	client *lab.Client
-	// extrasUntil is when extras are no longer begun; zero: never.
-	extrasUntil time.Time
 	// short has long scenarios run in short.
 	short bool
 	// took notes how long things took, for the summary.
@@ -205,17 +203,22 @@ type status struct {
 	PublicKey   string   `json:"public_key"`
 	Differences []string `json:"differences"`
 	Peers       []struct {
-		Name          string     `json:"name"`
-		LastHandshake *time.Time `json:"last_handshake"`
-	} `json:"peers"`
+		Name, Endpoint, Relay string
+		LastHandshake         *time.Time              `json:"last_handshake"`
+		Path                  *struct{ State string } // nil: the agent has not said anything
+	}
 }
 
-func (w *world) status(t *testing.T, host string) status {
+func (w *world) status(t *testing.T, host string) (s status) {
 	t.Helper()
-	var s status
-	if err := json.Unmarshal([]byte(w.on(t, host, "mobula status --json")), &s); err != nil {
-		t.Fatal(err)
-	}
+	mustJSON(t, w.on(t, host, "mobula status --json"), &s)
+	return s
+}
+
+// quick is status without what differs from the plan.
+func (w *world) quick(t *testing.T, host string) (s status) {
+	t.Helper()
+	mustJSON(t, w.on(t, host, "mobula status --quick --json"), &s)
 	return s
 }
 
