@@ -36,6 +36,11 @@ func DefaultHosts() []HostSpec {
 // FQDN is the name the host goes by.
 func (s HostSpec) FQDN() string { return s.Name + ".example.com" }
 
+// IPv6Address is a static address outside. Nobody answers it: the lab carries IPv4 only.
+func (s HostSpec) IPv6Address() string { return fmt.Sprintf("2001:db8::%x", s.ID) }
+
+const ipv6Gateway = "fe80::1"
+
 // The addresses Mobula gives a host by its ID.
 
 // IntrawireAddress is the host's own address inside.

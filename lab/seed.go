@@ -77,14 +77,17 @@ func (h *Host) seedNetwork(s *seed) error {
 			"    address " + h.Address + "/24",
 			"    gateway " + RouterAddress,
 		}
+
 		if h.MTU != 0 {
 			lines = append(lines, fmt.Sprintf("    mtu %d", h.MTU))
 		}
+		lines = append(lines, "iface "+NIC+" inet6 static", "    address "+h.IPv6Address()+"/64", "    gateway "+ipv6Gateway, "    dad-attempts 0")
 		s.file("etc/network/interfaces", 0o644, strings.Join(lines, "\n")+"\n")
 		s.link(units+"multi-user.target.wants/networking.service", "/lib/systemd/system/networking.service")
 		s.link(units+"network-online.target.wants/networking.service", "/lib/systemd/system/networking.service")
 	case h.Manager == "networkd":
-		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n"
+		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n" +
+			"Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"
 		if h.DHCP {
 			network = "DHCP=ipv4\n"
 		}

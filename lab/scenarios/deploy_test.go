@@ -16,7 +16,7 @@ import (
 // fingerprint is everything of a host that Mobula may touch, as text. The agent
 // starts a repair now and then: systemd knows its unit while it runs only.
 const fingerprint = `ip -br link | grep -v '^lo' | awk '{print $1, $3}'
-ip -4 -br addr; ip -4 route; ip rule; ls /run/netns 2>/dev/null || true
+ip -4 -br addr; ip -4 route; ip rule; ip -6 -br addr show scope global; ip -6 route | grep -v ^fe80 || true; ls /run/netns 2>/dev/null || true
 find /etc/systemd /etc/network /etc/NetworkManager /usr/local /var/lib/mobula -xdev 2>/dev/null | sort
 ls -l /etc/resolv.conf | awk '{print $1, $NF}'; cat /etc/resolv.conf
 nft list tables 2>/dev/null || true
@@ -40,6 +40,9 @@ func freshDeploy(t *testing.T, w *world) {
 		w.on(t, h.Name, sampler)
 	}
 	w.deploy(t, "-vvv", "--diff") // the loudest, for who looks for secrets later
+	if want := "IPv6 addresses [2001:db8::100/64] do not answer"; !strings.Contains(w.said.String(), want) {
+		t.Errorf("the deploy does not warn that %s", want)
+	}
 	for _, h := range w.members() {
 		if s := w.status(t, h.Name); s.HostID != h.ID || s.Waiting != "" || len(s.Differences) > 0 {
 			t.Errorf("%s: %+v", h.Name, s)

@@ -16,6 +16,8 @@ func linkExists(name string) bool { return links.Exists(name) }
 // hostReport is what the deployer has to know of a host before it goes on.
 type hostReport struct {
 	Problems []string `json:"problems"`
+	// Warnings are what an operator should know before the first change.
+	Warnings []string `json:"warnings"`
 	// MissingPackages have to be installed first, by their Debian names.
 	MissingPackages []string `json:"missing_packages"`
 	// UnderlayMTU is the uplink's MTU in bytes.
@@ -39,6 +41,9 @@ func (c *call) checkHost(uplink string, asJSON bool) error {
 	for _, p := range report.Problems {
 		fmt.Fprintln(c.stderr, p)
 	}
+	for _, w := range report.Warnings {
+		fmt.Fprintln(c.stdout, "warning:", w)
+	}
 	for _, p := range report.MissingPackages {
 		fmt.Fprintf(c.stdout, "package %s is missing\n", p)
 	}
@@ -58,10 +63,13 @@ func (c *call) inspectHost(uplink string) (*hostReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := &hostReport{Problems: lines(system.Supported()), MissingPackages: append([]string{}, system.MissingPackages()...)}
+	report := &hostReport{Problems: lines(system.Supported()), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
 	if facts == nil {
 		if facts, err = survey(c, uplink); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
+		}
+		if facts != nil && len(facts.IPv6Addresses) > 0 {
+			report.Warnings = append(report.Warnings, fmt.Sprintf("uplink %s: IPv6 addresses %v do not answer while Mobula is on the host: it carries IPv4 only", facts.Uplink, facts.IPv6Addresses))
 		}
 	} else if uplink != "" && uplink != facts.Uplink {
 		report.Problems = append(report.Problems, fmt.Sprintf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", facts.Uplink, uplink))

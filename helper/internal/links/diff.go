@@ -196,6 +196,9 @@ func (d *differ) addresses() {
 	}
 	for _, a := range sorted(d.have.Addresses) {
 		a, key := a, LinkKey{a.NS, a.Link}
+		if a.Prefix.Addr().Is6() {
+			continue // put back, never taken away
+		}
 		if ours[key] && !wanted[a] && (!free[key] || before[a]) {
 			d.add(reconcile.StepAddresses, reconcile.Remove, "address "+a.Prefix.String(), "on "+a.Link, func() error { return d.kernel.DeleteAddress(a) })
 		}
@@ -227,6 +230,9 @@ func (d *differ) routes() {
 	}
 	for _, key := range sorted(d.have.Routes) {
 		r := d.have.Routes[key]
+		if r.To.Addr().Is6() {
+			continue // as addresses
+		}
 		if !wanted[key] && (key.Table == plan.RouteTable || before[whatItDoes(r)]) {
 			d.add(reconcile.StepRoutes, reconcile.Remove, routeName(r), describeRoute(r), func() error { return d.kernel.DeleteRoute(r) })
 		}

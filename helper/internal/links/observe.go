@@ -1,6 +1,7 @@
 package links
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -14,7 +15,26 @@ import (
 )
 
 // Observe implements Kernel.
-func (Netlink) Observe(namespaces []string, table int, settings []plan.Setting) (*State, error) {
+func (Netlink) Observe(namespaces []string, table int, settings []plan.Setting) (s *State, err error) {
+	err = again(func() error {
+		s, err = observe(namespaces, table, settings)
+		return err
+	})
+	return s, err
+}
+
+// again looks at the kernel once more if something changed while it listed what
+// there is (NLM_F_DUMP_INTR, netlink(7)).
+func again(look func() error) (err error) {
+	for try := 0; try < 10; try++ {
+		if err = look(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+	return err
+}
+
+func observe(namespaces []string, table int, settings []plan.Setting) (*State, error) {
 	s := &State{
 		Namespaces: map[string]bool{}, Links: map[LinkKey]Link{}, Addresses: map[plan.Address]bool{},
 		Routes: map[RouteKey]plan.Route{}, Rules: map[plan.Rule]bool{}, Settings: map[SettingKey]string{},
@@ -66,8 +86,57 @@ func (s *State) observe(h *netlink.Handle, ns string, table int) error {
 		if err := s.observeRules(h, table); err != nil {
 			return err
 		}
+		if err := s.observeIPv6(h, names); err != nil {
+			return err
+		}
 	}
 	return s.observeRoutes(h, ns, table, names)
+}
+
+// observeIPv6 adds the host's own IPv6 addresses and routes, without which the
+// kernel or routers made: Mobula puts back those of the NIC.
+func (s *State) observeIPv6(h *netlink.Handle, names map[int]string) error {
+	addresses, err := ipv6Addresses(h, nil)
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		s.Addresses[plan.Address{Link: names[a.LinkIndex], Prefix: prefix(a.IPNet)}] = true
+	}
+	routes, err := ipv6Routes(h)
+	for _, r := range routes {
+		route := planRoute(r, "", names[r.LinkIndex])
+		s.Routes[keyOf(route)] = route
+	}
+	return err
+}
+
+// ipv6Addresses returns the permanent global addresses of a link; nil: of all.
+func ipv6Addresses(h *netlink.Handle, link netlink.Link) ([]netlink.Addr, error) {
+	all, err := h.AddrList(link, netlink.FAMILY_V6)
+	var some []netlink.Addr
+	for _, a := range all {
+		if a.Flags&unix.IFA_F_PERMANENT != 0 && a.IP.IsGlobalUnicast() && a.IP.To4() == nil {
+			some = append(some, a)
+		}
+	}
+	return some, err
+}
+
+// ipv6Routes returns the routes of the main table that an administrator made.
+func ipv6Routes(h *netlink.Handle) ([]netlink.Route, error) {
+	all, err := h.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	var some []netlink.Route
+	for _, r := range all {
+		if r.Dst == nil {
+			r.Dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+		}
+		made := r.Protocol != unix.RTPROT_KERNEL && r.Protocol != unix.RTPROT_RA
+		if made && r.Type == unix.RTN_UNICAST && r.LinkIndex != 0 && len(r.Dst.IP) == net.IPv6len && !r.Dst.IP.IsMulticast() {
+			some = append(some, r)
+		}
+	}
+	return some, err
 }
 
 func (s *State) observeRoutes(h *netlink.Handle, ns string, table int, names map[int]string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
@@ -19,9 +20,11 @@ import (
 // The error names everything that stands in the way of moving it.
 func Survey(uplink string) (*plan.Facts, error) {
 	var facts *plan.Facts
-	err := in("", func(h *netlink.Handle) (err error) {
-		facts, err = survey(h, uplink)
-		return err
+	err := again(func() error {
+		return in("", func(h *netlink.Handle) (err error) {
+			facts, err = survey(h, uplink)
+			return err
+		})
 	})
 	return facts, err
 }
@@ -33,7 +36,7 @@ func survey(h *netlink.Handle, uplink string) (*plan.Facts, error) {
 	}
 	a := link.Attrs()
 	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU}
-	problems := []error{movable(link), conflicts(h)}
+	problems := []error{movable(link), conflicts(h, a.Name)}
 	addresses, err := h.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {
 		return nil, err
@@ -60,9 +63,33 @@ func survey(h *netlink.Handle, uplink string) (*plan.Facts, error) {
 		}
 		facts.Routes = append(facts.Routes, planRoute(r, "", a.Name))
 	}
+	if err := surveyIPv6(h, link, facts); err != nil {
+		return nil, err
+	}
 	// Routes to a gateway's own network first: the others need them.
-	sort.SliceStable(facts.Routes, func(i, j int) bool { return facts.Routes[i].To.Bits() > facts.Routes[j].To.Bits() })
+	for _, all := range [][]plan.Route{facts.Routes, facts.IPv6Routes} {
+		all := all
+		sort.SliceStable(all, func(i, j int) bool { return all[i].To.Bits() > all[j].To.Bits() })
+	}
 	return facts, errors.Join(problems...)
+}
+
+// surveyIPv6 notes what does not come back by itself when the NIC does.
+func surveyIPv6(h *netlink.Handle, link netlink.Link, facts *plan.Facts) error {
+	addresses, err := ipv6Addresses(h, link)
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		facts.IPv6Addresses = append(facts.IPv6Addresses, prefix(a.IPNet))
+	}
+	routes, err := ipv6Routes(h)
+	for _, r := range routes {
+		if r.LinkIndex == link.Attrs().Index {
+			facts.IPv6Routes = append(facts.IPv6Routes, planRoute(r, "", link.Attrs().Name))
+		}
+	}
+	return err
 }
 
 func findUplink(h *netlink.Handle, name string) (netlink.Link, error) {
@@ -107,14 +134,21 @@ func movable(link netlink.Link) error {
 }
 
 // conflicts names what has our names or subnets already.
-func conflicts(h *netlink.Handle) error {
+func conflicts(h *netlink.Handle, uplink string) error {
 	var problems []error
 	links, err := h.LinkList()
 	if err != nil {
 		return err
 	}
 	names := map[int]string{}
-	ours := map[string]bool{plan.AccessLink: true, plan.DirectHost: true, plan.WireLink: true, plan.ExternalLink: true, plan.SwitchBridge: true}
+	ours := map[string]bool{}
+	for _, name := range []string{plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink,
+		plan.ExternalLink, plan.UplinkPort, plan.SwitchBridge, plan.UplinkVeth(uplink)} {
+		ours[name] = true
+	}
+	if netns.Exists(plan.Namespace) {
+		problems = append(problems, fmt.Errorf("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace))
+	}
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 		if ours[l.Attrs().Name] {
@@ -126,7 +160,7 @@ func conflicts(h *netlink.Handle) error {
 		return errors.Join(append(problems, err)...)
 	}
 	for _, a := range addresses {
-		if inOurs(prefix(a.IPNet)) {
+		if p := prefix(a.IPNet); inOurs(p) || inOurs(netip.PrefixFrom(p.Addr(), p.Addr().BitLen())) {
 			problems = append(problems, fmt.Errorf("interface %s: found address %s, wanted %s and %s to be free", names[a.LinkIndex], a.IPNet, network.Wire, network.Access))
 		}
 	}

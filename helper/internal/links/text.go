@@ -20,6 +20,9 @@ func routeName(r plan.Route) string {
 	name := "route " + r.To.String()
 	if r.To.Bits() == 0 {
 		name = "default route"
+		if r.To.Addr().Is6() {
+			name = "default route of IPv6"
+		}
 	}
 	if r.Table != 0 {
 		name += fmt.Sprintf(" of table %d", r.Table)

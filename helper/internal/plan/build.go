@@ -72,12 +72,16 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 // and resolvers as they were.
 func Without(facts Facts) *Host {
 	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU}}}
-	for _, a := range facts.Addresses {
-		h.Addresses = append(h.Addresses, Address{Link: facts.Uplink, Prefix: a, Uplink: true})
+	for _, all := range [][]netip.Prefix{facts.Addresses, facts.IPv6Addresses} {
+		for _, a := range all {
+			h.Addresses = append(h.Addresses, Address{Link: facts.Uplink, Prefix: a, Uplink: true})
+		}
 	}
-	for _, r := range facts.Routes {
-		r.NS, r.Link, r.Uplink = "", facts.Uplink, true
-		h.Routes = append(h.Routes, r)
+	for _, all := range [][]Route{facts.Routes, facts.IPv6Routes} {
+		for _, r := range all {
+			r.NS, r.Link, r.Uplink = "", facts.Uplink, true
+			h.Routes = append(h.Routes, r)
+		}
 	}
 	h.Files = []File{ownResolvConf(facts)}
 	return h

@@ -21,6 +21,10 @@ type Facts struct {
 	// Routes are those of the main table through the NIC that are not the
 	// kernel's own.
 	Routes []Route `json:"routes"`
+	// IPv6Addresses and IPv6Routes are the permanent global ones that the NIC had.
+	// Mobula does not carry IPv6; they come back when it leaves.
+	IPv6Addresses []netip.Prefix `json:"ipv6_addresses,omitempty"`
+	IPv6Routes    []Route        `json:"ipv6_routes,omitempty"`
 	// Resolvers are the host's DNS resolvers.
 	Resolvers []netip.Addr `json:"resolvers"`
 	// ResolvConf is /etc/resolv.conf as it was.
@@ -63,6 +67,16 @@ func (f *Facts) Validate() error {
 			wrong("addresses", p, "IPv4 addresses with their prefixes")
 		}
 	}
+	for _, p := range f.IPv6Addresses {
+		if !isIPv6(p.Addr()) || !p.IsValid() {
+			wrong("ipv6_addresses", p, "IPv6 addresses with their prefixes")
+		}
+	}
+	for _, r := range f.IPv6Routes {
+		if !isIPv6(r.To.Addr()) || !r.To.IsValid() || r.Via.IsValid() && !isIPv6(r.Via) || r.Source.IsValid() && !isIPv6(r.Source) {
+			wrong("ipv6_routes", r.To, "IPv6 routes")
+		}
+	}
 	for _, r := range f.Routes {
 		if !r.To.Addr().Is4() || !r.To.IsValid() || r.Via.IsValid() && !r.Via.Is4() || r.Source.IsValid() && !r.Source.Is4() {
 			wrong("routes", r.To, "IPv4 routes")
@@ -83,6 +97,9 @@ func (f *Facts) Validate() error {
 	}
 	return errors.Join(problems...)
 }
+
+// isIPv6 leaves out what the kernel takes for IPv4 and what names an interface.
+func isIPv6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() && a.Zone() == "" }
 
 // isLinkName is the kernel's rule (dev_valid_name) for what users call their
 // interfaces: 1..15 printable bytes of ASCII, no slash and no colon.

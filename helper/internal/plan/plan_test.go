@@ -38,11 +38,13 @@ func document(t testing.TB, change func(*network.Document)) *network.Document {
 func facts(managers ...Manager) Facts {
 	return Facts{
 		Uplink: "eth0", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500,
-		Addresses:  []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")},
-		Routes:     []Route{{To: everywhere, Via: netip.MustParseAddr("192.0.2.254"), Link: "eth0", Protocol: 3}},
-		Resolvers:  []netip.Addr{netip.MustParseAddr("192.0.2.53")},
-		ResolvConf: File{Path: ResolvConfPath, Mode: 0o644, Content: "domain example.com\nnameserver 192.0.2.53\noptions edns0\n"},
-		SSHPorts:   []uint16{22, 2222}, Managers: managers,
+		Addresses:     []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")},
+		Routes:        []Route{{To: everywhere, Via: netip.MustParseAddr("192.0.2.254"), Link: "eth0", Protocol: 3}},
+		IPv6Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::2/64")},
+		IPv6Routes:    []Route{{To: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fe80::1"), Link: "eth0", Metric: 1024, Protocol: 4}},
+		Resolvers:     []netip.Addr{netip.MustParseAddr("192.0.2.53")},
+		ResolvConf:    File{Path: ResolvConfPath, Mode: 0o644, Content: "domain example.com\nnameserver 192.0.2.53\noptions edns0\n"},
+		SSHPorts:      []uint16{22, 2222}, Managers: managers,
 	}
 }
 

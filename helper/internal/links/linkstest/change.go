@@ -143,7 +143,7 @@ func (k *Kernel) DeleteAddress(a plan.Address) error {
 	}
 	k.Changes++
 	delete(d.addresses, a.Prefix)
-	if len(d.addresses) == 0 { // IPv4 ends on the link
+	if !d.hasIPv4() { // it ends on the link
 		k.flush(d)
 	}
 	if !k.local(a.NS, a.Prefix.Addr()) {
@@ -154,6 +154,15 @@ func (k *Kernel) DeleteAddress(a plan.Address) error {
 		}
 	}
 	return nil
+}
+
+func (d *device) hasIPv4() bool {
+	for p := range d.addresses {
+		if p.Addr().Is4() {
+			return true
+		}
+	}
+	return false
 }
 
 // local reports that an address is one of the namespace.
@@ -190,7 +199,7 @@ func (k *Kernel) ReplaceRoute(r plan.Route) error {
 // onLink reports that a next hop is on the link's own networks.
 func (k *Kernel) onLink(d *device, via netip.Addr) bool {
 	for p := range d.addresses {
-		if p.Masked().Contains(via) && p.Bits() < 32 {
+		if p.Masked().Contains(via) && p.Bits() < p.Addr().BitLen() {
 			return true
 		}
 	}

@@ -78,11 +78,11 @@ func (k *Kernel) Configure(f *plan.Facts) error {
 		return err
 	}
 	d.MTU, d.up = f.MTU, true
-	for _, a := range f.Addresses {
-		d.addresses[a] = true
+	h := plan.Without(*f)
+	for _, a := range h.Addresses {
+		d.addresses[a.Prefix] = true
 	}
-	for _, r := range f.Routes {
-		r.NS, r.Link = "", f.Uplink
+	for _, r := range h.Routes {
 		if err := k.ReplaceRoute(r); err != nil {
 			return err
 		}
