@@ -361,10 +361,7 @@ func relayDies(t *testing.T, w *world) {
 	}
 	time.Sleep(8 * time.Second)
 	path := w.pathTo(t, "alice", "bob")
-	results, err := m.Stop(w.ctx)
-	if err != nil && w.short { // else the relay's meter died as well
-		t.Fatal(err)
-	}
+	results, err := m.Stop(w.ctx) // which the relay cannot answer
 	for _, r := range results {
 		if between(r.From, r.To, "alice", "bob") && r.Received == 0 {
 			t.Errorf("nothing arrived from %s at %s (%v)", r.From, r.To, err)
