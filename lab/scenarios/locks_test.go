@@ -5,6 +5,7 @@ package scenarios
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,14 +31,16 @@ func twoAtOnce(t *testing.T, w *world) {
 	// While the first apply stands still at one of its steps the others give up.
 	middle := len(one.steps.Apply) / 2
 	b.pauseIn(t, b.command(one, 2*time.Minute), one.steps.Apply, middle)
-	for command, says := range map[string]string{
-		second:             "this host is being changed by",
-		"mobula boot":      "this host is being changed by 'mobula apply'",
-		"mobula confirm":   "this host is being changed by 'mobula apply'",
-		"mobula key --new": "this host is being changed by 'mobula apply'",
-	} {
-		b.busy(t, command, says)
+	var others sync.WaitGroup
+	for _, command := range []string{second, "mobula boot", "mobula confirm", "mobula key --new"} {
+		command := command
+		others.Add(1)
+		go func() {
+			defer others.Done()
+			b.busy(t, command, "this host is being changed by 'mobula apply'")
+		}()
 	}
+	others.Wait()
 
 	// One that is patient enough learns that the first one's change waits, and
 	// leaves that change and its result alone.
