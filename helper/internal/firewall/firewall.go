@@ -61,7 +61,7 @@ func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]recon
 	case listing == "":
 		op.Verb, op.Detail = reconcile.Add, "table inet "+table
 	case last.Ruleset != text:
-		op.Detail = lineDiff(last.Ruleset, text)
+		op.Detail = describe(last.Ruleset, text)
 	case last.Listing != hash(listing):
 		op.Detail = "somebody else changed the rules; load them again"
 	default:
@@ -136,26 +136,4 @@ func (f *Firewall) nft(ctx context.Context, stdin string, args ...string) (strin
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
-}
-
-// lineDiff tells which lines went and which came.
-func lineDiff(from, to string) string {
-	count := map[string]int{}
-	for _, line := range strings.Split(from, "\n") {
-		count[strings.TrimSpace(line)]--
-	}
-	for _, line := range strings.Split(to, "\n") {
-		count[strings.TrimSpace(line)]++
-	}
-	var parts []string
-	for _, text := range []struct{ ruleset, sign string }{{from, "-"}, {to, "+"}} {
-		for _, line := range strings.Split(text.ruleset, "\n") {
-			line = strings.TrimSpace(line)
-			if n := count[line]; n < 0 && text.sign == "-" || n > 0 && text.sign == "+" {
-				parts = append(parts, fmt.Sprintf("%s{ %s }", text.sign, line))
-				count[line] = 0
-			}
-		}
-	}
-	return strings.Join(parts, " ")
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 
 	"mobula/helper/internal/network"
@@ -38,9 +39,13 @@ func TestRenderGolden(t *testing.T) {
 	}
 }
 
-func TestLineDiff(t *testing.T) {
-	got := lineDiff("a\n\tb\nc\n", "a\nc\nd\n")
-	if want := "-{ b } +{ d }"; got != want {
+func TestDescribe(t *testing.T) {
+	const before = "table inet mobula {\n\tset members {\n\t\ttype ipv4_addr\n\t\telements = { 192.0.2.1, 192.0.2.2 }\n\t}\n\tchain published {\n\t\t# SSH\n\t\ttcp dport 22\n\t}\n}\n"
+	after := strings.NewReplacer("192.0.2.2", "192.0.2.3", "tcp dport 22", "tcp dport 22\n\t\ttcp dport { 80, 443 }").Replace(before)
+	if got, want := describe(before, after), "members: - 192.0.2.2; members: + 192.0.2.3; published: + tcp dport { 80, 443 }"; got != want {
 		t.Errorf("found %q, wanted %q", got, want)
+	}
+	if got := describe(after, after); got != "" {
+		t.Errorf("nothing differs, found %q", got)
 	}
 }
