@@ -46,7 +46,7 @@ func TestHealing(t *testing.T) {
 
 // heal goes through all of it.
 func heal(t *testing.T, w *world) {
-	w.forget(t, w.hosts...)
+	w.forget(t)
 	for _, s := range healing {
 		s := s
 		if !t.Run(strings.ReplaceAll(s.name, " ", "-"), func(t *testing.T) { s.run(t, w) }) {
@@ -58,11 +58,11 @@ func heal(t *testing.T, w *world) {
 	}
 }
 
-// forget has agents begin anew: a path that came and went is taken again later each
-// time, which is not what is measured.
-func (w *world) forget(t *testing.T, hosts ...string) {
+// forget has all agents begin anew: a path that came and went is taken again later
+// each time, which is not what is measured.
+func (w *world) forget(t *testing.T) {
 	t.Helper()
-	for _, name := range hosts {
+	for _, name := range w.hosts {
 		w.on(t, name, "systemctl restart mobula-agent")
 	}
 }
@@ -228,6 +228,7 @@ func cutPaths(t *testing.T, w *world) {
 	var outages, lost, noise []time.Duration
 	for i, a := range w.hosts {
 		for _, b := range w.hosts[i+1:] {
+			w.forget(t)
 			w.waitDirect(t, 3*time.Minute, w.hosts...) // or others would lose a relay
 			m := w.packets(t, a, b)
 			var cuts []time.Time // by the clock of a
@@ -239,7 +240,6 @@ func cutPaths(t *testing.T, w *world) {
 				time.Sleep(during)
 				path := w.pathTo(t, a, b)
 				undo()
-				w.forget(t, a, b)
 				if !strings.Contains(path, ".") { // a relay's name
 					t.Errorf("%s–%s: the path is %s after %v, wanted a relay", a, b, path, during)
 				}
