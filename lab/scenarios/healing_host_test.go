@@ -238,6 +238,7 @@ N
 `},
 		{"the old address", was, "nft delete table inet lab_moved"},
 	} {
+		w.waitDirect(t, 3*time.Minute, "alice", "bob")
 		since := w.clock(t, "alice")
 		w.on(t, "bob", in+c.change)
 		time.Sleep(8 * time.Second)
