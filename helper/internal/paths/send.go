@@ -46,7 +46,9 @@ func (e *Engine) send(p *peer) {
 
 func (e *Engine) sendSmall(p *peer, every time.Duration, late int) {
 	switch {
-	case p.phase == settling, p.phase == up && late > 0 && late < 2*downMisses:
+	case p.phase == settling: // the longer it takes, the longer an answer may be on its way: see ringSize
+		every = min(max(p.burst(), (e.now-p.since)/16), activeInterval)
+	case p.phase == up && late > 0 && late < 2*downMisses:
 		every = p.burst()
 	case p.phase == up && late > 0 && every > activeInterval:
 		every = activeInterval
