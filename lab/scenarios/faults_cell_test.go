@@ -226,7 +226,7 @@ func (b *bed) settle(t *testing.T, since time.Time, most time.Duration) {
 // inert are the traces that a power cut may leave on a host that was bare: notes
 // of a change that had not changed anything, and the boot unit before anything
 // starts it. Nothing reads them before the next change, which takes them away.
-var inert = regexp.MustCompile(`^[-+] (/var/lib/mobula/(pending|facts)\.json|/etc/systemd/system/mobula-network\.service|\+ file /etc/systemd/system/mobula-network\.service|\d+ changes to generation .*)$`)
+var inert = regexp.MustCompile(`^[-+] (/var/lib/mobula/(pending|facts|facts\.copy)\.json|/etc/systemd/system/mobula-network\.service|\+ file /etc/systemd/system/mobula-network\.service|\d+ changes to generation .*)$`)
 
 // whichState tells whether the host is the old or the new one; anything else
 // ends the test.
