@@ -36,8 +36,21 @@ func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Oper
 	if err != nil {
 		return nil, err
 	}
+	if !readsAgain(ops) && stale(ctx) {
+		again := reload{"systemd", reconcile.StepFiles}
+		ops = append(ops, reconcile.Operation{Step: again.step, Verb: reconcile.Change, Object: again.who, Detail: "reads its files again", Do: again.do})
+	}
 	services, err := s.serviceOperations(ctx, want)
 	return append(ops, services...), err
+}
+
+func readsAgain(ops []reconcile.Operation) bool {
+	for _, op := range ops {
+		if op.Object == "systemd" {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) {

@@ -57,6 +57,14 @@ func runsOldProgram(ctx context.Context, unit string) bool {
 	return err == nil && strings.HasSuffix(target, " (deleted)")
 }
 
+// stale reports that systemd has not read what became of our units: it refuses to
+// when there is no room in /run.
+func stale(ctx context.Context) bool {
+	out, err := output(ctx, "systemctl", "show", "--property=NeedDaemonReload", "--value",
+		plan.UnitBoot, plan.UnitOVSDB, plan.UnitVSwitch, plan.UnitAgent, plan.UnitRepair)
+	return err == nil && strings.Contains(out, "yes")
+}
+
 // Active reports that a unit runs.
 func Active(ctx context.Context, unit string) bool {
 	return exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", unit).Run() == nil
