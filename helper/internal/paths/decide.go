@@ -259,10 +259,11 @@ func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 	wasDirect := p.via == 0
 	p.kernel, p.via, p.phase, p.since = to, via, settling, e.now
 	p.sets, p.nextProbe, p.nextLook = 1, e.now, e.now+2*burstInterval
-	p.settleUntil = e.now + settleTime + 2*rtt
+	settle := settleTime
 	if via == 0 { // one that came back in spite of the engine is slow rather than dead
-		p.settleUntil = e.now + settleTime<<p.bounces + 2*rtt
+		settle <<= p.bounces
 	}
+	p.settleUntil = e.now + settle + 2*rtt
 	if age := p.seen.HandshakeAge + e.now - p.seenAt; p.seen.HandshakeAge < 0 || age > sessionAge {
 		p.settleUntil += rekeyTime
 	}

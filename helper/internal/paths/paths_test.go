@@ -43,13 +43,12 @@ func TestCutAndBack(t *testing.T) {
 		t.Errorf("while the path is cut: %+v", r)
 	}
 	w.cut(none)
-	w.run(w.now + 5*time.Second)
-	if r := told(); r.DirectWell < 3*time.Second || r.DirectWell > r.DirectHold {
-		t.Errorf("5 s after the path was mended: %+v", r)
-	}
 	for w.now < 80*time.Second { // failback without a gap
 		w.run(w.now + 50*time.Millisecond)
 		w.check(150*time.Millisecond, nil)
+		if r := told(); w.now == 65*time.Second && (r.DirectWell < 3*time.Second || r.DirectWell > r.DirectHold) {
+			t.Errorf("5 s after the path was mended: %+v", r)
+		}
 	}
 	if got := w.host(1).endpoints[2]; got != underlay(2) {
 		t.Errorf("endpoint after the direct path came back: found %v, wanted %v", got, underlay(2))
@@ -177,7 +176,11 @@ func TestDelay(t *testing.T) {
 				w.run(time.Minute)
 				settled := w.switches // packets on their way for so long disturb the first choice
 				w.run(5 * time.Minute)
-				if settled > 60 || w.switches > settled+2 {
+				most := 20
+				if delay > 500*time.Millisecond {
+					most = 60
+				}
+				if settled > most || w.switches > settled {
 					t.Errorf("%d switches on a slow path, %d of them late", w.switches, w.switches-settled)
 				}
 				w.check(delay+200*time.Millisecond, nil)
