@@ -41,11 +41,6 @@ func TestHealing(t *testing.T) {
 		w.inventory(t)
 		w.deploy(t)
 	}
-	heal(t, w)
-}
-
-// heal goes through all of it.
-func heal(t *testing.T, w *world) {
 	w.forget(t)
 	for _, s := range healing {
 		s := s
@@ -65,15 +60,6 @@ func (w *world) forget(t *testing.T) {
 	for _, name := range w.hosts {
 		w.on(t, name, "systemctl restart mobula-agent")
 	}
-}
-
-// length is how often or how long something is done: at length for the figures,
-// in short elsewhere.
-func length[T any](w *world, long, short T) T {
-	if w.short {
-		return short
-	}
-	return long
 }
 
 // paths returns the ways from a host to its peers, by their full names: "direct",
@@ -232,7 +218,7 @@ func cutPaths(t *testing.T, w *world) {
 			w.waitDirect(t, 3*time.Minute, w.hosts...) // or others would lose a relay
 			m := w.packets(t, a, b)
 			var cuts []time.Time // by the clock of a
-			for n := 0; n < length(w, 4, 1); n++ {
+			for n := 0; n < 4; n++ {
 				w.waitDirect(t, 3*time.Minute, a, b)
 				time.Sleep(during)
 				cuts = append(cuts, w.clock(t, a))
@@ -282,7 +268,7 @@ func wayAround(t *testing.T, w *world) {
 // ping returns the average round trip over intrawire.
 func (w *world) ping(t *testing.T, from, to string) time.Duration {
 	t.Helper()
-	out := w.on(t, from, fmt.Sprintf("ping -q -c %d -i 0.05 ", length(w, 100, 20))+w.Host(to).IntrawireAddress()+" | tail -1")
+	out := w.on(t, from, "ping -q -c 100 -i 0.05 "+w.Host(to).IntrawireAddress()+" | tail -1")
 	fields := strings.Split(out, "/")
 	if len(fields) < 5 {
 		t.Fatalf("ping: %s", out)
@@ -298,7 +284,7 @@ func (w *world) ping(t *testing.T, from, to string) time.Duration {
 func (w *world) throughput(t *testing.T, from, to string) float64 {
 	t.Helper()
 	w.on(t, to, "systemd-run --quiet --collect --unit lab-iperf iperf3 -s -1; sleep 1")
-	out := w.on(t, from, fmt.Sprintf("iperf3 -c %s -t %d -f m | awk '/receiver/ {print $7}'", w.Host(to).IntrawireAddress(), length(w, 10, 3)))
+	out := w.on(t, from, "iperf3 -c "+w.Host(to).IntrawireAddress()+" -t 10 -f m | awk '/receiver/ {print $7}'")
 	rate, err := strconv.ParseFloat(out, 64)
 	if err != nil {
 		t.Fatalf("iperf3: %q", out)
