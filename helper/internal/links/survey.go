@@ -68,7 +68,6 @@ func survey(h *netlink.Handle, uplink string) (*plan.Facts, error) {
 	}
 	// Routes to a gateway's own network first: the others need them.
 	for _, all := range [][]plan.Route{facts.Routes, facts.IPv6Routes} {
-		all := all
 		sort.SliceStable(all, func(i, j int) bool { return all[i].To.Bits() > all[j].To.Bits() })
 	}
 	return facts, errors.Join(problems...)
@@ -160,7 +159,7 @@ func conflicts(h *netlink.Handle, uplink string) error {
 		return errors.Join(append(problems, err)...)
 	}
 	for _, a := range addresses {
-		if p := prefix(a.IPNet); inOurs(p) || inOurs(netip.PrefixFrom(p.Addr(), p.Addr().BitLen())) {
+		if address := prefix(a.IPNet).Addr(); inOurs(netip.PrefixFrom(address, address.BitLen())) {
 			problems = append(problems, fmt.Errorf("interface %s: found address %s, wanted %s and %s to be free", names[a.LinkIndex], a.IPNet, network.Wire, network.Access))
 		}
 	}

@@ -36,7 +36,8 @@ func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Oper
 	if err != nil {
 		return nil, err
 	}
-	if !readsAgain(ops) && stale(ctx) {
+	// A host that boots has just read all of them.
+	if !s.booting && !readsAgain(ops) && stale(ctx) {
 		again := reload{"systemd", reconcile.StepFiles}
 		ops = append(ops, reconcile.Operation{Step: again.step, Verb: reconcile.Change, Object: again.who, Detail: "reads its files again", Do: again.do})
 	}
