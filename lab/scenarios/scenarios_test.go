@@ -43,6 +43,7 @@ var scenarios = []step{
 	{"two at once", twoAtOnce},
 	{"a change is interrupted", faultsSample},
 	{"a host is down", hostDown},
+	{"new keys", newKeys},
 	{"rotate keys", rotateKeys},
 	{"a rotation is interrupted", interruptedRotation},
 	{"reinstall", reinstall},
