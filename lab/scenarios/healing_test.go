@@ -54,14 +54,12 @@ func TestHealing(t *testing.T) {
 }
 
 // forget has all agents begin anew: a path that came and went is taken again later
-// each time, which is not what is measured. The others take the silence of an agent
-// that restarts for a broken path, which has to be over.
+// each time, which is not what is measured.
 func (w *world) forget(t *testing.T) {
 	t.Helper()
 	for _, name := range w.hosts {
 		w.on(t, name, "systemctl restart mobula-agent")
 	}
-	time.Sleep(5 * time.Second)
 }
 
 // paths returns the ways from a host to its peers, by their full names: "direct",

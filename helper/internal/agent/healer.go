@@ -91,8 +91,7 @@ func (h *healer) stop() {
 		return
 	}
 	h.cancel()
-	h.inside.Close()
-	h.below.Close()
+	h.goodbye()
 	h.ended.Wait()
 	if h.kept != nil {
 		h.kept.Close()

@@ -53,6 +53,14 @@ type testSocket struct {
 
 func (s *testSocket) Close() error { s.once.Do(func() { close(s.closed) }); return nil }
 
+// drain returns what nobody has read yet.
+func (s *testSocket) drain() (packets []testPacket) {
+	for len(s.packets) > 0 {
+		packets = append(packets, <-s.packets)
+	}
+	return packets
+}
+
 func (s *testSocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	select {
 	case p := <-s.packets:
@@ -258,6 +266,7 @@ func TestMessagesInsideComeFromTheirHost(t *testing.T) {
 	for _, h := range n.healers {
 		h.stop()
 	}
+	n.healers[2].inside.(*testSocket).drain()
 	b := probe.Traffic{Type: probe.Request, Sequence: 1, Session: 1}.Append(nil)
 	intrawire := netip.AddrPortFrom(network.IntrawireAddress(2), plan.ProbeUDPPort)
 	for name, c := range map[string]struct {
@@ -271,13 +280,32 @@ func TestMessagesInsideComeFromTheirHost(t *testing.T) {
 		"outside":         {netip.MustParseAddrPort("192.0.2.2:6255"), 0},
 	} {
 		n.healers[1].takeInside(b, c.from)
-		packets := n.healers[2].inside.(*testSocket).packets
-		if got := len(packets); got != c.want {
+		if got := len(n.healers[2].inside.(*testSocket).drain()); got != c.want {
 			t.Errorf("%s: %d answers, wanted %d", name, got, c.want)
 		}
-		for len(packets) > 0 {
-			<-packets
-		}
+	}
+}
+
+func TestTheLastMessageIsAGoodbye(t *testing.T) {
+	n := newTestNet(t, 2)
+	one, two := n.healers[1], n.healers[2]
+	n.peer(2, 1, "a direct path", func(p PeerState) bool { return p.State == paths.StateUp })
+	one.stop()
+	one.inside.(*testSocket).drain()
+	two.cancel()
+	two.goodbye()
+	packets := one.inside.(*testSocket).drain()
+	if len(packets) == 0 {
+		t.Fatal("nothing was said")
+	}
+	last, err := probe.ParseTraffic(packets[len(packets)-1].data)
+	if err != nil || last.Type != probe.Goodbye || last.Session != two.session {
+		t.Errorf("the last message: found %+v, %v", last, err)
+	}
+	select {
+	case <-two.inside.(*testSocket).closed:
+	default:
+		t.Error("after the goodbye it can still answer")
 	}
 }
 

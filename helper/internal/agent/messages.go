@@ -97,6 +97,8 @@ func (h *healer) takeInside(b []byte, from netip.AddrPort) {
 		r.window.Adopt(m.Session)
 		h.remember(id, m)
 		h.engine.Asked(now, id, m.Target, m.Sequence)
+	case probe.Goodbye:
+		h.engine.Goodbye(now, id)
 	case probe.Echo:
 		if m.Session == h.session {
 			h.engine.Echo(now, id, paths.Traffic, m.Size > probe.TrafficSize, m.Sequence)
@@ -268,9 +270,20 @@ func (h *healer) sendBelow(r *remote, m probe.Direct, to netip.AddrPort) {
 	h.noteSendError(err)
 }
 
+// goodbye tells the peers that nothing will be answered any more, and sees to it.
+func (h *healer) goodbye() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, r := range h.peers {
+		h.sendInside(id, r, probe.Traffic{Type: probe.Goodbye, Session: h.session, Generation: h.number})
+	}
+	h.inside.Close()
+	h.below.Close()
+}
+
 // noteSendError logs at most once a minute: a link that is gone fails often.
 func (h *healer) noteSendError(err error) {
-	if err != nil && time.Since(h.sendFailed) > time.Minute {
+	if err != nil && !errors.Is(err, net.ErrClosed) && time.Since(h.sendFailed) > time.Minute {
 		h.sendFailed = time.Now()
 		h.log.Warn("sending probes", "error", err)
 	}

@@ -61,6 +61,7 @@ type peer struct {
 	cameBack    time.Duration // when the direct path was last returned to
 	askers      []asker
 	activeUntil time.Duration
+	leaveUntil  time.Duration // until then its silence says nothing
 	seen        Kernel
 	seenAt      time.Duration
 	grewAt      time.Duration // when received bytes last grew
@@ -109,7 +110,7 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 	for _, p := range peers {
 		known := old[p.ID]
 		if known == nil || known.Endpoint != p.Endpoint {
-			known = &peer{Peer: p, direct: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now}
+			known = &peer{Peer: p, direct: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor}
 			known.nextProbe = now + e.jitter(e.interval(known, now))/2
 			known.nextFull = now + e.jitter(10*e.interval(known, now))
 			known.next = known.nextProbe
@@ -142,19 +143,36 @@ func (e *Engine) Tick(now time.Duration) {
 	}
 	if stall > forgiveAfter {
 		for _, p := range e.order {
-			for _, l := range []*line{p.small, p.full, p.directSmall, p.directFull} {
-				if l != nil {
-					l.forgive()
-				}
-			}
+			p.forgive()
 		}
 	}
 	for len(e.queue) > 0 && e.queue[0].next <= now {
 		p := e.queue[0]
+		if now < p.leaveUntil {
+			p.forgive()
+		}
 		e.judge(p)
 		e.decide(p)
 		e.send(p)
 		e.schedule(p)
+	}
+}
+
+// forgive lets the outstanding probes to the peer count no more.
+func (p *peer) forgive() {
+	for _, l := range []*line{p.small, p.full, p.directSmall, p.directFull} {
+		if l != nil {
+			l.forgive()
+		}
+	}
+}
+
+// Goodbye hands in that a peer's agent ends, and will not answer until it begins anew.
+func (e *Engine) Goodbye(now time.Duration, from uint16) {
+	e.advance(now)
+	if p := e.peers[from]; p != nil {
+		p.leaveUntil = now + leaveFor
+		p.settleUntil = max(p.settleUntil, p.leaveUntil+settleTime)
 	}
 }
 

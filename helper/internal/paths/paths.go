@@ -51,6 +51,9 @@ const (
 	// After forgiveAfter it takes nothing that is unanswered for lost.
 	stallAfter   = 80 * time.Millisecond
 	forgiveAfter = 500 * time.Millisecond
+	// leaveFor is how long the silence of an agent that said goodbye, or was not heard
+	// yet, says nothing about paths: it begins anew, as all do after a deploy.
+	leaveFor = 4 * time.Second
 	// answerAge is how old an answered probe may be that a relay vouches with.
 	answerAge = 50 * time.Millisecond
 )

@@ -239,3 +239,55 @@ func TestPeerMoves(t *testing.T) {
 		t.Errorf("%d switches", w.switches)
 	}
 }
+
+// TestRestart: the agents begin anew one after another, as after a deploy, and
+// come back after very different times. Nobody leaves a path because of that.
+func TestRestart(t *testing.T) {
+	seeds := int64(20)
+	if raceDetector {
+		seeds = 4
+	}
+	for seed := int64(0); seed < seeds; seed++ {
+		w := newWorld(t, 5, seed)
+		w.dataEvery = 20 * time.Millisecond
+		w.run(20 * time.Second)
+		for i := 0; i < 20; i++ {
+			w.restart(w.host(uint16(i%5+1)), 300*time.Millisecond+time.Duration(w.random.Int63n(int64(3*time.Second))))
+			for end := w.now + 3*time.Second; w.now < end; w.run(w.now + 50*time.Millisecond) {
+				w.check(100*time.Millisecond, nil)
+			}
+		}
+		if w.switches > 0 {
+			t.Errorf("seed %d: %d switches because of agents that began anew", seed, w.switches)
+		}
+		for _, h := range w.hosts {
+			for _, r := range h.engine.Reports(w.now) {
+				if r.Via != 0 || r.Problem != "" || r.State == StateDown {
+					t.Errorf("seed %d: %d about %d: %+v", seed, h.id, r.Peer, r)
+				}
+			}
+		}
+	}
+}
+
+// TestCutDuringRestart: a goodbye excuses the agent, for some seconds, and no path.
+func TestCutDuringRestart(t *testing.T) {
+	for _, back := range []time.Duration{time.Second, time.Hour} {
+		w := newWorld(t, 5, 12)
+		w.run(20 * time.Second)
+		w.restart(w.host(2), back)
+		w.run(20*time.Second + 300*time.Millisecond)
+		w.cut(between(1, 2))
+		w.run(28 * time.Second)
+		switch told := w.host(1).engine.Reports(w.now)[0]; {
+		case back == time.Hour:
+			if told.State != StateDown {
+				t.Errorf("an agent that said goodbye 8 s ago and is gone: %+v", told)
+			}
+		case told.Via == 0:
+			t.Errorf("the path was cut while the agent began anew: %+v", told)
+		default:
+			w.check(100*time.Millisecond, nil)
+		}
+	}
+}

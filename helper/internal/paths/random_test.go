@@ -76,6 +76,9 @@ func TestRandomFaults(t *testing.T) {
 			f := randomFaults(w.random, n)
 			for _, h := range w.hosts {
 				h.off = w.random.Intn(12) == 0
+				if w.random.Intn(6) == 0 {
+					w.restart(h, time.Duration(w.random.Int63n(int64(3*time.Second))))
+				}
 			}
 			w.link = func(from, to uint16, size int) (time.Duration, bool) {
 				way := [2]uint16{from, to}

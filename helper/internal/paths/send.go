@@ -193,8 +193,13 @@ func (e *Engine) Echo(now time.Duration, from uint16, plane Plane, full bool, se
 	if l == nil {
 		return
 	}
-	if _, ok := l.answer(now, sequence); !ok {
+	rtt, ok := l.answer(now, sequence)
+	if !ok {
 		return
+	}
+	if now < p.leaveUntil && now-rtt > p.leaveUntil-leaveFor { // asked after the goodbye, so it is back
+		p.leaveUntil = 0
+		p.forgive()
 	}
 	if plane == Traffic && !full {
 		p.history.answer(now)

@@ -39,6 +39,7 @@ type simHost struct {
 	wake      time.Duration
 	off       bool
 	stalled   time.Duration // until
+	silent    bool          // its agent does not run
 }
 
 type simEvent struct {
@@ -140,7 +141,9 @@ func (w *world) run(until time.Duration) {
 
 // observe looks at the kernel once a second.
 func (w *world) observe(h *simHost) {
-	w.look(h)
+	if !h.silent {
+		w.look(h)
+	}
 	w.at(w.now+time.Second, func() { w.observe(h) })
 }
 
@@ -185,10 +188,31 @@ func (w *world) tick(h *simHost) {
 			return // there was a sooner one
 		}
 		h.wake = 0
-		if !h.off {
+		if !h.off && !h.silent {
 			h.engine.Tick(w.now)
 		}
 		w.carryOut(h)
+	})
+}
+
+// restart ends a host's agent, which says goodbye, and begins another one later.
+func (w *world) restart(h *simHost, later time.Duration) {
+	var others []Peer
+	for _, p := range w.hosts {
+		if p != h {
+			others = append(others, Peer{ID: p.id, Endpoint: underlay(p.id)})
+			w.inside(h, p.id, 100, func(to *simHost) {
+				w.hand(to, func() { to.engine.Goodbye(w.now, h.id) })
+			})
+		}
+	}
+	h.silent = true
+	w.at(w.now+later, func() {
+		config := h.engine.config
+		h.engine = New(config, w.random.Int63())
+		h.engine.SetPeers(w.now, config, others)
+		h.silent, h.wake = false, 0
+		w.look(h)
 	})
 }
 
@@ -212,6 +236,9 @@ func (w *world) carryOut(h *simHost) {
 		}
 		if p.Plane == Direct {
 			w.underlay(h.id, p.To, size, func(to *simHost, _ netip.AddrPort) {
+				if to.silent {
+					return
+				}
 				w.underlay(to.id, w.endpoint(h.id), size, func(back *simHost, _ netip.AddrPort) {
 					w.hand(back, func() { back.engine.Echo(w.now, to.id, Direct, p.Full, p.Sequence) })
 				})
@@ -219,6 +246,9 @@ func (w *world) carryOut(h *simHost) {
 			continue
 		}
 		w.inside(h, p.Peer, size, func(to *simHost) {
+			if to.silent {
+				return
+			}
 			w.inside(to, h.id, size, func(back *simHost) {
 				w.hand(back, func() { back.engine.Echo(w.now, to.id, Traffic, p.Full, p.Sequence) })
 			})
@@ -237,7 +267,11 @@ func (w *world) carryOut(h *simHost) {
 		})
 	}
 	if out.Observe {
-		w.at(w.now+2*time.Millisecond, func() { w.look(h) })
+		w.at(w.now+2*time.Millisecond, func() {
+			if !h.silent {
+				w.look(h)
+			}
+		})
 	}
 	w.tick(h)
 }
@@ -246,6 +280,9 @@ func (w *world) carryOut(h *simHost) {
 func (w *world) hand(h *simHost, f func()) {
 	if w.now < h.stalled {
 		w.at(h.stalled, func() { w.hand(h, f) })
+		return
+	}
+	if h.silent {
 		return
 	}
 	f()

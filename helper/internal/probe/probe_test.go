@@ -17,6 +17,7 @@ func messages() []Traffic {
 		{Type: Answer, Target: 256, Sequence: 3, Session: 4, Size: TrafficSize,
 			Verdict: Verdict{Reachable: true, FullSize: true, RTTMicroseconds: 1 << 31, LossPermille: 1000}},
 		{Type: Answer, Target: 1, Size: TrafficSize},
+		{Type: Goodbye, Session: 2, Generation: generation, Size: TrafficSize},
 	}
 }
 
@@ -37,11 +38,12 @@ func TestTrafficRefuses(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"nothing": nil, "short": make([]byte, TrafficSize-1), "long": make([]byte, MaxSize+1),
-		"version": change(0, 2), "type": change(1, 5), "target": change(2, 1), "flags": change(24, 1), "unknown flag": change(24, 4),
+		"version": change(0, 2), "type": change(1, 6), "target": change(2, 1), "flags": change(24, 1), "unknown flag": change(24, 4),
 		"reserved": change(25, 1), "padding": change(39, 1),
-		"padded query": Traffic{Type: Query, Target: 1, Size: TrafficSize + 1}.Append(nil),
-		"loss":         Traffic{Type: Answer, Target: 1, Verdict: Verdict{LossPermille: 1001}}.Append(nil),
-		"no target":    Traffic{Type: Answer}.Append(nil),
+		"padded query":  Traffic{Type: Query, Target: 1, Size: TrafficSize + 1}.Append(nil),
+		"loss":          Traffic{Type: Answer, Target: 1, Verdict: Verdict{LossPermille: 1001}}.Append(nil),
+		"no target":     Traffic{Type: Answer}.Append(nil),
+		"goodbye twice": Traffic{Type: Goodbye, Sequence: 1}.Append(nil), "padded goodbye": Traffic{Type: Goodbye, Size: TrafficSize + 1}.Append(nil),
 	} {
 		if m, err := ParseTraffic(b); err == nil {
 			t.Errorf("%s: found %+v, wanted an error", name, m)

@@ -21,6 +21,8 @@ const (
 	Echo    Type = 2 // the same sequence number, session and length
 	Query   Type = 3 // "can you relay to Target?"
 	Answer  Type = 4
+	// Goodbye is the last message of an agent.
+	Goodbye Type = 5
 )
 
 // TrafficSize is the length in bytes of a message without padding, and
@@ -127,6 +129,10 @@ func ParseTraffic(p []byte) (Traffic, error) {
 		}
 	case Query, Answer:
 		if m.Type == Query && m.Verdict != (Verdict{}) || m.Verdict.LossPermille > 1000 || m.Target == 0 || len(p) != TrafficSize {
+			return Traffic{}, errPadding
+		}
+	case Goodbye:
+		if m.Target != 0 || m.Sequence != 0 || m.Verdict != (Verdict{}) || len(p) != TrafficSize {
 			return Traffic{}, errPadding
 		}
 	default:
