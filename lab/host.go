@@ -20,6 +20,8 @@ type HostSpec struct {
 	Resolved bool
 	// MTU of the NIC in bytes; 0: 1500.
 	MTU int
+	// NoIPv6 has the kernel begin without IPv6.
+	NoIPv6 bool
 }
 
 // DefaultHosts are the machines the scenarios know. dave and erin start only when asked for.
@@ -28,7 +30,7 @@ func DefaultHosts() []HostSpec {
 		{Name: "alice", ID: 1, Address: "192.0.2.1", Manager: "ifupdown", Image: "full"},
 		{Name: "bob", ID: 2, Address: "192.0.2.2", Manager: "networkd", Image: "full"},
 		{Name: "carol", ID: 256, Address: "192.0.2.3", Manager: "ifupdown", Image: "full"},
-		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare"},
+		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare", NoIPv6: true},
 		{Name: "erin", ID: 32766, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
 	}
 }

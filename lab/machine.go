@@ -44,6 +44,14 @@ func (h *Host) create(ctx context.Context) error {
 	return nil
 }
 
+// ipv6 is what the kernel is told of it.
+func (h *Host) ipv6() string {
+	if h.NoIPv6 {
+		return " ipv6.disable=1"
+	}
+	return ""
+}
+
 // Start powers the machine on; it does not wait for it.
 func (h *Host) Start() error {
 	if livePID(h.pidFile()) != 0 {
@@ -62,7 +70,7 @@ func (h *Host) Start() error {
 		"-nodefaults", "-display", "none",
 		"-kernel", filepath.Join(h.lab.Image, "vmlinuz"), "-initrd", filepath.Join(h.lab.Image, "initrd.img"),
 		// tsc=reliable: or each look at the clock leaves the emulated processor for the HPET.
-		"-append", "root=/dev/vda rw console=ttyS0 mitigations=off norandmaps tsc=reliable panic=5 init=/usr/local/sbin/lab-init",
+		"-append", "root=/dev/vda rw console=ttyS0 mitigations=off norandmaps tsc=reliable panic=5 init=/usr/local/sbin/lab-init" + h.ipv6(),
 		// unsafe: the guest's flushes reach this machine's memory, which a power cut of the guest spares.
 		"-drive", "id=root,if=none,cache=unsafe,file=" + h.disk(),
 		"-device", "virtio-blk-pci,drive=root,addr=4",

@@ -86,8 +86,10 @@ func (h *Host) seedNetwork(s *seed) error {
 		s.link(units+"multi-user.target.wants/networking.service", "/lib/systemd/system/networking.service")
 		s.link(units+"network-online.target.wants/networking.service", "/lib/systemd/system/networking.service")
 	case h.Manager == "networkd":
-		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n" +
-			"Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"
+		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n"
+		if !h.NoIPv6 {
+			network += "Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"
+		}
 		if h.DHCP {
 			network = "DHCP=ipv4\n"
 		}

@@ -185,6 +185,9 @@ func (d *differ) addresses() {
 		}
 		a.Uplink = false
 		wanted[a] = true
+		if d.have.IPv6Off && a.Prefix.Addr().Is6() {
+			continue // the operator has turned it off since
+		}
 		if !d.have.Addresses[a] || d.remade[LinkKey{a.NS, a.Link}] {
 			d.add(step, reconcile.Add, "address "+a.Prefix.String(), "on "+a.Link, func() error { return d.kernel.AddAddress(a) })
 		}
@@ -212,7 +215,7 @@ func (d *differ) routes() {
 		wanted[keyOf(r)] = true
 		have, ok := d.have.Routes[keyOf(r)]
 		ok = ok && !d.remade[LinkKey{have.NS, have.Link}]
-		if ok && sameRoute(have, r) {
+		if ok && sameRoute(have, r) || d.have.IPv6Off && r.To.Addr().Is6() {
 			continue
 		}
 		step, verb, detail := reconcile.StepRoutes, reconcile.Add, describeRoute(r)

@@ -208,3 +208,20 @@ func TestForeignThingsStay(t *testing.T) {
 		t.Errorf("after:\n%s\nbefore:\n%s", after, original)
 	}
 }
+
+func TestIPv6TurnedOffSinceTheFirstDeploy(t *testing.T) {
+	facts := plantest.Facts()
+	b := newBench(t, facts)
+	want := mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts)
+	b.bring(want, nil)
+	if err := b.kernel.Set(plan.Setting{Key: "net/ipv6/conf/default/disable_ipv6", Value: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	b.bring(plan.Without(*facts), want)
+	if after := b.kernel.String(); strings.Contains(after, "2001:db8") || !strings.Contains(after, facts.Addresses[0].String()) {
+		t.Errorf("wanted the IPv4 addresses back, and no IPv6:\n%s", after)
+	}
+	if did := b.bring(plan.Without(*facts), want); len(did) > 0 {
+		t.Errorf("after that: %v", did)
+	}
+}

@@ -2,9 +2,11 @@ package links
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -50,7 +52,15 @@ func observe(namespaces []string, table int, settings []plan.Setting) (*State, e
 			return nil, err
 		}
 	}
-	return s, s.observeSettings(settings)
+	var err error
+	s.IPv6Off, err = ipv6Off()
+	return s, errors.Join(err, s.observeSettings(settings))
+}
+
+// ipv6Off reports that the operator wants no IPv6 on new interfaces.
+func ipv6Off() (bool, error) {
+	value, err := readSetting("net/ipv6/conf/default/disable_ipv6")
+	return value == "1", err
 }
 
 func (s *State) observe(h *netlink.Handle, ns string, table int) error {
@@ -195,9 +205,9 @@ func (s *State) observeSettings(settings []plan.Setting) error {
 			continue
 		}
 		err := netns.Do(setting.NS, func() error {
-			value, err := os.ReadFile(settingPath(setting.Key))
+			value, err := readSetting(setting.Key)
 			if err == nil {
-				s.Settings[SettingKey{setting.NS, setting.Key}] = strings.TrimSpace(string(value))
+				s.Settings[SettingKey{setting.NS, setting.Key}] = value
 			}
 			return err
 		})
@@ -206,6 +216,16 @@ func (s *State) observeSettings(settings []plan.Setting) error {
 		}
 	}
 	return nil
+}
+
+// readSetting returns the value of a setting. A kernel that began with
+// ipv6.disable=1 has none of IPv6, and as good as disable_ipv6 set.
+func readSetting(key string) (string, error) {
+	value, err := os.ReadFile(settingPath(key))
+	if errors.Is(err, fs.ErrNotExist) && path.Base(key) == "disable_ipv6" {
+		return "1", nil
+	}
+	return strings.TrimSpace(string(value)), err
 }
 
 func kindOf(l netlink.Link) plan.Kind {

@@ -16,6 +16,8 @@ type State struct {
 	Routes     map[RouteKey]plan.Route
 	Rules      map[plan.Rule]bool
 	Settings   map[SettingKey]string
+	// IPv6Off: an interface that comes into the host's own namespace takes no IPv6.
+	IPv6Off bool
 }
 
 // LinkKey identifies an interface.

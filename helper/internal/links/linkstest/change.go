@@ -127,8 +127,11 @@ func (k *Kernel) SetDown(key links.LinkKey) {
 // AddAddress implements links.Kernel.
 func (k *Kernel) AddAddress(a plan.Address) error {
 	d, err := k.device(links.LinkKey{NS: a.NS, Name: a.Link})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case a.NS == "" && a.Prefix.Addr().Is6() && k.settings[ipv6Off] == "1":
+		return syscall.EACCES
 	}
 	k.Changes++
 	d.addresses[a.Prefix] = true

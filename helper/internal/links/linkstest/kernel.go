@@ -90,6 +90,8 @@ func (k *Kernel) Configure(f *plan.Facts) error {
 	return nil
 }
 
+var ipv6Off = links.SettingKey{Key: "net/ipv6/conf/default/disable_ipv6"}
+
 // defaults are the settings of a new namespace.
 func (k *Kernel) defaults(ns string) {
 	k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/ip_forward"}] = "0"

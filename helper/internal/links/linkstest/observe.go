@@ -17,6 +17,7 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 		Namespaces: map[string]bool{}, Links: map[links.LinkKey]links.Link{}, Addresses: map[plan.Address]bool{},
 		Routes: map[links.RouteKey]plan.Route{}, Rules: map[plan.Rule]bool{}, Settings: map[links.SettingKey]string{},
 	}
+	s.IPv6Off = k.settings[ipv6Off] == "1"
 	seen := map[string]bool{"": true}
 	for _, ns := range namespaces {
 		if k.namespaces[ns] {
