@@ -107,8 +107,8 @@ func (b *bed) learn(t *testing.T, o *operation) {
 // deploy is what the README says under "works without Ansible".
 func (b *bed) deploy(t *testing.T, o *operation) {
 	t.Helper()
-	b.insist(t, b.command(o, time.Minute)+" --detach")
-	if err := b.confirm(o, 50*time.Second); err != nil {
+	b.insist(t, b.command(o, 3*time.Minute)+" --detach")
+	if err := b.confirm(o, 170*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }
