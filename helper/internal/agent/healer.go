@@ -40,7 +40,7 @@ type healer struct {
 	session       uint64
 	cancel        context.CancelFunc
 	ended         sync.WaitGroup
-	poke          chan struct{}
+	poke, rotates chan struct{} // the engine is due; the document has hosts with two keys
 
 	mu         sync.Mutex
 	change     *store.Change
@@ -161,7 +161,7 @@ func (a *Agent) startHealing(ctx context.Context, running *store.Change, self ne
 func newHealer(log *slog.Logger, privateKey func(network.Key) (network.Key, error), inside, below socket, d device) *healer {
 	now := time.Now()
 	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, began: now, session: uint64(now.UnixNano()),
-		poke: make(chan struct{}, 1), peers: map[uint16]*remote{}, askers: map[asked]uint64{}, engine: paths.New(paths.Config{}, now.UnixNano())}
+		poke: make(chan struct{}, 1), rotates: make(chan struct{}, 1), peers: map[uint16]*remote{}, askers: map[asked]uint64{}, engine: paths.New(paths.Config{}, now.UnixNano())}
 }
 
 func (h *healer) start(ctx context.Context) {
@@ -227,7 +227,10 @@ func (h *healer) follow(running *store.Change) error {
 	}
 	h.engine.SetPeers(h.now(), config, all)
 	h.observe = true
-	h.wake()
+	wake(h.poke)
+	if len(h.turns) > 0 {
+		wake(h.rotates)
+	}
 	return nil
 }
 
@@ -243,9 +246,9 @@ func haveOneKeyInCommon(a, b network.Host) bool {
 // now is the engine's time. It begins at one second, so that zero is never.
 func (h *healer) now() time.Duration { return time.Since(h.began) + time.Second }
 
-func (h *healer) wake() {
+func wake(c chan struct{}) {
 	select {
-	case h.poke <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

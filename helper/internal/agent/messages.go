@@ -189,7 +189,7 @@ type asked struct {
 
 func (h *healer) wakeIfDue(now time.Duration) {
 	if h.engine.Next() <= now+shortestSleep {
-		h.wake()
+		wake(h.poke)
 	}
 }
 
@@ -222,7 +222,7 @@ func (h *healer) flush() {
 	}
 	h.observe = h.observe || out.Observe
 	if out.Observe {
-		h.wake()
+		wake(h.poke)
 	}
 }
 

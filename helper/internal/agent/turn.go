@@ -19,8 +19,6 @@ const (
 	// less often when hasteFor has gone by.
 	hasteFor = 10 * time.Minute
 	longLook = time.Second
-	// idleLook is how soon a rotation that begins is noticed.
-	idleLook = 100 * time.Millisecond
 )
 
 // turn remembers what the last look saw of the two keys of a host that rotates.
@@ -61,27 +59,28 @@ func (t turn) next(a, b wireguard.PeerState) (after turn, move bool) {
 // followTurns has the allowed IPs of hosts whose keys rotate follow the keys.
 func (h *healer) followTurns(ctx context.Context) {
 	defer h.ended.Done()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-timer.C:
+		case <-h.rotates:
+		case <-again:
 		}
 		began := time.Now()
 		h.mu.Lock()
 		rotating, hurry := len(h.turns) > 0, time.Since(h.followed) < hasteFor
 		h.mu.Unlock()
-		wait := idleLook
-		if rotating {
-			h.lookForTurns()
-			wait = longLook
+		if !rotating {
+			again = nil
+			continue
 		}
-		if rotating && hurry {
+		h.lookForTurns()
+		wait := longLook
+		if hurry {
 			wait = min(max(lookShare*time.Since(began), shortestLook), mostLook)
 		}
-		timer.Reset(wait)
+		again = time.After(wait)
 	}
 }
 
@@ -112,7 +111,7 @@ func (h *healer) lookForTurns() {
 			}
 			h.log.Info("a host uses its other key", "peer", r.host.Hostname, "public_key", after.active)
 			h.observe = true
-			h.wake()
+			wake(h.poke)
 		}
 		h.turns[id] = after
 	}

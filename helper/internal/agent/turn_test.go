@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -165,6 +166,39 @@ func TestAllowedIPsFollowTheKey(t *testing.T) {
 	}
 	if one.byKey[first] != 2 || one.byKey[other] != 2 {
 		t.Errorf("the keys belong to %v", one.byKey)
+	}
+}
+
+// toldDevice says when allowed IPs have moved.
+type toldDevice struct {
+	turningDevice
+	moved chan network.Key
+}
+
+func (d *toldDevice) GiveAllowedIPs(k network.Key, ips []netip.Prefix) error {
+	d.moved <- k
+	return d.turningDevice.GiveAllowedIPs(k, ips)
+}
+
+func TestARotationIsFollowedFromItsDocumentOn(t *testing.T) {
+	one, two, other := rotating(t)
+	d := &toldDevice{moved: make(chan network.Key, 10)}
+	d.peers = []wireguard.PeerState{
+		{PublicKey: two.self.PublicKey, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}, LastHandshake: time.Unix(100, 0)},
+		{PublicKey: other, LastHandshake: time.Unix(200, 0)}}
+	one.device = d
+	ctx, cancel := context.WithCancel(context.Background())
+	one.ended.Add(1)
+	go one.followTurns(ctx)
+	defer one.ended.Wait()
+	defer cancel()
+	select {
+	case k := <-d.moved:
+		if k != other {
+			t.Errorf("found the allowed IPs at %v, wanted them at %v", k, other)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nobody looked")
 	}
 }
 
