@@ -23,7 +23,7 @@ func rotate(t *testing.T, w *world) {
 	for _, h := range w.members() {
 		old[h.Name] = w.status(t, h.Name).PublicKey
 	}
-	m, err := w.StartMeter(w.ctx, lab.Pairs(w.members(), lab.HostSpec.IntrawireAddress), lab.MeterOptions{Every: 100 * time.Millisecond, TCP: true})
+	m, err := w.StartMeter(w.ctx, lab.Pairs(w.members(), lab.HostSpec.IntrawireAddress), lab.MeterOptions{Every: 200 * time.Millisecond, TCP: true})
 	if err != nil {
 		t.Fatal(err)
 	}
