@@ -138,7 +138,7 @@ func switchKilled(t *testing.T, w *world) {
 			watched = 6 * time.Second
 		}
 		time.Sleep(watched)
-		w.whole(t, "bob", 30*time.Second)
+		w.whole(t, "bob", 2*time.Minute)
 		w.on(t, "alice", "ping -q -c 3 -i 0.2 -W 1 "+w.Host("bob").AccessAddress())
 		results := w.stop(t, m)
 		outage := longest(results, "alice", "bob", since, forever)
@@ -190,7 +190,7 @@ func brokenByHand(t *testing.T, w *world) {
 			return err
 		})
 		t.Logf("%-26s works again after %4.1f s", c.what, time.Since(began).Seconds())
-		w.whole(t, "bob", 20*time.Second)
+		w.whole(t, "bob", time.Minute)
 	}
 	t.Logf("what bob logged:\n%s", w.on(t, "bob", "journalctl -u mobula-repair -o cat --no-pager | grep repaired | tail -20"))
 }

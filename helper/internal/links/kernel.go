@@ -287,6 +287,9 @@ func kernelRule(r plan.Rule) *netlink.Rule {
 // Set implements Kernel.
 func (Netlink) Set(s plan.Setting) error {
 	return netns.Do(s.NS, func() error {
+		if found, err := readSetting(s.Key); err == nil && found == s.Value {
+			return nil // also where a kernel without IPv6 has no such file
+		}
 		if err := os.WriteFile(settingPath(s.Key), []byte(s.Value), 0o644); err != nil {
 			return fmt.Errorf("setting %s: %w", s.Key, err)
 		}
