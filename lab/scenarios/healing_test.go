@@ -129,7 +129,7 @@ func (w *world) broken(t *testing.T, a, b string, f lab.Fault) (undo func()) {
 }
 
 // packets starts numbered packets among all hosts on intrawire: every 10 ms each way
-// between two of them, and every 100 ms among all others. More would leave no time to
+// between two of them, and a tenth of that among all others. More would leave no time to
 // two processors that emulate all the hosts, and the silence measured would be their
 // own.
 func (w *world) packets(t *testing.T, a, b string) *lab.Meter {
@@ -137,10 +137,10 @@ func (w *world) packets(t *testing.T, a, b string) *lab.Meter {
 	flows := lab.Pairs(w.members(), lab.HostSpec.IntrawireAddress)
 	for i, f := range flows {
 		if !between(f.From.Host.Name, f.To.Host.Name, a, b) {
-			flows[i].Every = 10 * packetEvery(t)
+			flows[i].Every = 10 * w.packetEvery(t)
 		}
 	}
-	m, err := w.StartMeter(w.ctx, flows, lab.MeterOptions{Every: packetEvery(t)})
+	m, err := w.StartMeter(w.ctx, flows, lab.MeterOptions{Every: w.packetEvery(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +148,14 @@ func (w *world) packets(t *testing.T, a, b string) *lab.Meter {
 	return m
 }
 
-// packetEvery is the distance of the packets between two hosts whose path breaks.
-// Where emulated processors have no time left, MOBULA_HEALING_EVERY=20ms asks for
-// fewer, and all figures are about the network again.
-func packetEvery(t *testing.T) time.Duration {
+// packetEvery is the distance of the packets between two hosts whose path breaks: 10
+// ms. The scenarios, which measure nothing, send fewer, and MOBULA_HEALING_EVERY=20ms
+// asks for that where emulated processors have no time left for the network.
+func (w *world) packetEvery(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("MOBULA_HEALING_EVERY")
 	if text == "" {
-		return 10 * time.Millisecond
+		text = map[bool]string{false: "10ms", true: "30ms"}[w.short]
 	}
 	every, err := time.ParseDuration(text)
 	if err != nil || every <= 0 {
@@ -254,7 +254,7 @@ func cutPaths(t *testing.T, w *world) {
 				outage, before := longest(results, a, b, at, at.Add(during)), longest(results, a, b, at.Add(-during), at.Add(-time.Second))
 				t.Logf("%s–%s: silent for %v, before at most %v", a, b, outage, before)
 				outages, noise = append(outages, outage.Length), append(noise, before.Length)
-				lost = append(lost, time.Duration(outage.Lost)*packetEvery(t))
+				lost = append(lost, time.Duration(outage.Lost)*w.packetEvery(t))
 			}
 		}
 	}
@@ -354,7 +354,7 @@ func oneDirection(t *testing.T, w *world) {
 }
 
 func relayDies(t *testing.T, w *world) {
-	allDirect(t, w)
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
 	defer undo()
 	var relay string
