@@ -129,9 +129,9 @@ func (w *world) broken(t *testing.T, a, b string, f lab.Fault) (undo func()) {
 }
 
 // packets starts numbered packets among all hosts on intrawire: every 10 ms each way
-// between two of them, and a tenth of that among all others. More would leave no time to
-// two processors that emulate all the hosts, and the silence measured would be their
-// own.
+// between two of them, and a tenth as many among all others. More would leave no time
+// to two processors that emulate all the hosts, and the silence measured would be
+// their own.
 func (w *world) packets(t *testing.T, a, b string) *lab.Meter {
 	t.Helper()
 	flows := lab.Pairs(w.members(), lab.HostSpec.IntrawireAddress)
@@ -354,7 +354,7 @@ func oneDirection(t *testing.T, w *world) {
 }
 
 func relayDies(t *testing.T, w *world) {
-	w.waitDirect(t, 3*time.Minute, "alice", "bob")
+	allDirect(t, w)
 	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
 	defer undo()
 	var relay string
