@@ -141,13 +141,14 @@ func (w *world) run(until time.Duration) {
 
 // observe looks at the kernel once a second.
 func (w *world) observe(h *simHost) {
-	if !h.silent {
-		w.look(h)
-	}
+	w.look(h)
 	w.at(w.now+time.Second, func() { w.observe(h) })
 }
 
 func (w *world) look(h *simHost) {
+	if h.silent {
+		return
+	}
 	var all []Kernel
 	for _, p := range w.hosts {
 		if p != h {
@@ -267,11 +268,7 @@ func (w *world) carryOut(h *simHost) {
 		})
 	}
 	if out.Observe {
-		w.at(w.now+2*time.Millisecond, func() {
-			if !h.silent {
-				w.look(h)
-			}
-		})
+		w.at(w.now+2*time.Millisecond, func() { w.look(h) })
 	}
 	w.tick(h)
 }
