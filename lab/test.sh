@@ -78,7 +78,7 @@ stage unit go test -race -short -count=1 -timeout 25m -v ./...
 stage walks go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage fuzz fuzz
-stage scenarios go test -tags lab -count=1 -timeout 75m -v -run 'TestScenarios' ./lab/scenarios
+stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios' ./lab/scenarios
 
 [ "$failed" -eq 0 ] || tail -n 80 "$logs/why.log"
 echo "$skipped skipped"

@@ -31,8 +31,6 @@ type world struct {
 	extra map[string]string
 	// client is an administrator's, from the fresh deploy on.
 	client *lab.Client
-	// short has long scenarios run in short.
-	short bool
 	// took notes how long things took, for the summary.
 	took []string
 	// said is everything that playbooks have printed.
@@ -44,6 +42,9 @@ type step struct {
 	name string
 	run  func(t *testing.T, w *world)
 }
+
+// dashed is the name as `go test -run` takes it.
+func (s step) dashed() string { return strings.ReplaceAll(s.name, " ", "-") }
 
 // start brings the lab up, or uses the one that runs if MOBULA_LAB_REUSE is set.
 func start(t *testing.T, hosts ...string) *world {
