@@ -117,7 +117,8 @@ func (h *testHost) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error 
 	return nil
 }
 
-// GiveAllowedIPs is nothing that these hosts have to do.
+// ShakeAgain and GiveAllowedIPs are nothing that these hosts have to do.
+func (h *testHost) ShakeAgain(network.Key, netip.AddrPort) error     { return nil }
 func (h *testHost) GiveAllowedIPs(network.Key, []netip.Prefix) error { return nil }
 
 func (h *testHost) Peers() ([]wireguard.PeerState, error) {

@@ -197,13 +197,7 @@ func (h *healer) wakeIfDue(now time.Duration) {
 func (h *healer) flush() {
 	out := h.engine.Take()
 	for _, route := range out.Routes {
-		r := h.peers[route.Peer]
-		h.settings++
-		for _, key := range r.host.Keys() {
-			if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
-				h.log.Warn("setting an endpoint", "peer", r.host.Hostname, "endpoint", route.Endpoint, "error", err)
-			}
-		}
+		h.lead(route)
 	}
 	for _, p := range out.Probes {
 		h.sendProbe(p)
@@ -223,6 +217,23 @@ func (h *healer) flush() {
 	h.observe = h.observe || out.Observe
 	if out.Observe {
 		wake(h.poke)
+	}
+}
+
+// lead has the kernel take a way to a peer. While keys rotate a lost handshake
+// looks like a broken path, so WireGuard is to try the peer's other key at once.
+// As in the rotation itself, the host with the lower ID does.
+func (h *healer) lead(route paths.Route) {
+	r := h.peers[route.Peer]
+	h.settings++
+	set := h.device.SetEndpoint
+	if _, rotates := h.turns[route.Peer]; rotates && h.self.ID < route.Peer {
+		set = h.device.ShakeAgain
+	}
+	for _, key := range r.host.Keys() {
+		if err := set(key, route.Endpoint); err != nil {
+			h.log.Warn("setting an endpoint", "peer", r.host.Hostname, "endpoint", route.Endpoint, "error", err)
+		}
 	}
 }
 

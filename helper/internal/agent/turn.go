@@ -48,7 +48,8 @@ func (t turn) next(a, b wireguard.PeerState) (after turn, move bool) {
 	asked := false
 	if t.active == active.PublicKey { // clocks may have been set since
 		asked = passive.LastHandshake.IsZero() && passive.ReceiveBytes > t.passiveBytes
-		shaken = !passive.LastHandshake.Equal(t.passiveHandshake) && (shaken || active.LastHandshake.Equal(t.activeHandshake))
+		shaken = !passive.LastHandshake.Equal(t.passiveHandshake) && !passive.LastHandshake.IsZero() && // made anew
+			(shaken || active.LastHandshake.Equal(t.activeHandshake))
 	}
 	if move = asked || shaken; move {
 		active, passive = passive, active

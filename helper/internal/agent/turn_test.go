@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/paths"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/wireguard"
 )
@@ -68,6 +69,9 @@ func TestTurn(t *testing.T) {
 			{side{100, 5000, false}, side{150, 700, false}, false}},
 		"both have them, as a look sees that lasts": {
 			{side{100, 5000, true}, side{150, 700, true}, false}},
+		"the other is made anew": {
+			{side{160, 5000, true}, side{150, 700, false}, false}, {side{160, 5000, true}, side{0, 0, false}, false},
+			{side{160, 5000, true}, side{0, 148, false}, true}},
 		"a new host shakes hands with its other key": {
 			{side{0, 0, true}, side{0, 0, false}, false}, {side{0, 0, true}, side{0, 148, false}, true}},
 	} {
@@ -108,6 +112,11 @@ func (d *turningDevice) Peers() ([]wireguard.PeerState, error) { return d.peers,
 
 func (d *turningDevice) SetEndpoint(k network.Key, e netip.AddrPort) error {
 	d.did = append(d.did, fmt.Sprintf("%v at %v", k, e))
+	return nil
+}
+
+func (d *turningDevice) ShakeAgain(k network.Key, e netip.AddrPort) error {
+	d.did = append(d.did, fmt.Sprintf("%v shakes hands at %v", k, e))
 	return nil
 }
 
@@ -166,6 +175,24 @@ func TestAllowedIPsFollowTheKey(t *testing.T) {
 	}
 	if one.byKey[first] != 2 || one.byKey[other] != 2 {
 		t.Errorf("the keys belong to %v", one.byKey)
+	}
+}
+
+// TestALostHandshakeIsTriedAgain: by one of two hosts, or their handshakes cross.
+func TestALostHandshakeIsTriedAgain(t *testing.T) {
+	one, two, _ := rotating(t)
+	at := netip.MustParseAddrPort("192.0.2.7:32769")
+	for _, c := range []struct {
+		from, to *testHost
+		verb     string
+	}{{one, two, "shakes hands at"}, {two, one, "at"}} {
+		d := &turningDevice{}
+		c.from.device = d
+		c.from.lead(paths.Route{Peer: c.to.self.ID, Endpoint: at})
+		want := fmt.Sprintf("%v %s %v\n%v %s %v", c.to.self.PublicKey, c.verb, at, c.to.self.AlsoKey, c.verb, at)
+		if did := strings.Join(d.did, "\n"); did != want {
+			t.Errorf("host %d: found %q, wanted %q", c.from.self.ID, did, want)
+		}
 	}
 }
 

@@ -2,10 +2,14 @@ package wireguard_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
@@ -229,4 +233,52 @@ func TestSetEndpoint(t *testing.T) {
 	if did, _ := b.bring(want, want); did != "" {
 		t.Errorf("took it back: %s", did)
 	}
+}
+
+func TestShakeAgain(t *testing.T) {
+	b := newBench(t)
+	preshared := func(hosts []network.Host) {
+		for i := range hosts {
+			hosts[i].PresharedKeys = true
+		}
+	}
+	want := b.plan(preshared, 2, 3)
+	b.bring(want, nil)
+	to := netip.MustParseAddrPort("203.0.113.9:40002")
+	before, err := b.kernel.Device(plan.WireLink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.kernel.Woken = nil
+	// One that carries traffic stays; one that does not is made anew.
+	if err := errors.Join(b.device.ShakeAgain(plantest.Key(2), to), b.device.GiveAllowedIPs(plantest.Key(3), allIPs(before.Peers)),
+		b.device.ShakeAgain(plantest.Key(2), to), b.device.ShakeAgain(plantest.Key(77), to)); err != nil {
+		t.Fatal(err)
+	}
+	if want := []network.Key{plantest.Key(2)}; !reflect.DeepEqual(b.kernel.Woken, want) {
+		t.Errorf("shook hands with %v, wanted %v", b.kernel.Woken, want)
+	}
+	after, err := b.kernel.Device(plan.WireLink)
+	if err != nil || len(after.Peers) != len(before.Peers) {
+		t.Fatalf("%v, %v", after, err)
+	}
+	for _, p := range before.Peers {
+		for _, q := range after.Peers {
+			if p.PublicKey == q.PublicKey && (p.PresharedKey != q.PresharedKey || p.PersistentKeepaliveInterval != q.PersistentKeepaliveInterval) {
+				t.Errorf("found %+v, before %+v", q, p)
+			}
+			if network.Key(q.PublicKey) == plantest.Key(2) && q.Endpoint.String() != to.String() {
+				t.Errorf("found %v, wanted %v", q.Endpoint, to)
+			}
+		}
+	}
+}
+
+func allIPs(peers []wgtypes.Peer) (all []netip.Prefix) {
+	for _, p := range peers {
+		for _, ip := range p.AllowedIPs {
+			all = append(all, netip.MustParsePrefix(ip.String()))
+		}
+	}
+	return all
 }

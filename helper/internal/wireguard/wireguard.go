@@ -142,6 +142,24 @@ func (d *Device) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error {
 		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, Endpoint: udpAddr(endpoint)}}})
 }
 
+// ShakeAgain is SetEndpoint, and makes a peer without allowed IPs anew, which has
+// WireGuard shake hands with it at once. By itself it would try again after 5 s.
+func (d *Device) ShakeAgain(peer network.Key, endpoint netip.AddrPort) error {
+	device, err := d.device()
+	if err != nil || device == nil {
+		return err
+	}
+	for _, p := range device.Peers {
+		if network.Key(p.PublicKey) == peer && len(p.AllowedIPs) == 0 {
+			return d.kernel.ConfigureDevice(d.link, wgtypes.Config{Peers: []wgtypes.PeerConfig{
+				{PublicKey: p.PublicKey, UpdateOnly: true, Remove: true},
+				{PublicKey: p.PublicKey, Endpoint: udpAddr(endpoint), PresharedKey: &p.PresharedKey, PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval},
+			}})
+		}
+	}
+	return d.SetEndpoint(peer, endpoint)
+}
+
 // PeerState is what the kernel knows of a peer.
 type PeerState struct {
 	PublicKey     network.Key
