@@ -218,12 +218,11 @@ func cutPaths(t *testing.T, w *world) {
 	for i, a := range w.hosts {
 		for _, b := range w.hosts[i+1:] {
 			w.forget(t)
-			w.waitDirect(t, 3*time.Minute, w.hosts...) // or others would lose a relay
 			m := w.packets(t, a, b)
 			var cuts []time.Time // by the clock of a
 			for n := 0; n < 4; n++ {
 				time.Sleep(during)
-				w.waitDirect(t, 3*time.Minute, a, b)
+				w.waitDirect(t, 3*time.Minute, w.hosts...) // or others would lose a relay
 				cuts = append(cuts, w.clock(t, a))
 				undo := w.broken(t, a, b, lab.Fault{Drop: true})
 				time.Sleep(during)

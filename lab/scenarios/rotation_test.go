@@ -16,7 +16,10 @@ import (
 // rotate gives all hosts new keys while all pairs exchange packets.
 func rotate(t *testing.T, w *world) {
 	t.Helper()
-	old := w.publicKeys(t)
+	old := map[string]string{}
+	for _, h := range w.members() {
+		old[h.Name] = w.status(t, h.Name).PublicKey
+	}
 	m, err := w.StartMeter(w.ctx, lab.Pairs(w.members(), lab.HostSpec.IntrawireAddress), lab.MeterOptions{Every: 200 * time.Millisecond, TCP: true})
 	if err != nil {
 		t.Fatal(err)
@@ -24,15 +27,6 @@ func rotate(t *testing.T, w *world) {
 	w.deploy(t, "-e", "rotate_keys=1")
 	neverSilent(t, w, m)
 	rotated(t, w, old)
-}
-
-func (w *world) publicKeys(t *testing.T) map[string]string {
-	t.Helper()
-	keys := map[string]string{}
-	for _, h := range w.members() {
-		keys[h.Name] = w.status(t, h.Name).PublicKey
-	}
-	return keys
 }
 
 // rotated holds that the old keys are gone everywhere.
@@ -104,7 +98,6 @@ func rotateKeys(t *testing.T, w *world) {
 // changed. Nobody is cut off, and the next deploy ends the rotation. There are no
 // preshared keys.
 func interruptedRotation(t *testing.T, w *world) {
-	old := w.publicKeys(t)
 	m := w.streams(t, w.members())
 	w.on(t, "carol", `systemd-run --quiet --collect --unit lab-lock sh -c '
 		until grep -q also_key /var/lib/mobula/confirmed.json; do sleep 0.05; done
@@ -121,7 +114,11 @@ func interruptedRotation(t *testing.T, w *world) {
 	}
 	w.deploy(t)
 	neverSilent(t, w, m)
-	rotated(t, w, old)
+	for _, h := range w.members() {
+		if keys := w.on(t, h.Name, "ls /var/lib/mobula/keys | wc -l"); keys != "1" {
+			t.Errorf("%s has %s keys, wanted 1", h.Name, keys)
+		}
+	}
 }
 
 // Both are less than the 5 s after which WireGuard tries a lost handshake again.
