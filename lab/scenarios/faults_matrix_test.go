@@ -66,7 +66,17 @@ func sample(all []cell, n int) []cell {
 	if n <= 0 || n >= len(all) {
 		return all
 	}
-	var steps [][]cell
+	steps := bySteps(all)
+	var some []cell
+	for i := 0; i < n; i++ {
+		step := steps[(2*i+1)*len(steps)/(2*n)]
+		some = append(some, step[i%len(step)])
+	}
+	return some
+}
+
+// bySteps returns the cells of each step together.
+func bySteps(all []cell) (steps [][]cell) {
 	for i, c := range all {
 		if i == 0 || c.position != all[i-1].position || c.operation != all[i-1].operation {
 			steps = append(steps, nil)
@@ -74,12 +84,21 @@ func sample(all []cell, n int) []cell {
 		last := len(steps) - 1
 		steps[last] = append(steps[last], c)
 	}
-	var some []cell
-	for i := 0; i < n; i++ {
-		step := steps[(2*i+1)*len(steps)/(2*n)]
-		some = append(some, step[i%len(step)])
+	return steps
+}
+
+// rounds returns all cells so that every step comes once before any comes twice:
+// a run that ends early has tried them all.
+func rounds(all []cell) (ordered []cell) {
+	steps := bySteps(all)
+	for round := 0; len(ordered) < len(all); round++ {
+		for i, step := range steps {
+			if round < len(step) {
+				ordered = append(ordered, step[(i+round)%len(step)])
+			}
+		}
 	}
-	return some
+	return ordered
 }
 
 // choosePlaybook has each fault followed by a run of the real playbook once,
@@ -96,12 +115,14 @@ func choosePlaybook(some []cell) {
 // matrix hands out cells and keeps what came out of them.
 type matrix struct {
 	sync.Mutex
-	cells   []cell
-	next    int
+	cells   []cell // as the table lists them
+	queue   []cell // as they are tried
 	results map[cell]result
 }
 
-func newMatrix(cells []cell) *matrix { return &matrix{cells: cells, results: map[cell]result{}} }
+func newMatrix(cells []cell) *matrix {
+	return &matrix{cells: cells, queue: rounds(cells), results: map[cell]result{}}
+}
 
 // longestCell is more than a cell takes.
 const longestCell = 4 * time.Minute
@@ -114,12 +135,12 @@ func (m *matrix) work(t *testing.T, b *bed) {
 			return
 		}
 		m.Lock()
-		if m.next == len(m.cells) {
+		if len(m.queue) == 0 {
 			m.Unlock()
 			return
 		}
-		c := m.cells[m.next]
-		m.next++
+		c := m.queue[0]
+		m.queue = m.queue[1:]
 		m.Unlock()
 		t.Run(c.String(), func(t *testing.T) {
 			r := result{end: "FAILED"}
