@@ -108,6 +108,7 @@ func (b *bed) learn(t *testing.T, o *operation) {
 func (b *bed) deploy(t *testing.T, o *operation) {
 	t.Helper()
 	b.insist(t, b.command(o, 3*time.Minute)+" --detach")
+	b.console(t, applied)
 	if err := b.confirm(o, 170*time.Second); err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type cell struct {
 	number    int    // of the step in its phase, from 1
 	step      string
 	fault     string
+	round     int
 	playbook  bool // the next deploy is that of the playbook
 }
 
@@ -119,7 +120,7 @@ func (b *bed) begin(t *testing.T, o *operation, c cell) {
 		return
 	}
 	b.insist(t, command+" --detach")
-	b.console(t, `for i in $(seq 100); do grep -q '"done":true' /run/mobula/result.json 2>/dev/null && exit; sleep 0.3; done; cat /run/mobula/result.json; exit 1`)
+	b.console(t, applied+`; grep -q '"done":true' /run/mobula/result.json || { cat /run/mobula/result.json; exit 1; }`)
 	if c.phase == "confirm" {
 		b.pauseIn(t, "mobula confirm --generation "+o.generation, o.steps.Confirm, c.number)
 	}
@@ -202,13 +203,19 @@ const busy = `busy() {
 		[ ! -e "$f" ] || { echo "$f"; return; }
 	done
 	systemctl list-units --no-legend 'mobula-apply*' 'mobula-rollback*'
-}
-busy`
+}`
+
+// applied waits until the change was carried out, or nothing is carried out. Asking
+// the helper again and again costs an emulated processor as much as the change.
+const applied = `for i in $(seq 250); do
+	[ ! -s /run/mobula/result.json ] && ls /run/systemd/transient/mobula-apply* >/dev/null 2>&1 || break
+	sleep 0.3
+done`
 
 // rest waits until nothing of the change goes on any more, or the time is over.
 func (b *bed) rest(t *testing.T, over time.Time) {
 	t.Helper()
-	for time.Now().Before(over) && strings.TrimSpace(b.console(t, busy)) != "" {
+	for time.Now().Before(over) && strings.TrimSpace(b.console(t, busy+"\nbusy")) != "" {
 		time.Sleep(time.Second)
 	}
 }
@@ -217,7 +224,9 @@ func (b *bed) rest(t *testing.T, over time.Time) {
 func (b *bed) settle(t *testing.T, since time.Time, most time.Duration) {
 	t.Helper()
 	for {
-		out, err := b.run(10*time.Second, busy+" | grep . || systemctl is-system-running --wait >/dev/null || true")
+		out, err := b.run(20*time.Second, busy+`
+for i in $(seq 10); do [ -n "$(busy)" ] || break; sleep 1; done
+busy | grep . || systemctl is-system-running --wait >/dev/null || true`)
 		if err == nil && strings.TrimSpace(out) == "" {
 			return
 		}

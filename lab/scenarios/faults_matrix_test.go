@@ -5,14 +5,15 @@ package scenarios
 import (
 	"fmt"
 	"os"
-	"strconv"
+	"sort"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-// cells returns everything that can be interrupted, in every way.
+// cells returns everything that can be interrupted, in every way. In each round
+// every step comes once, and the faults take turns.
 func cells(operations []*operation) []cell {
 	var all []cell
 	for _, o := range operations {
@@ -26,7 +27,9 @@ func cells(operations []*operation) []cell {
 		add("wait", "wait for confirmation")
 		add("confirm", o.steps.Confirm...)
 		for _, s := range steps {
-			for _, s.fault = range faultKinds {
+			nth := len(all) / len(faultKinds)
+			for i, fault := range faultKinds {
+				s.fault, s.round = fault, 1+(i+(len(faultKinds)-1)*nth)%len(faultKinds)
 				all = append(all, s)
 			}
 		}
@@ -34,71 +37,49 @@ func cells(operations []*operation) []cell {
 	return all
 }
 
-// selected returns the cells that MOBULA_FAULTS names, see TestFaults.
+// selected returns the cells that MOBULA_FAULTS and MOBULA_FAULTS_ROUND name, see
+// TestFaults.
 func selected(t *testing.T, all []cell) []cell {
-	filter := os.Getenv("MOBULA_FAULTS")
+	filter, round := os.Getenv("MOBULA_FAULTS"), os.Getenv("MOBULA_FAULTS_ROUND")
 	parts := append(strings.Split(filter, "/"), "", "")
-	from, to := 1, 1<<30
-	if parts[1] != "" {
-		if n, err := fmt.Sscanf(parts[1], "%d-%d", &from, &to); n == 0 {
-			t.Fatalf("MOBULA_FAULTS: found %q: %v, wanted OPERATION/FROM-TO/FAULT,FAULT", filter, err)
-		}
-	}
+	from, to := span(t, parts[1])
+	first, last := span(t, round)
 	var some []cell
 	for _, c := range all {
-		if (parts[0] == "" || parts[0] == c.operation) && c.position >= from && c.position <= to &&
+		if (parts[0] == "" || parts[0] == c.operation) && c.position >= from && c.position <= to && c.round >= first && c.round <= last &&
 			(parts[2] == "" || strings.Contains(","+parts[2]+",", ","+c.fault+",")) {
 			some = append(some, c)
 		}
 	}
 	if len(some) == 0 {
-		t.Fatalf("MOBULA_FAULTS: found %q, which names no step and fault, wanted OPERATION/FROM-TO/FAULT,FAULT", filter)
+		t.Fatalf("found MOBULA_FAULTS=%q and MOBULA_FAULTS_ROUND=%q, which name no step and fault, wanted OPERATION/FROM-TO/FAULT,FAULT and FROM-TO", filter, round)
 	}
 	return some
 }
 
-// sample returns n cells, or as many as MOBULA_FAULTS_SAMPLE says, 0: all. They
-// are spread evenly over the steps, and the faults take turns.
-func sample(all []cell, n int) []cell {
-	if wanted, err := strconv.Atoi(os.Getenv("MOBULA_FAULTS_SAMPLE")); err == nil {
-		n = wanted
+// span reads FROM-TO, or one number; nothing is everything.
+func span(t *testing.T, text string) (from, to int) {
+	t.Helper()
+	if text == "" {
+		return 1, 1 << 30
 	}
-	if n <= 0 || n >= len(all) {
-		return all
+	switch n, err := fmt.Sscanf(text, "%d-%d", &from, &to); n {
+	case 0:
+		t.Fatalf("found %q: %v, wanted a number or FROM-TO", text, err)
+	case 1:
+		to = from
 	}
-	steps := bySteps(all)
-	var some []cell
+	return from, to
+}
+
+// sample returns n cells, spread evenly over the steps. The faults take turns.
+func sample(all []cell, n int) (some []cell) {
+	steps := len(all) / len(faultKinds)
 	for i := 0; i < n; i++ {
-		step := steps[(2*i+1)*len(steps)/(2*n)]
-		some = append(some, step[i%len(step)])
+		step := (2*i + 1) * steps / (2 * n)
+		some = append(some, all[step*len(faultKinds)+i%len(faultKinds)])
 	}
 	return some
-}
-
-// bySteps returns the cells of each step together.
-func bySteps(all []cell) (steps [][]cell) {
-	for i, c := range all {
-		if i == 0 || c.position != all[i-1].position || c.operation != all[i-1].operation {
-			steps = append(steps, nil)
-		}
-		last := len(steps) - 1
-		steps[last] = append(steps[last], c)
-	}
-	return steps
-}
-
-// rounds returns all cells so that every step comes once before any comes twice:
-// a run that ends early has tried them all.
-func rounds(all []cell) (ordered []cell) {
-	steps := bySteps(all)
-	for round := 0; len(ordered) < len(all); round++ {
-		for i, step := range steps {
-			if round < len(step) {
-				ordered = append(ordered, step[(i+round)%len(step)])
-			}
-		}
-	}
-	return ordered
 }
 
 // choosePlaybook has each fault followed by a run of the real playbook once,
@@ -116,12 +97,14 @@ func choosePlaybook(some []cell) {
 type matrix struct {
 	sync.Mutex
 	cells   []cell // as the table lists them
-	queue   []cell // as they are tried
+	queue   []cell // as they are tried, by rounds: a run that ends early has tried every step
 	results map[cell]result
 }
 
 func newMatrix(cells []cell) *matrix {
-	return &matrix{cells: cells, queue: rounds(cells), results: map[cell]result{}}
+	queue := append([]cell{}, cells...)
+	sort.SliceStable(queue, func(i, j int) bool { return queue[i].round < queue[j].round })
+	return &matrix{cells: cells, queue: queue, results: map[cell]result{}}
 }
 
 // longestCell is more than a cell takes.

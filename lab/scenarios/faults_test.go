@@ -17,7 +17,7 @@ import (
 // lists, in every way, each time from a snapshot. Four hosts try at once.
 //
 //	MOBULA_FAULTS=first-apply/20-40/kill,power   only these: operation, steps, faults; each part may be left out
-//	MOBULA_FAULTS_SAMPLE=30                      as many of them, spread evenly
+//	MOBULA_FAULTS_ROUND=2-5                      only these rounds; in each of the five every step comes once
 //	MOBULA_FAULTS_MANAGER=ifupdown               the hosts' network manager; networkd has more steps
 func TestFaults(t *testing.T) {
 	w := startBeds(t)
@@ -28,7 +28,7 @@ func TestFaults(t *testing.T) {
 			t.Fatalf("%s has %d steps and faults, %s has %d: wanted hosts that are alike", b.host.Name, n, beds[0].host.Name, len(all))
 		}
 	}
-	some := sample(selected(t, all), 0)
+	some := selected(t, all)
 	choosePlaybook(some)
 	t.Logf("%d steps and faults, of which %d are tried, on %d hosts", len(all), len(some), len(beds))
 	m := newMatrix(some)
