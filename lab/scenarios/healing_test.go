@@ -218,6 +218,7 @@ func cutPaths(t *testing.T, w *world) {
 	for i, a := range w.hosts {
 		for _, b := range w.hosts[i+1:] {
 			w.forget(t)
+			w.waitDirect(t, 3*time.Minute, w.hosts...)
 			m := w.packets(t, a, b)
 			var cuts []time.Time // by the clock of a
 			for n := 0; n < 4; n++ {
