@@ -30,7 +30,7 @@ func twoAtOnce(t *testing.T, w *world) {
 
 	// While the first apply stands still at one of its steps the others give up.
 	middle := len(one.steps.Apply) / 2
-	b.pauseIn(t, b.command(one, 2*time.Minute), one.steps.Apply, middle)
+	b.pauseIn(t, b.command(one, 4*time.Minute), one.steps.Apply, middle)
 	var others sync.WaitGroup
 	for _, command := range []string{second, "mobula boot", "mobula confirm", "mobula key --new"} {
 		command := command
@@ -46,7 +46,7 @@ func twoAtOnce(t *testing.T, w *world) {
 	// leaves that change and its result alone.
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.run(time.Minute, second)
+		_, err := b.run(2*time.Minute, second)
 		done <- err
 	}()
 	time.Sleep(5 * time.Second)
@@ -54,7 +54,7 @@ func twoAtOnce(t *testing.T, w *world) {
 	if err := <-done; lab.ExitCode(err) != 75 || !strings.Contains(err.Error(), "another change waits for confirmation: generation "+one.generation) {
 		t.Errorf("the second apply: %v", err)
 	}
-	if err := b.confirm(one, 10*time.Second); err != nil {
+	if err := b.confirm(one, time.Minute); err != nil {
 		t.Fatalf("the first change was spoilt by the second: %v", err)
 	}
 	if now := b.state(t, one); now != one.fresh {
