@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -67,13 +68,21 @@ func (l *Lab) NewClient(ctx context.Context, number int) (_ *Client, err error) 
 		return nil, err
 	}
 	c.PublicKey = strings.TrimSpace(c.PublicKey)
+	// wg(8) removes a socket that nobody listens on, also one on which somebody is about to.
+	socket := "/var/run/wireguard/" + c.Interface + ".sock"
+	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
 	// wireguard-go opens its UDP socket where it runs: in the client's namespace.
 	if err := startProcess(c.pidFile(), l.path(name+".log"), "ip", "netns", "exec", ns, "wireguard-go", "-f", c.Interface); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if _, err = c.Run(ctx, "wg", "set", c.Interface, "private-key", c.keyFile); err == nil {
-			return c, nil
+		var conn net.Conn
+		if conn, err = net.Dial("unix", socket); err == nil {
+			conn.Close()
+			_, err = c.Run(ctx, "wg", "set", c.Interface, "private-key", c.keyFile)
+			return c, err
 		}
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(l.path(name + ".log"))
