@@ -92,6 +92,7 @@ func rotateKeys(t *testing.T, w *world) {
 	}
 	w.deploy(t)
 	presharedKeys(t, w, false)
+	reachability(t, w)
 }
 
 // interruptedRotation: one host knows the new keys of all and then cannot be
