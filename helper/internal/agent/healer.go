@@ -65,7 +65,7 @@ type healer struct {
 // device is what the healer needs of WireGuard.
 type device interface {
 	SetEndpoint(peer network.Key, endpoint netip.AddrPort) error
-	ShakeAgain(peer network.Key, endpoint netip.AddrPort) error
+	ShakeAgain(peers []network.Key) error
 	GiveAllowedIPs(peer network.Key, ips []netip.Prefix) error
 	Peers() ([]wireguard.PeerState, error)
 }

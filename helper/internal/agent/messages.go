@@ -221,17 +221,17 @@ func (h *healer) flush() {
 }
 
 // lead has the kernel take a way to a peer. While keys rotate a lost handshake
-// looks like a broken path, so WireGuard is to try the peer's other key at once.
+// looks like a broken path, so WireGuard is to try the peer's other key soon.
 // As in the rotation itself, the host with the lower ID does.
 func (h *healer) lead(route paths.Route) {
 	r := h.peers[route.Peer]
 	h.settings++
-	set := h.device.SetEndpoint
-	if _, rotates := h.turns[route.Peer]; rotates && h.self.ID < route.Peer {
-		set = h.device.ShakeAgain
+	if t, rotates := h.turns[route.Peer]; rotates && h.self.ID < route.Peer {
+		t.lost = true
+		h.turns[route.Peer] = t
 	}
 	for _, key := range r.host.Keys() {
-		if err := set(key, route.Endpoint); err != nil {
+		if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
 			h.log.Warn("setting an endpoint", "peer", r.host.Hostname, "endpoint", route.Endpoint, "error", err)
 		}
 	}

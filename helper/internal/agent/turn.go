@@ -28,6 +28,7 @@ type turn struct {
 	active                            network.Key
 	activeHandshake, passiveHandshake time.Time
 	passiveBytes                      int64
+	lost                              bool // a handshake may be, since this look
 }
 
 // next decides which key has the allowed IPs from now on: the one with which the
@@ -54,7 +55,7 @@ func (t turn) next(a, b wireguard.PeerState) (after turn, move bool) {
 	if move = asked || shaken; move {
 		active, passive = passive, active
 	}
-	return turn{active.PublicKey, active.LastHandshake, passive.LastHandshake, passive.ReceiveBytes}, move
+	return turn{active.PublicKey, active.LastHandshake, passive.LastHandshake, passive.ReceiveBytes, false}, move
 }
 
 // followTurns has the allowed IPs of hosts whose keys rotate follow the keys.
@@ -85,7 +86,9 @@ func (h *healer) followTurns(ctx context.Context) {
 	}
 }
 
-// lookForTurns moves the allowed IPs of hosts that have turned to another key.
+// lookForTurns moves the allowed IPs of hosts that have turned to another key, and
+// has handshakes that may be lost tried again, all in one: when an uplink fails
+// there are as many as peers.
 func (h *healer) lookForTurns() {
 	states, err := h.device.Peers()
 	if err != nil {
@@ -97,6 +100,7 @@ func (h *healer) lookForTurns() {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var again []network.Key
 	for id, t := range h.turns {
 		r := h.peers[id]
 		a, known := byKey[r.host.PublicKey]
@@ -113,7 +117,23 @@ func (h *healer) lookForTurns() {
 			h.log.Info("a host uses its other key", "peer", r.host.Hostname, "public_key", after.active)
 			h.observe = true
 			wake(h.poke)
+		} else if t.lost && !after.lost {
+			again = append(again, passiveKey(r.host, after))
 		}
 		h.turns[id] = after
 	}
+	if len(again) == 0 {
+		return
+	}
+	if err := h.device.ShakeAgain(again); err != nil {
+		h.log.Warn("shaking hands again", "peers", len(again), "error", err)
+	}
+}
+
+// passiveKey returns the key of a host that carries nothing.
+func passiveKey(host network.Host, t turn) network.Key {
+	if t.active == host.PublicKey {
+		return host.AlsoKey
+	}
+	return host.PublicKey
 }

@@ -115,8 +115,8 @@ func (d *turningDevice) SetEndpoint(k network.Key, e netip.AddrPort) error {
 	return nil
 }
 
-func (d *turningDevice) ShakeAgain(k network.Key, e netip.AddrPort) error {
-	d.did = append(d.did, fmt.Sprintf("%v shakes hands at %v", k, e))
+func (d *turningDevice) ShakeAgain(keys []network.Key) error {
+	d.did = append(d.did, fmt.Sprintf("shakes hands with %v", keys))
 	return nil
 }
 
@@ -178,21 +178,55 @@ func TestAllowedIPsFollowTheKey(t *testing.T) {
 	}
 }
 
-// TestALostHandshakeIsTriedAgain: by one of two hosts, or their handshakes cross.
+// TestALostHandshakeIsTriedAgain: once, with the key that carries nothing, and by
+// one of two hosts, or their handshakes cross.
 func TestALostHandshakeIsTriedAgain(t *testing.T) {
 	one, two, _ := rotating(t)
 	at := netip.MustParseAddrPort("192.0.2.7:32769")
+	ips := []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}
 	for _, c := range []struct {
 		from, to *testHost
-		verb     string
-	}{{one, two, "shakes hands at"}, {two, one, "at"}} {
-		d := &turningDevice{}
+		shakes   bool
+	}{{one, two, true}, {two, one, false}} {
+		first, other := c.to.self.PublicKey, c.to.self.AlsoKey
+		d := &turningDevice{peers: []wireguard.PeerState{
+			{PublicKey: first, AllowedIPs: ips, LastHandshake: time.Unix(100, 0)}, {PublicKey: other}}}
 		c.from.device = d
+		c.from.lookForTurns()
 		c.from.lead(paths.Route{Peer: c.to.self.ID, Endpoint: at})
-		want := fmt.Sprintf("%v %s %v\n%v %s %v", c.to.self.PublicKey, c.verb, at, c.to.self.AlsoKey, c.verb, at)
+		allowed := d.peers[0].AllowedIPs
+		d.peers[0].AllowedIPs = nil // somebody is changing them
+		c.from.lookForTurns()
+		want := fmt.Sprintf("%v at %v\n%v at %v", first, at, other, at)
 		if did := strings.Join(d.did, "\n"); did != want {
 			t.Errorf("host %d: found %q, wanted %q", c.from.self.ID, did, want)
 		}
+		d.peers[0].AllowedIPs = allowed
+		c.from.lookForTurns()
+		c.from.lookForTurns()
+		if c.shakes {
+			want += fmt.Sprintf("\nshakes hands with [%v]", other)
+		}
+		if did := strings.Join(d.did, "\n"); did != want {
+			t.Errorf("host %d: found %q, wanted %q", c.from.self.ID, did, want)
+		}
+	}
+}
+
+// TestATurnMakesUpForALostHandshake: what is heard under the other key was not lost.
+func TestATurnMakesUpForALostHandshake(t *testing.T) {
+	one, two, other := rotating(t)
+	ips := []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}
+	d := &turningDevice{peers: []wireguard.PeerState{
+		{PublicKey: two.self.PublicKey, AllowedIPs: ips, LastHandshake: time.Unix(100, 0)}, {PublicKey: other}}}
+	one.device = d
+	one.lookForTurns()
+	one.lead(paths.Route{Peer: 2, Endpoint: netip.MustParseAddrPort("192.0.2.7:32769")})
+	d.peers[1].ReceiveBytes, d.did = 148, nil
+	one.lookForTurns()
+	one.lookForTurns()
+	if did, want := strings.Join(d.did, "\n"), fmt.Sprintf("%v has %v", other, ips); did != want {
+		t.Errorf("found %q, wanted %q", did, want)
 	}
 }
 

@@ -142,22 +142,30 @@ func (d *Device) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error {
 		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, Endpoint: udpAddr(endpoint)}}})
 }
 
-// ShakeAgain is SetEndpoint, and makes a peer without allowed IPs anew, which has
-// WireGuard shake hands with it at once. By itself it would try again after 5 s.
-func (d *Device) ShakeAgain(peer network.Key, endpoint netip.AddrPort) error {
+// ShakeAgain makes those of the peers anew that have no allowed IPs, which has
+// WireGuard shake hands with them at once. By itself it would try again after 5 s.
+// Where they are, and their secrets, stay.
+func (d *Device) ShakeAgain(peers []network.Key) error {
 	device, err := d.device()
 	if err != nil || device == nil {
 		return err
 	}
-	for _, p := range device.Peers {
-		if network.Key(p.PublicKey) == peer && len(p.AllowedIPs) == 0 {
-			return d.kernel.ConfigureDevice(d.link, wgtypes.Config{Peers: []wgtypes.PeerConfig{
-				{PublicKey: p.PublicKey, UpdateOnly: true, Remove: true},
-				{PublicKey: p.PublicKey, Endpoint: udpAddr(endpoint), PresharedKey: &p.PresharedKey, PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval},
-			}})
+	wanted := make(map[wgtypes.Key]bool, len(peers))
+	for _, p := range peers {
+		wanted[wgtypes.Key(p)] = true
+	}
+	var config wgtypes.Config
+	for i := range device.Peers {
+		if p := &device.Peers[i]; wanted[p.PublicKey] && len(p.AllowedIPs) == 0 {
+			config.Peers = append(config.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, Remove: true},
+				wgtypes.PeerConfig{PublicKey: p.PublicKey, Endpoint: p.Endpoint, PresharedKey: &p.PresharedKey,
+					PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval})
 		}
 	}
-	return d.SetEndpoint(peer, endpoint)
+	if len(config.Peers) == 0 {
+		return nil
+	}
+	return d.kernel.ConfigureDevice(d.link, config)
 }
 
 // PeerState is what the kernel knows of a peer.
