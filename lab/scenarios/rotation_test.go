@@ -102,7 +102,7 @@ func interruptedRotation(t *testing.T, w *world) {
 	m := w.streams(t, w.members())
 	w.on(t, "carol", `systemd-run --quiet --collect --unit lab-lock sh -c '
 		until grep -q also_key /var/lib/mobula/confirmed.json; do sleep 0.05; done
-		exec flock /run/mobula/lock sleep 45'`)
+		exec flock /run/mobula/lock sleep 900'`)
 	out, err := w.play(t, "deploy.yml", "-e", "rotate_keys=1")
 	if want := "stops before any old key is forgotten"; err == nil || !strings.Contains(out, want) {
 		t.Errorf("error %v, wanted one that says %q\n%s", err, want, out)
