@@ -41,9 +41,9 @@ func TestHealing(t *testing.T) {
 		w.inventory(t)
 		w.deploy(t)
 	}
-	w.forget(t)
 	for _, s := range healing {
 		s := s
+		w.forget(t)
 		if !t.Run(s.dashed(), func(t *testing.T) { s.run(t, w) }) {
 			collect(t, w, "healing "+s.name)
 		}
