@@ -32,19 +32,20 @@ func (w *world) moves(t *testing.T, host, peer string) int {
 
 func noFlapping(t *testing.T, w *world) {
 	allDirect(t, w)
-	before := w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice")
+	moves := func() int { return w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice") }
+	before := moves()
 	m := w.packets(t, "alice", "bob")
 	undo := w.broken(t, "alice", "bob", lab.Fault{LossPercent: 20})
 	const during = 90 * time.Second
 	time.Sleep(during)
 	undo()
-	moved := w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice") - before
+	moved := moves() - before
 	t.Logf("20 %% loss for %v: %d moves\n%s", during, moved, lab.Table(w.stop(t, m)))
 	if moved > 4 {
 		t.Errorf("%d moves on a path with 20 %% loss", moved)
 	}
 	w.waitDirect(t, 3*time.Minute, "alice", "bob")
-	before += moved
+	before = moves()
 	m = w.packets(t, "alice", "bob")
 	const times = 20
 	for i := 0; i < times; i++ {
@@ -53,7 +54,7 @@ func noFlapping(t *testing.T, w *world) {
 		undo()
 		time.Sleep(time.Second)
 	}
-	moved = w.moves(t, "alice", "bob") + w.moves(t, "bob", "alice") - before
+	moved = moves() - before
 	t.Logf("a path that comes and goes each second, %d times: %d moves\n%s", times, moved, lab.Table(w.stop(t, m)))
 	if moved > 4 {
 		t.Errorf("%d moves on a path that comes and goes", moved)
