@@ -175,15 +175,16 @@ func (w *world) stop(t *testing.T, m *lab.Meter) []lab.FlowResult {
 }
 
 // longest returns the longest silence of the flows between two hosts that fell
-// into the given time.
+// into the given time, and the most packets lost in one. They need not be the same:
+// a host that stands still is silent and loses nothing.
 func longest(results []lab.FlowResult, a, b string, from, to time.Time) (most meter.Gap) {
 	for _, r := range results {
 		if !between(r.From, r.To, a, b) {
 			continue
 		}
 		for _, g := range r.Gaps {
-			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) && g.Length > most.Length {
-				most = g
+			if g.Start.Add(g.Length).After(from) && g.Start.Before(to) {
+				most.Length, most.Lost = max(most.Length, g.Length), max(most.Lost, g.Lost)
 			}
 		}
 	}
@@ -346,28 +347,36 @@ func oneDirection(t *testing.T, w *world) {
 	undo()
 }
 
+// relay waits until a host has another one relay what it sends to a peer.
+func (w *world) relay(t *testing.T, host, peer string) (relay *lab.Host) {
+	t.Helper()
+	eventually(t, 20*time.Second, "a relay", func() error {
+		path := w.pathTo(t, host, peer)
+		for _, h := range w.members() {
+			if h.FQDN() == path {
+				relay = h
+				return nil
+			}
+		}
+		return fmt.Errorf("the path is %s", path)
+	})
+	return relay
+}
+
 func relayDies(t *testing.T, w *world) {
 	allDirect(t, w)
 	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
 	defer undo()
-	var relay string
-	eventually(t, 20*time.Second, "a relay", func() error {
-		relay = strings.Split(w.pathTo(t, "alice", "bob"), ".")[0]
-		for _, name := range w.hosts {
-			if relay == name {
-				return nil
-			}
-		}
-		return fmt.Errorf("the path is %s", relay)
-	})
+	w.relay(t, "alice", "bob")
 	m := w.packets(t, "alice", "bob")
 	since := w.clock(t, "alice")
+	relay := w.relay(t, "alice", "bob") // now
 	defer func() {
-		if err := w.Host(relay).PowerCut(w.ctx); err != nil {
+		if err := relay.PowerCut(w.ctx); err != nil {
 			t.Error(err)
 		}
 	}()
-	if err := w.Host(relay).PowerOff(); err != nil {
+	if err := relay.PowerOff(); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(8 * time.Second)
@@ -379,8 +388,11 @@ func relayDies(t *testing.T, w *world) {
 		}
 	}
 	outage := longest(results, "alice", "bob", since, forever)
-	t.Logf("%s died, then over %s: silent for %v", relay, path, outage)
-	if path == w.Host(relay).FQDN() || !strings.Contains(path, ".") {
-		t.Errorf("now over %s, wanted another relay than %s\n%s", path, relay, lab.Table(results))
+	t.Logf("%s died, then over %s: silent for %v", relay.Name, path, outage)
+	if outage.Lost == 0 {
+		t.Errorf("nothing was lost: %s relayed nothing when it died", relay.Name)
+	}
+	if path == relay.FQDN() || !strings.Contains(path, ".") {
+		t.Errorf("now over %s, wanted another relay than %s\n%s", path, relay.Name, lab.Table(results))
 	}
 }
