@@ -139,7 +139,7 @@ func (b *bed) pauseIn(t *testing.T, command string, steps []string, number int) 
 		t.Fatal(err)
 	}
 	go ssh.Wait()
-	at := b.console(t, `for i in $(seq 160); do [ -s /run/mobula/paused ] && break; sleep 0.25; done; cat /run/mobula/paused`)
+	at := b.console(t, nap+`for i in {1..160}; do [ -s /run/mobula/paused ] && break; nap 0.25; done; cat /run/mobula/paused`)
 	if want := fmt.Sprintf("%d %s", number, steps[number-1]); strings.Join(strings.Fields(at), " ") != strings.Join(strings.Fields(want), " ") {
 		t.Fatalf("stands still before step %q, wanted %q\n%s", at, want, out.String())
 	}
@@ -205,11 +205,15 @@ const busy = `busy() {
 	systemctl list-units --no-legend 'mobula-apply*' 'mobula-rollback*'
 }`
 
+// nap is sleep without a process, which would cost an emulated processor more than
+// the look that follows.
+const nap = `exec 9<> <(:); nap() { read -rt "$1" -u 9 || :; }; `
+
 // applied waits until the change was carried out, or nothing is carried out. Asking
 // the helper again and again costs an emulated processor as much as the change.
-const applied = `for i in $(seq 250); do
-	[ ! -s /run/mobula/result.json ] && ls /run/systemd/transient/mobula-apply* >/dev/null 2>&1 || break
-	sleep 0.3
+const applied = nap + `for i in {1..250}; do
+	[ ! -s /run/mobula/result.json ] && compgen -G '/run/systemd/transient/mobula-apply*' >/dev/null || break
+	nap 0.3
 done`
 
 // rest waits until nothing of the change goes on any more, or the time is over.
