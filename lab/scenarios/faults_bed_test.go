@@ -29,6 +29,7 @@ type operation struct {
 	document   string
 	generation string
 	steps      struct{ Apply, Confirm []string }
+	took       time.Duration // until it was carried out
 	// old and fresh are the host before and after, as bed.state tells it.
 	old, fresh string
 }
@@ -96,7 +97,7 @@ func (b *bed) learn(t *testing.T, o *operation) {
 		t.Fatalf("the helper lists %d operations, but the steps %q and %q", len(plan.Operations), o.steps.Apply, o.steps.Confirm)
 	}
 	o.old = b.state(t, o)
-	b.deploy(t, o)
+	o.took = b.deploy(t, o)
 	o.fresh = b.state(t, o)
 	if o.old == o.fresh {
 		t.Fatalf("%s changes nothing", o.name)
@@ -104,14 +105,18 @@ func (b *bed) learn(t *testing.T, o *operation) {
 	b.operations = append(b.operations, o)
 }
 
-// deploy is what the README says under "works without Ansible".
-func (b *bed) deploy(t *testing.T, o *operation) {
+// deploy is what the README says under "works without Ansible". It returns how long
+// the change took to be carried out.
+func (b *bed) deploy(t *testing.T, o *operation) time.Duration {
 	t.Helper()
+	began := time.Now()
 	b.insist(t, b.command(o, 3*time.Minute)+" --detach")
 	b.console(t, applied)
+	took := time.Since(began)
 	if err := b.confirm(o, 170*time.Second); err != nil {
 		t.Fatal(err)
 	}
+	return took
 }
 
 // confirm asks over a new connection each time, as the playbook does, until the

@@ -36,7 +36,8 @@ type cell struct {
 	step      string
 	fault     string
 	round     int
-	playbook  bool // the next deploy is that of the playbook
+	takes     time.Duration // the change, when nothing goes wrong
+	playbook  bool          // the next deploy is that of the playbook
 }
 
 func (c cell) String() string {
@@ -55,21 +56,23 @@ func (r result) String() string {
 }
 
 // slack is what the host may need beyond the confirm timeout: until it is taken
-// back, with the wait for a helper that hangs, or has booted, on an emulated
-// processor beside others.
+// back, which takes as long as the change, with the wait for a helper that hangs, or
+// has booted, on an emulated processor beside others.
 func (c cell) slack() time.Duration {
-	return map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault] + 40*time.Second
+	return map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault] + 40*time.Second + 2*c.takes
 }
 
-// timeout is the confirm timeout: as short as it may be.
+// timeout is the confirm timeout: as short as it may be. Who has not come to the
+// step, or to an end, 20 s after it is ended before the fault strikes.
 func (c cell) timeout() time.Duration {
-	if c.phase == "apply" && c.fault != faultSSH && c.fault != faultDisk {
-		return 8 * time.Second // nothing is lost if it is over before the fault strikes
+	least := 8 * time.Second // nothing is lost if it is over before the fault strikes
+	if c.fault == faultSSH || c.fault == faultDisk {
+		least = 20 * time.Second
 	}
-	if c.phase == "apply" {
-		return 20 * time.Second
+	if c.phase != "apply" {
+		least = 20*time.Second + c.takes
 	}
-	return 30 * time.Second
+	return max(least, c.takes).Round(time.Second)
 }
 
 // run is world.on without a test that must not fail.
@@ -139,7 +142,7 @@ func (b *bed) pauseIn(t *testing.T, command string, steps []string, number int) 
 		t.Fatal(err)
 	}
 	go ssh.Wait()
-	at := b.console(t, nap+`for i in {1..160}; do [ -s /run/mobula/paused ] && break; nap 0.25; done; cat /run/mobula/paused`)
+	at := b.console(t, nap+`for i in {1..320}; do [ -s /run/mobula/paused ] && break; nap 0.25; done; cat /run/mobula/paused`)
 	if want := fmt.Sprintf("%d %s", number, steps[number-1]); strings.Join(strings.Fields(at), " ") != strings.Join(strings.Fields(want), " ") {
 		t.Fatalf("stands still before step %q, wanted %q\n%s", at, want, out.String())
 	}

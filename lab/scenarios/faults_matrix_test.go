@@ -20,7 +20,7 @@ func cells(operations []*operation) []cell {
 		var steps []cell
 		add := func(phase string, names ...string) {
 			for i, name := range names {
-				steps = append(steps, cell{operation: o.name, position: len(steps) + 1, phase: phase, number: i + 1, step: name})
+				steps = append(steps, cell{operation: o.name, takes: o.took, position: len(steps) + 1, phase: phase, number: i + 1, step: name})
 			}
 		}
 		add("apply", o.steps.Apply...)
