@@ -38,6 +38,7 @@ type cell struct {
 	round     int
 	takes     time.Duration // the change, when nothing goes wrong
 	playbook  bool          // the next deploy is that of the playbook
+	unarmed   bool          // nothing has changed yet, and no clock runs
 }
 
 func (c cell) String() string {
@@ -57,9 +58,14 @@ func (r result) String() string {
 
 // slack is what the host may need beyond the confirm timeout: until it is taken
 // back, which takes as long as the change, with the wait for a helper that hangs, or
-// has booted, on an emulated processor beside others.
+// has booted, on an emulated processor beside others. A helper that hangs before the
+// way back is armed is given the time in which it might wait for a repair.
 func (c cell) slack() time.Duration {
-	return map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault] + 40*time.Second + 2*c.takes
+	most := map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault]
+	if c.fault == faultHang && c.unarmed {
+		most = 3 * time.Minute
+	}
+	return most + 40*time.Second + 2*c.takes
 }
 
 // timeout is the confirm timeout: as short as it may be. Who has not come to the

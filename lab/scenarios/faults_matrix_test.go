@@ -5,6 +5,7 @@ package scenarios
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -20,7 +21,8 @@ func cells(operations []*operation) []cell {
 		var steps []cell
 		add := func(phase string, names ...string) {
 			for i, name := range names {
-				steps = append(steps, cell{operation: o.name, takes: o.took, position: len(steps) + 1, phase: phase, number: i + 1, step: name})
+				steps = append(steps, cell{operation: o.name, takes: o.took, position: len(steps) + 1, phase: phase, number: i + 1, step: name,
+					unarmed: phase == "apply" && i <= slices.Index(o.steps.Apply, "arm the way back")})
 			}
 		}
 		add("apply", o.steps.Apply...)

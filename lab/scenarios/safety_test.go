@@ -111,7 +111,7 @@ func noConfirmation(t *testing.T, w *world) {
 
 // hostDown: the others are deployed, the operator is told who is missing, and the
 // missing one catches up. Before that all lose their power, and come back by
-// themselves.
+// themselves, also where the NIC appears long after the boot.
 func hostDown(t *testing.T, w *world) {
 	if err := w.Host("carol").PowerOff(); err != nil {
 		t.Fatal(err)
@@ -130,6 +130,7 @@ func hostDown(t *testing.T, w *world) {
 	if r["192.0.2.1"].failed+r["192.0.2.2"].failed > 0 || r["192.0.2.3"].unreachable != 1 {
 		t.Errorf("recap %+v", r)
 	}
+	w.on(t, "bob", lateNIC)
 	if err := w.each(w.members(), func(h *lab.Host) error {
 		if h.Name == "carol" {
 			return h.Start()
@@ -141,6 +142,10 @@ func hostDown(t *testing.T, w *world) {
 	for _, h := range w.members() {
 		comeBack(t, w, h.Name)
 	}
+	if tries := w.on(t, "bob", `rm /etc/systemd/system/lab-late-nic.service; rm -r /etc/systemd/system/mobula-network.service.wants
+		journalctl -b -u mobula-network -o cat | grep -c 'did not appear'`); tries == "0" {
+		t.Error("bob's NIC was there in time")
+	}
 	reachability(t, w) // different generations keep talking
 	if w.status(t, "alice").Generation == w.status(t, "carol").Generation {
 		t.Error("carol has the new generation without a deploy")
@@ -150,6 +155,22 @@ func hostDown(t *testing.T, w *world) {
 		t.Error("carol did not catch up")
 	}
 }
+
+// lateNIC has the host boot without its NIC, which is plugged in after 50 s.
+const lateNIC = `cat >/etc/systemd/system/lab-late-nic.service <<'.'
+[Unit]
+DefaultDependencies=no
+Before=mobula-network.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'until [ -e /sys/class/net/ens3 ]; do sleep 0.1; done; \
+	cd /sys/bus/virtio/drivers/virtio_net; nic=$$(echo virtio*); echo $$nic >unbind; \
+	systemd-run --on-active=50 sh -c "echo $$nic >/sys/bus/virtio/drivers/virtio_net/bind"'
+.
+mkdir /etc/systemd/system/mobula-network.service.wants
+ln -s ../lab-late-nic.service /etc/systemd/system/mobula-network.service.wants/
+sync`
 
 // each calls f for some hosts at once.
 func (w *world) each(hosts []*lab.Host, f func(*lab.Host) error) error {

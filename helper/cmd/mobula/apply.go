@@ -192,7 +192,9 @@ func (c *call) apply(h *transaction.Host, s staged, attempt string, detach, asJS
 	if err := stage(s); err != nil {
 		return err
 	}
-	if err := system.Detached(c, workerUnit, "apply", "--worker"); err != nil {
+	// From where the way back is armed on, that ends what hangs, and sooner.
+	most := patience + repairPatience + s.Timeout + 2*patience
+	if err := system.Detached(c, workerUnit, most, "apply", "--worker"); err != nil {
 		return err
 	}
 	unlock() // for the worker

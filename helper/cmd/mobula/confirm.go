@@ -135,10 +135,15 @@ within the confirm timeout. The keys stay in ` + plan.StateDir + `.`,
 	},
 }
 
+// networkPre is reached as soon as the boot's first try has ended.
+const networkPre = "network-pre.target"
+
 var bootCommand = command{
 	name: "boot", summary: "build the network when the host boots",
 	help: `Run by ` + plan.UnitBoot + `: builds the last confirmed document from local state. A
-change that was not confirmed before the reboot is dropped.`,
+change that was not confirmed before the reboot is dropped. systemd begins it again
+until the NIC is there. If the network cannot be built, the NIC goes back to the
+host and the exit code is 1.`,
 	run: func(c *call) error {
 		if err := c.parse(); err != nil {
 			return err
@@ -151,6 +156,10 @@ change that was not confirmed before the reboot is dropped.`,
 			return err
 		}
 		defer unlock()
-		return c.host().Boot(c, linkExists)
+		err = c.host().Boot(c, system.Active(c, networkPre), linkExists)
+		if errors.Is(err, transaction.ErrBeginAgain) || err != nil && c.Err() != nil {
+			return exitError{exitBusy, err} // systemd does
+		}
+		return err
 	},
 }

@@ -22,7 +22,7 @@ const (
 	exitFailed  = 1 // it could not be done; nothing is left half done
 	exitDiffers = 2 // plan: there is something to do
 	exitUsage   = 64
-	exitBusy    = 75 // somebody else is changing the host, try again later
+	exitBusy    = 75 // not now: somebody else changes the host, or its NIC is not there yet; try again later
 )
 
 // version is set when the program is built.

@@ -61,7 +61,9 @@ func alarms(ctx context.Context, flags ...string) ([]string, error) {
 }
 
 // Detached runs the helper with args as a transient unit, so that it outlives
-// the SSH session that started it.
-func Detached(ctx context.Context, unit string, args ...string) error {
-	return run(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit=" + unit, plan.Helper}, args...)...)
+// the SSH session that started it. It is ended if it takes longer than most, which
+// is rounded to seconds.
+func Detached(ctx context.Context, unit string, most time.Duration, args ...string) error {
+	return run(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit=" + unit,
+		fmt.Sprintf("--property=RuntimeMaxSec=%.0f", most.Seconds()), "--property=TimeoutStopSec=10", plan.Helper}, args...)...)
 }

@@ -11,17 +11,25 @@ import (
 	"mobula/helper/internal/store"
 )
 
-// nicTimeout bounds how long a boot waits for the NIC to appear.
+// nicTimeout bounds how long a boot keeps the rest of the host waiting for the NIC.
 const nicTimeout = 30 * time.Second
+
+// ErrBeginAgain is the error of a boot that got nowhere and may get further when it
+// is begun again: there is no NIC yet, or it was stopped.
+var ErrBeginAgain = errors.New("to be begun again")
 
 // Boot builds the last confirmed change from local state. A change that was not
 // confirmed before the host went down is dropped; a host without any confirmed
 // one is freed of what the dropped one left. If the network cannot be built the
-// NIC goes back to the host, so that the operator gets in.
-func (h *Host) Boot(ctx context.Context, exists func(link string) bool) error {
+// NIC goes back to the host, so that the operator gets in. It is late if the host
+// has gone on booting without it.
+func (h *Host) Boot(ctx context.Context, late bool, exists func(link string) bool) error {
 	facts, err := h.Store.Facts()
 	if err != nil || facts == nil {
 		return err // Mobula never changed this host
+	}
+	if late && h.Alarm.Armed(ctx) {
+		return nil // somebody changes the host since; that has a way back of its own
 	}
 	if pending, err := h.Store.Pending(); err != nil || pending != nil {
 		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
@@ -31,19 +39,34 @@ func (h *Host) Boot(ctx context.Context, exists func(link string) bool) error {
 	}
 	confirmed, err := h.Store.Confirmed()
 	if err == nil && confirmed == nil {
-		return h.finish(ctx, true)
+		return h.free(ctx, facts, late)
 	}
 	if err == nil {
-		err = h.build(ctx, confirmed)
+		err = h.build(ctx, confirmed, late)
 	}
 	if err != nil {
 		h.Log.Error("the network cannot be built; giving the NIC back to the host", "error", err)
-		return errors.Join(err, h.Reconciler(facts, true).Insist(ctx, openDoor(facts), nil), h.Store.DropPending())
+		if door := h.Reconciler(facts, !late).Insist(ctx, openDoor(facts), nil); door != nil {
+			return fmt.Errorf("%w: %w", ErrBeginAgain, errors.Join(err, door))
+		}
+		return errors.Join(err, h.Store.DropPending())
 	}
 	return errors.Join(h.setApplied(confirmed, true), h.Store.DropPending())
 }
 
-func (h *Host) build(ctx context.Context, confirmed *store.Change) error {
+// free takes Mobula off a host without a confirmed change. Of a NIC that comes late
+// the host's network manager has not known, so its addresses and routes are put
+// there.
+func (h *Host) free(ctx context.Context, facts *plan.Facts, late bool) error {
+	if late {
+		if err := h.Reconciler(facts, false).Insist(ctx, plan.Leaving(*facts), nil); err != nil {
+			return fmt.Errorf("%w: %w", ErrBeginAgain, err)
+		}
+	}
+	return h.finish(ctx, !late)
+}
+
+func (h *Host) build(ctx context.Context, confirmed *store.Change, late bool) error {
 	facts, err := h.facts(ctx, confirmed)
 	if err != nil {
 		return err
@@ -52,7 +75,7 @@ func (h *Host) build(ctx context.Context, confirmed *store.Change) error {
 	if err != nil {
 		return err
 	}
-	return h.Reconciler(facts, true).Insist(ctx, want, nil)
+	return h.Reconciler(facts, !late).Insist(ctx, want, nil)
 }
 
 // openDoor is the NIC with its addresses and routes in the host's namespace,
@@ -69,7 +92,7 @@ func waitFor(ctx context.Context, link string, exists func(string) bool) error {
 	for !exists(link) {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("uplink %s: did not appear within %v", link, nicTimeout)
+			return fmt.Errorf("uplink %s: did not appear within %v: %w", link, nicTimeout, ErrBeginAgain)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -113,26 +111,6 @@ func TestFirstChangeTakenBack(t *testing.T) {
 	w.same("booted", w.String(), none)
 	if facts, err := w.host.Store.Facts(); facts != nil || err != nil {
 		t.Errorf("facts are kept: %v, %v", facts, err)
-	}
-}
-
-func TestDownTakenBackByReboot(t *testing.T) {
-	for _, m := range managers {
-		t.Run(string(m), func(t *testing.T) {
-			w := newWorld(t, m)
-			c := w.document(1, nil, 2)
-			w.apply(c)
-			w.confirm(c)
-			built := w.String()
-			w.apply(&store.Change{Down: true})
-			if err := w.boot(); err != nil {
-				t.Fatal(err)
-			}
-			w.same("booted", w.String(), built)
-			w.apply(&store.Change{Down: true})
-			w.ring()
-			w.same("taken back", w.String(), built)
-		})
 	}
 }
 
@@ -329,40 +307,4 @@ func TestFailureIsTakenBackAtOnce(t *testing.T) {
 			t.Fatalf("step %d: %v waits, the clock runs: %v, %v", n, pending, w.armed, err)
 		}
 	}
-}
-
-func TestBrokenStore(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
-	kept(w)
-	path := filepath.Join(w.dir, "state", "confirmed.json")
-	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.boot(); err == nil {
-		t.Error("nobody says that confirmed.json is broken")
-	}
-	w.reachable() // the NIC is the host's, although its network manager leaves it alone
-	if _, err := w.host.Apply(ctx, second(w), options); err == nil {
-		t.Error("took a change without knowing what is confirmed")
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	w.apply(second(w))
-	w.confirm(second(w))
-}
-
-func TestBrokenFacts(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
-	kept(w)
-	path := filepath.Join(w.dir, "state", "facts.json")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.boot(); err != nil {
-		t.Error(err)
-	}
-	w.reachable()
-	w.apply(second(w))
-	w.confirm(second(w))
 }

@@ -208,21 +208,27 @@ func (w *world) restart() {
 	}
 }
 
-// boot is a power cycle. The fault of the walk may strike the helper's boot, too.
-func (w *world) boot() error {
+// powerCycle leaves what is on disk.
+func (w *world) powerCycle() {
 	w.kernel.Reboot()
 	w.wg = &wireguardtest.Kernel{Link: w.wg.Link}
 	w.firewall, w.vswitch.bridge, w.armed = "", nil, false
-	w.system.active, w.system.booting = map[string]bool{}, true
-	defer func() { w.system.booting = false }()
+	w.system.active = map[string]bool{}
 	if err := os.RemoveAll(filepath.Join(w.dir, "run")); err != nil {
 		w.Fatal(err)
 	}
+}
+
+// boot is a power cycle. The fault of the walk may strike the helper's boot, too.
+func (w *world) boot() error {
+	w.powerCycle()
+	w.system.booting = true
+	defer func() { w.system.booting = false }()
 	err, dead := w.run(func() error {
 		if !w.system.enabled(plan.UnitBoot) {
 			return nil
 		}
-		return w.host.Boot(context.Background(), func(string) bool { return true })
+		return w.host.Boot(context.Background(), false, func(string) bool { return true })
 	})
 	if dead == powerCut {
 		w.with(fault{})

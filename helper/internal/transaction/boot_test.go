@@ -1,0 +1,117 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/store"
+)
+
+// TestNICComesLate holds that a boot without a NIC is begun again, and ends like one
+// with it. By then nobody else gives the NIC addresses.
+func TestNICComesLate(t *testing.T) {
+	for _, m := range managers {
+		for _, confirmed := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, confirmed %v", m, confirmed), func(t *testing.T) {
+				w := newWorld(t, m)
+				want := w.String()
+				c := w.document(1, nil, 2)
+				w.apply(c)
+				if confirmed {
+					w.confirm(c)
+					want = w.String()
+				}
+				w.powerCycle()
+				impatient, stop := context.WithTimeout(ctx, 10*time.Millisecond)
+				defer stop()
+				if err := w.host.Boot(impatient, false, func(string) bool { return false }); !errors.Is(err, ErrBeginAgain) {
+					t.Errorf("without a NIC: error %v, wanted %v", err, ErrBeginAgain)
+				}
+				if err := w.host.Boot(ctx, true, func(string) bool { return true }); err != nil {
+					t.Error(err)
+				}
+				w.same("with it", w.String(), want)
+				w.reachable()
+			})
+		}
+	}
+}
+
+// TestLateBootLeavesChangesAlone holds that a change that was begun after the host
+// has booted on without Mobula is not dropped.
+func TestLateBootLeavesChangesAlone(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	c := w.document(1, nil, 2)
+	w.apply(c)
+	w.confirm(c)
+	w.powerCycle()
+	next := second(w)
+	w.apply(next)
+	if err := w.host.Boot(ctx, true, func(string) bool { return true }); err != nil {
+		t.Error(err)
+	}
+	w.confirm(next)
+	w.reachable()
+}
+
+func TestDownTakenBackByReboot(t *testing.T) {
+	for _, m := range managers {
+		t.Run(string(m), func(t *testing.T) {
+			w := newWorld(t, m)
+			c := w.document(1, nil, 2)
+			w.apply(c)
+			w.confirm(c)
+			built := w.String()
+			w.apply(&store.Change{Down: true})
+			if err := w.boot(); err != nil {
+				t.Fatal(err)
+			}
+			w.same("booted", w.String(), built)
+			w.apply(&store.Change{Down: true})
+			w.ring()
+			w.same("taken back", w.String(), built)
+		})
+	}
+}
+
+func TestBrokenStore(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	kept(w)
+	path := filepath.Join(w.dir, "state", "confirmed.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.boot(); err == nil {
+		t.Error("nobody says that confirmed.json is broken")
+	}
+	w.reachable() // the NIC is the host's, although its network manager leaves it alone
+	if _, err := w.host.Apply(ctx, second(w), options); err == nil {
+		t.Error("took a change without knowing what is confirmed")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	w.apply(second(w))
+	w.confirm(second(w))
+}
+
+func TestBrokenFacts(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	kept(w)
+	path := filepath.Join(w.dir, "state", "facts.json")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.boot(); err != nil {
+		t.Error(err)
+	}
+	w.reachable()
+	w.apply(second(w))
+	w.confirm(second(w))
+}
