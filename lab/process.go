@@ -88,16 +88,24 @@ func livePID(pidFile string) int {
 	return pid
 }
 
+// ends waits until the process that pidFile names has gone, for 10 s at most.
+func ends(pidFile string) bool {
+	for deadline := time.Now().Add(10 * time.Second); livePID(pidFile) != 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // endProcess kills the process that pidFile names and waits until it has gone.
 func endProcess(pidFile string) error {
 	if pid := livePID(pidFile); pid != 0 {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("ending process %d of %s: %w", pid, pidFile, err)
 		}
-		for deadline := time.Now().Add(10 * time.Second); livePID(pidFile) != 0; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("process %d of %s does not end", pid, pidFile)
-			}
+		if !ends(pidFile) {
+			return fmt.Errorf("process %d of %s does not end", pid, pidFile)
 		}
 	}
 	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {

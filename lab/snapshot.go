@@ -69,9 +69,7 @@ func (h *Host) load(ctx context.Context, name string) error {
 // quit ends the process of a machine. If it can, it leaves its disk image in order.
 func (h *Host) quit() error {
 	if h.Running() && h.qmp("quit", nil) == nil {
-		for deadline := time.Now().Add(10 * time.Second); h.Running() && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
-		}
+		ends(h.pidFile())
 	}
 	return h.PowerOff()
 }
