@@ -186,5 +186,5 @@ func (h *Host) arm(ctx context.Context, t *target, o Options, first bool) error 
 	case !first: // it was begun before and may have lost its clock
 		return errors.Join(err, h.Rollback(context.WithoutCancel(ctx)))
 	}
-	return errors.Join(err, h.Store.DropPending(), h.Alarm.Disarm(context.WithoutCancel(ctx)))
+	return errors.Join(err, h.drop(context.WithoutCancel(ctx)))
 }

@@ -2,7 +2,6 @@ package transaction
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"mobula/helper/internal/plan"
@@ -84,8 +83,13 @@ func (h *Host) leave(ctx context.Context, facts *plan.Facts, booting bool) error
 // before the first one. Without a pending change it does nothing.
 func (h *Host) Rollback(ctx context.Context) error {
 	pending, confirmed, err := h.changes()
-	if err != nil || pending == nil {
+	switch {
+	case err != nil:
 		return err
+	case pending == nil && confirmed == nil:
+		return h.forgetNote()
+	case pending == nil:
+		return nil
 	}
 	if finishing(pending, confirmed) {
 		return h.finish(ctx, false)
@@ -104,5 +108,22 @@ func (h *Host) Rollback(ctx context.Context) error {
 	if err := h.setApplied(confirmed, true); err != nil {
 		return err
 	}
-	return errors.Join(h.Store.DropPending(), h.Alarm.Disarm(ctx))
+	return h.drop(ctx)
+}
+
+// drop forgets the pending change. If that fails, the clock tries again.
+func (h *Host) drop(ctx context.Context) error {
+	if err := h.Store.DropPending(); err != nil {
+		return err
+	}
+	return h.Alarm.Disarm(ctx)
+}
+
+// forgetNote removes the note of a first change that did not begin.
+func (h *Host) forgetNote() error {
+	facts, err := h.Store.Facts()
+	if err != nil || facts != nil {
+		return err
+	}
+	return h.Store.Forget()
 }

@@ -212,6 +212,9 @@ func (w *world) survive(s scenario, next *store.Change, f fault, ends map[string
 	if err != nil {
 		return err.Error()
 	}
+	if kept := w.kept(); confirmed == nil && dead != powerCut && !s.boots() && strings.Contains(kept, " ") {
+		return "left in the store: " + kept
+	}
 	if confirmed != nil { // its keys are what the host would report to the deployer
 		self, _ := confirmed.Document.Host(confirmed.HostID)
 		w.own = self.PublicKey
