@@ -110,7 +110,7 @@ func newMatrix(cells []cell) *matrix {
 }
 
 // longestCell is more than a cell takes.
-const longestCell = 4 * time.Minute
+const longestCell = 5 * time.Minute
 
 // work tries cells on one host until there are no more, or until the time that
 // the test has (-timeout) is too short for another one.
