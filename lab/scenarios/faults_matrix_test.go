@@ -42,21 +42,42 @@ func cells(operations []*operation) []cell {
 // selected returns the cells that MOBULA_FAULTS and MOBULA_FAULTS_ROUND name, see
 // TestFaults.
 func selected(t *testing.T, all []cell) []cell {
-	filter, round := os.Getenv("MOBULA_FAULTS"), os.Getenv("MOBULA_FAULTS_ROUND")
-	parts := append(strings.Split(filter, "/"), "", "")
-	from, to := span(t, parts[1])
+	filters, round := os.Getenv("MOBULA_FAULTS"), os.Getenv("MOBULA_FAULTS_ROUND")
 	first, last := span(t, round)
 	var some []cell
 	for _, c := range all {
-		if (parts[0] == "" || parts[0] == c.operation) && c.position >= from && c.position <= to && c.round >= first && c.round <= last &&
-			(parts[2] == "" || strings.Contains(","+parts[2]+",", ","+c.fault+",")) {
+		named := filters == ""
+		for _, filter := range strings.Fields(filters) {
+			named = named || c.matches(t, filter)
+		}
+		if named && c.round >= first && c.round <= last {
 			some = append(some, c)
 		}
 	}
 	if len(some) == 0 {
-		t.Fatalf("found MOBULA_FAULTS=%q and MOBULA_FAULTS_ROUND=%q, which name no step and fault, wanted OPERATION/FROM-TO/FAULT,FAULT and FROM-TO", filter, round)
+		t.Fatalf("found MOBULA_FAULTS=%q and MOBULA_FAULTS_ROUND=%q, which name no step and fault, wanted OPERATION/FROM-TO/FAULT,FAULT and FROM-TO", filters, round)
 	}
 	return some
+}
+
+// chosen tells whether MOBULA_FAULTS leaves any of an operation's steps.
+func chosen(operation string) bool {
+	filters := strings.Fields(os.Getenv("MOBULA_FAULTS"))
+	for _, filter := range filters {
+		if name, _, _ := strings.Cut(filter, "/"); name == "" || name == operation {
+			return true
+		}
+	}
+	return len(filters) == 0
+}
+
+// matches tells whether OPERATION/FROM-TO/FAULT,FAULT names the cell.
+func (c cell) matches(t *testing.T, filter string) bool {
+	t.Helper()
+	parts := append(strings.Split(filter, "/"), "", "")
+	from, to := span(t, parts[1])
+	return (parts[0] == "" || parts[0] == c.operation) && c.position >= from && c.position <= to &&
+		(parts[2] == "" || strings.Contains(","+parts[2]+",", ","+c.fault+","))
 }
 
 // span reads FROM-TO, or one number; nothing is everything.

@@ -5,7 +5,6 @@ package scenarios
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +15,8 @@ import (
 // TestFaults interrupts changes of a host before every step that the helper
 // lists, in every way, each time from a snapshot. Four hosts try at once.
 //
-//	MOBULA_FAULTS=first-apply/20-40/kill,power   only these: operation, steps, faults; each part may be left out
+//	MOBULA_FAULTS=first-apply/20-40/kill,power   only these: operation, steps, faults; each part may be left out;
+//	                                             several are separated by spaces
 //	MOBULA_FAULTS_ROUND=2-5                      only these rounds; in each of the five every step comes once
 //	MOBULA_FAULTS_MANAGER=ifupdown               the hosts' network manager; networkd has more steps
 func TestFaults(t *testing.T) {
@@ -111,7 +111,7 @@ func (w *world) beds(t *testing.T) []*bed {
 			b := b
 			t.Run(b.host.Name, func(t *testing.T) {
 				t.Parallel()
-				if only := strings.Split(os.Getenv("MOBULA_FAULTS"), "/")[0]; only == "" || only == "first-apply" {
+				if chosen("first-apply") {
 					b.learnFirst(t, document)
 				}
 				b.learnChange(t, document)
