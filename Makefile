@@ -36,5 +36,5 @@ bench: ## figures that need no lab: compiling 3,000 hosts, DNS, the agent's cost
 healing: deps ## break paths and hosts and watch the network heal, with figures
 	@go test -tags lab -count=1 -timeout 60m -v -run TestHealing ./lab/scenarios
 
-faults: deps ## interrupt a change at every step in every way (hours; MOBULA_FAULTS_ROUND=1 for each step once)
+faults: deps ## interrupt a change at every step in every way (hours; MOBULA_FAULTS=///1 for each step once)
 	@go test -tags lab -count=1 -timeout 12h -parallel 4 -v -run TestFaults ./lab/scenarios

@@ -39,45 +39,48 @@ func cells(operations []*operation) []cell {
 	return all
 }
 
-// selected returns the cells that MOBULA_FAULTS and MOBULA_FAULTS_ROUND name, see
-// TestFaults.
+// patterns are those of MOBULA_FAULTS, see TestFaults. An empty one names all cells.
+func patterns() []string {
+	if all := strings.Fields(os.Getenv("MOBULA_FAULTS")); len(all) > 0 {
+		return all
+	}
+	return []string{""}
+}
+
+// chosen tells whether the patterns name any of an operation's steps.
+func chosen(operation string) bool {
+	for _, pattern := range patterns() {
+		if name, _, _ := strings.Cut(pattern, "/"); name == "" || name == operation {
+			return true
+		}
+	}
+	return false
+}
+
+// selected returns the cells that the patterns name.
 func selected(t *testing.T, all []cell) []cell {
-	filters, round := os.Getenv("MOBULA_FAULTS"), os.Getenv("MOBULA_FAULTS_ROUND")
-	first, last := span(t, round)
 	var some []cell
 	for _, c := range all {
-		named := filters == ""
-		for _, filter := range strings.Fields(filters) {
-			named = named || c.matches(t, filter)
-		}
-		if named && c.round >= first && c.round <= last {
-			some = append(some, c)
+		for _, pattern := range patterns() {
+			if c.matches(t, pattern) {
+				some = append(some, c)
+				break
+			}
 		}
 	}
 	if len(some) == 0 {
-		t.Fatalf("found MOBULA_FAULTS=%q and MOBULA_FAULTS_ROUND=%q, which name no step and fault, wanted OPERATION/FROM-TO/FAULT,FAULT and FROM-TO", filters, round)
+		t.Fatalf("found MOBULA_FAULTS=%q, which names nothing, wanted OPERATION/FROM-TO/FAULT,FAULT/FROM-TO: steps, faults and rounds", os.Getenv("MOBULA_FAULTS"))
 	}
 	return some
 }
 
-// chosen tells whether MOBULA_FAULTS leaves any of an operation's steps.
-func chosen(operation string) bool {
-	filters := strings.Fields(os.Getenv("MOBULA_FAULTS"))
-	for _, filter := range filters {
-		if name, _, _ := strings.Cut(filter, "/"); name == "" || name == operation {
-			return true
-		}
-	}
-	return len(filters) == 0
-}
-
-// matches tells whether OPERATION/FROM-TO/FAULT,FAULT names the cell.
-func (c cell) matches(t *testing.T, filter string) bool {
+func (c cell) matches(t *testing.T, pattern string) bool {
 	t.Helper()
-	parts := append(strings.Split(filter, "/"), "", "")
-	from, to := span(t, parts[1])
-	return (parts[0] == "" || parts[0] == c.operation) && c.position >= from && c.position <= to &&
-		(parts[2] == "" || strings.Contains(","+parts[2]+",", ","+c.fault+","))
+	parts := append(strings.Split(pattern, "/"), "", "", "")
+	first, last := span(t, parts[1])
+	from, to := span(t, parts[3])
+	return (parts[0] == "" || parts[0] == c.operation) && c.position >= first && c.position <= last &&
+		(parts[2] == "" || strings.Contains(","+parts[2]+",", ","+c.fault+",")) && c.round >= from && c.round <= to
 }
 
 // span reads FROM-TO, or one number; nothing is everything.

@@ -15,9 +15,9 @@ import (
 // TestFaults interrupts changes of a host before every step that the helper
 // lists, in every way, each time from a snapshot. Four hosts try at once.
 //
-//	MOBULA_FAULTS=first-apply/20-40/kill,power   only these: operation, steps, faults; each part may be left out;
-//	                                             several are separated by spaces
-//	MOBULA_FAULTS_ROUND=2-5                      only these rounds; in each of the five every step comes once
+//	MOBULA_FAULTS=first-apply/20-40/kill,power   only these: operation, steps, faults; each part may be left out
+//	MOBULA_FAULTS='change ///2-5'                the fourth part are rounds, in each of the five every step comes once;
+//	                                             a cell is tried if one of the patterns names it
 //	MOBULA_FAULTS_MANAGER=ifupdown               the hosts' network manager; networkd has more steps
 func TestFaults(t *testing.T) {
 	w := startBeds(t)
