@@ -219,7 +219,7 @@ const nap = `exec 9<> <(:); nap() { read -rt "$1" -u 9 || :; }; `
 // applied waits until the change was carried out, or nothing is carried out. Asking
 // the helper again and again costs an emulated processor as much as the change.
 const applied = nap + `for i in {1..250}; do
-	result=; { read -r result </run/mobula/result.json; } 2>/dev/null
+	result=; { read -r result </run/mobula/result.json || :; } 2>/dev/null
 	[[ $result != *'"done":true'* ]] && compgen -G '/run/systemd/transient/mobula-apply*' >/dev/null || break
 	nap 0.3
 done`
