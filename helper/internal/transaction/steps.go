@@ -98,20 +98,21 @@ func (h *Host) leaving(ctx context.Context) error {
 	return h.Leave(ctx)
 }
 
-// keeping makes the pending change the confirmed one.
+// keeping makes the pending change the confirmed one. The clock stops last: should
+// this hang, it ends it, and finds nothing to take back.
 func (h *Host) keeping(pending *store.Change) []step {
-	steps := []step{{"keep the change", func(context.Context) error { return h.Store.Confirm() }}}
-	if pending.Down { // if that fails, the clock, which still runs, tries again
-		steps = append(steps, step{"leave the host", func(ctx context.Context) error { return h.finish(ctx, false) }})
+	after := step{"forget other keys", func(context.Context) error { return h.prune(pending) }}
+	if pending.Down { // if that fails, the clock tries again
+		after = step{"leave the host", func(ctx context.Context) error { return h.finish(ctx, false) }}
 	}
-	steps = append(steps, step{"disarm the way back", func(ctx context.Context) error {
-		if err := h.Alarm.Disarm(ctx); err != nil { // it will find nothing to take back
-			h.Log.Warn("disarming the way back", "error", err)
-		}
-		return nil
-	}})
-	if pending.Down {
-		return steps
+	return []step{
+		{"keep the change", func(context.Context) error { return h.Store.Confirm() }},
+		after,
+		{"disarm the way back", func(ctx context.Context) error {
+			if err := h.Alarm.Disarm(ctx); err != nil {
+				h.Log.Warn("disarming the way back", "error", err)
+			}
+			return nil
+		}},
 	}
-	return append(steps, step{"forget other keys", func(context.Context) error { return h.prune(pending) }})
 }
