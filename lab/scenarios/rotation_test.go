@@ -129,8 +129,8 @@ const (
 	longestLoss    = 3 * time.Second
 )
 
-// neverSilent ends the streams and tells what was lost. No pair of hosts may have
-// been silent on all its flows for longestSilence: one flow alone that loses nothing
+// neverSilent ends the streams and tells what was lost. No host may have been silent
+// to another on all flows for longestSilence: one flow alone that loses nothing
 // waits for a processor. No flow may have lost packets for longestLoss, no TCP
 // stream may have broken.
 func neverSilent(t *testing.T, w *world, m *lab.Meter) {
@@ -141,22 +141,22 @@ func neverSilent(t *testing.T, w *world, m *lab.Meter) {
 	}
 	var sent, lost, inARow uint64
 	var longest, longestTCP time.Duration
-	silent := map[string]time.Duration{} // by pair
+	silent := map[string]time.Duration{} // by sender and receiver
 	for _, r := range results {
 		sent, lost, inARow = sent+r.Sent, lost+r.Lost, max(inARow, r.LongestLoss)
 		longest, longestTCP = max(longest, r.LongestGap), max(longestTCP, r.TCPGap)
-		pair := min(r.From, r.To) + "–" + max(r.From, r.To)
-		if least, known := silent[pair]; !known || r.LongestGap < least {
-			silent[pair] = r.LongestGap
+		way := r.From + " → " + r.To
+		if least, known := silent[way]; !known || r.LongestGap < least {
+			silent[way] = r.LongestGap
 		}
 		if r.Received == 0 || time.Duration(r.LongestLoss)*m.Every >= longestLoss || r.TCPError != "" || r.BlocksReceived != r.BlocksSent {
 			t.Errorf("%s → %s (%s → %s): received %d packets, lost %d in a row, TCP %d of %d blocks %s", r.From, r.To, r.Path.From, r.Path.To,
 				r.Received, r.LongestLoss, r.BlocksReceived, r.BlocksSent, r.TCPError)
 		}
 	}
-	for pair, gap := range silent {
+	for way, gap := range silent {
 		if gap >= longestSilence {
-			t.Errorf("%s: all flows were silent for %v", pair, gap)
+			t.Errorf("%s: all flows were silent for %v", way, gap)
 		}
 	}
 	t.Logf("lost %d of %d packets over %d flows, %d in a row, longest gap %v, in TCP %v\n%s", lost, sent, len(results), inARow, longest, longestTCP, lab.Table(results))
