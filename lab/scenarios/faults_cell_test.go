@@ -18,7 +18,7 @@ import (
 const (
 	faultKill  = "kill"  // kill -9 of the helper
 	faultHang  = "hang"  // the helper is stopped and never goes on
-	faultPower = "power" // the host loses its power
+	faultPower = "power" // the host loses its power, and at some steps its NIC is late when it boots
 	faultSSH   = "ssh"   // the deployer does not reach the host until the change was taken back
 	faultDisk  = "disk"  // neither / nor /run takes a byte more until the change was taken back
 )
@@ -43,6 +43,11 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s-%d-%s", c.operation, c.position, c.fault)
 }
 
+// lateNIC tells whether the host boots without its NIC: before every eighth step of
+// those that change the host, so that these are among them: the NIC is in the
+// gateway, a change waits for its confirmation, and it was just kept.
+func (c cell) lateNIC() bool { return c.fault == faultPower && c.position > 8 && c.position%8 == 2 }
+
 // result is how the host came through.
 type result struct {
 	end         string // old or new
@@ -62,6 +67,9 @@ func (c cell) slack() time.Duration {
 	most := map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault]
 	if c.fault == faultHang && c.unarmed {
 		most = 3 * time.Minute
+	}
+	if c.lateNIC() {
+		most += time.Minute
 	}
 	return most + 40*time.Second + 2*c.takes
 }
@@ -104,6 +112,9 @@ func (b *bed) try(t *testing.T, o *operation, c cell) result {
 	if err := b.host.Restore(b.ctx, o.snapshot); err != nil {
 		t.Fatal(err)
 	}
+	if c.lateNIC() {
+		b.console(t, unplugNIC)
+	}
 	watch := b.watch(t)
 	defer watch.stop()
 	b.begin(t, o, c)
@@ -112,6 +123,9 @@ func (b *bed) try(t *testing.T, o *operation, c cell) result {
 	b.settle(t, struck, c.timeout()+c.slack())
 	r := result{unreachable: watch.longest(struck)}
 	watch.stop()
+	if c.lateNIC() && b.insist(t, keepNIC) == "0" {
+		t.Error("the NIC was there in time")
+	}
 	r.end = b.whichState(t, o, c)
 	b.goOn(t, o, c)
 	r.took = time.Since(began)

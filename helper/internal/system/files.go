@@ -4,7 +4,6 @@ package system
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -82,7 +81,11 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		ops = append(ops, op)
 		changed.note(path, op.Step)
 	}
-	ops = append(ops, changed.operations(reconcile.Change, s.uplink)...)
+	taken, err := s.fromIfupdown(want)
+	if err != nil {
+		return nil, err
+	}
+	ops = append(append(ops, changed.operations(reconcile.Change)...), taken...)
 	removals := reloads{}
 	var gone []reconcile.Operation
 	for _, path := range plan.OwnedFiles(s.uplink) {
@@ -95,7 +98,11 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		removals.note(path, reconcile.StepFiles)
 	}
 	// Removals run backwards, so what comes last stands first.
-	return append(append(ops, removals.operations(reconcile.Remove, s.uplink)...), gone...), nil
+	ops = append(ops, removals.operations(reconcile.Remove)...)
+	if removals[reload{"systemd", reconcile.StepFiles}] {
+		ops = append(ops, s.toIfupdown())
+	}
+	return append(ops, gone...), nil
 }
 
 func (s *System) at(path string) string { return filepath.Join(s.root, path) }
@@ -189,7 +196,7 @@ func (r reloads) note(path string, step reconcile.Step) {
 	}
 }
 
-func (r reloads) operations(verb reconcile.Verb, uplink string) []reconcile.Operation {
+func (r reloads) operations(verb reconcile.Verb) []reconcile.Operation {
 	var ops []reconcile.Operation
 	for _, step := range []reconcile.Step{reconcile.StepFiles, reconcile.StepResolver} {
 		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager"} {
@@ -198,10 +205,6 @@ func (r reloads) operations(verb reconcile.Verb, uplink string) []reconcile.Oper
 				ops = append(ops, reconcile.Operation{Step: step, Verb: verb, Object: who, Detail: "reads its files again", Do: one.do})
 			}
 		}
-	}
-	if r[reload{"systemd", reconcile.StepFiles}] && verb == reconcile.Remove {
-		ops = append(ops, reconcile.Operation{Step: reconcile.StepFiles, Verb: verb, Object: "ifupdown", Detail: "has the uplink again",
-			Do: func(context.Context) error { return returnToIfupdown(uplink) }})
 	}
 	return ops
 }
@@ -238,24 +241,4 @@ func forgetUnits(ctx context.Context) error {
 		}
 	}
 	return systemctl(ctx, "reset-failed", "mobula-*")
-}
-
-// ifstate is where ifup(8) notes which interfaces it has configured.
-const ifstate = "/run/network/ifstate"
-
-// returnToIfupdown makes ifupdown know the uplink as configured, which it is,
-// even if the host booted without ifupdown seeing it.
-func returnToIfupdown(uplink string) error {
-	data, err := os.ReadFile(ifstate)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // no ifupdown here
-	}
-	line := uplink + "=" + uplink
-	if err != nil || strings.Contains("\n"+string(data), "\n"+line) {
-		return err
-	}
-	if err := os.WriteFile(ifstate, append(data, line+"\n"...), 0o644); err != nil {
-		return fmt.Errorf("noting the uplink in %s: %w", ifstate, err)
-	}
-	return nil
 }
