@@ -58,7 +58,8 @@ func startProcess(pidFile, logFile, name string, args ...string) error {
 }
 
 // processID names a process so that a later one with the same number is not taken for it:
-// the number and the start time in the kernel's ticks (proc(5), stat, field 22).
+// the number and the start time in the kernel's ticks (proc(5), stat, field 22). A zombie
+// has ended when its other threads have, too: they keep its files open, and locked.
 func processID(pid int) (string, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -66,7 +67,7 @@ func processID(pid int) (string, error) {
 	}
 	// The second field is the program's name and may hold anything, also parentheses.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if fields[0] == "Z" {
+	if threads := fields[17]; fields[0] == "Z" && (threads == "0" || threads == "1") {
 		return "", fs.ErrNotExist
 	}
 	return fmt.Sprintf("%d %s", pid, fields[19]), nil

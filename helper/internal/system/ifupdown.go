@@ -11,6 +11,7 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
 )
 
 // ifstate is where ifup(8) notes which interfaces it has configured.
@@ -48,7 +49,7 @@ func noteUp(path, link string, up bool) error {
 	} else {
 		lines = slices.DeleteFunc(lines, func(line string) bool { return line == upNote(link) })
 	}
-	if err := os.WriteFile(path, []byte(strings.Join(append(lines, ""), "\n")), 0o644); err != nil {
+	if err := store.WriteFile(path, []byte(strings.Join(append(lines, ""), "\n")), 0o644); err != nil {
 		return fmt.Errorf("noting the uplink in %s: %w", path, err)
 	}
 	return nil
