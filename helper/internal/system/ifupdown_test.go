@@ -3,19 +3,22 @@ package system
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mobula/helper/internal/plan"
 )
 
-// TestIfupdown holds that ifupdown does not know the uplink as its own while Mobula
-// is on the host, and does again afterwards.
+// TestIfupdown holds that ifupdown knows the uplink as its own when Mobula is gone,
+// whether or not it has configured it.
 func TestIfupdown(t *testing.T) {
-	cases := []struct{ name, before, during, after string }{
-		{"it configured the uplink", "lo=lo\neth0=eth0\n", "lo=lo\n", "lo=lo\neth0=eth0\n"},
-		{"and nothing else", "eth0=eth0\n", "", "eth0=eth0\n"},
-		{"it booted without the uplink", "lo=lo\n", "lo=lo\n", "lo=lo\neth0=eth0\n"},
-		{"names that begin alike", "eth01=eth01\n", "eth01=eth01\n", "eth01=eth01\neth0=eth0\n"},
+	const both = "lo=lo\neth0=eth0\n"
+	cases := []struct{ name, before, own, after string }{
+		{"it configured the uplink", both, "eth0\n", both},
+		{"it booted without the uplink", "lo=lo\n", "", both},
+		{"it stopped half-way", "lo=lo\n", "\n", both},
+		{"names that begin alike", "eth01=eth01\n", "", "eth01=eth01\neth0=eth0\n"},
+		{"nothing is configured", "", "", "eth0=eth0\n"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -23,35 +26,33 @@ func TestIfupdown(t *testing.T) {
 			path := filepath.Join(root, ifstate)
 			must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 			must(t, os.WriteFile(path, []byte(c.before), 0o644))
+			if c.own != "" {
+				must(t, os.WriteFile(path+".eth0", []byte(c.own), 0o644))
+			}
 			s := &System{uplink: "eth0", root: root}
 			want, facts := host(t, false, plan.Ifupdown)
-			holds := func(when, want string) {
-				t.Helper()
-				data, err := os.ReadFile(path)
-				must(t, err)
-				if string(data) != want {
-					t.Errorf("%s: found %q, wanted %q", when, data, want)
-				}
-			}
 			bring(t, s, want)
-			holds("with Mobula", c.during)
-			if again := bring(t, s, want); len(again) > 0 {
-				t.Errorf("a second time: %v", again)
+			if found := describe(path); !strings.Contains(found, strings.ReplaceAll(c.before, "\n", `\n`)) {
+				t.Errorf("with Mobula: %s", found)
 			}
 			bring(t, s, plan.Without(facts))
-			holds("without", c.after)
+			for file, want := range map[string]string{path: c.after, path + ".eth0": "eth0\n"} {
+				if data, err := os.ReadFile(file); err != nil || string(data) != want {
+					t.Errorf("%s: found %q %v, wanted %q", filepath.Base(file), data, err, want)
+				}
+			}
 		})
 	}
 }
 
-// TestNoIfupdown holds that hosts without ifupdown are left without it.
+// TestNoIfupdown holds that hosts without ifupdown are left without its notes.
 func TestNoIfupdown(t *testing.T) {
 	root := etc(t)
 	s := &System{uplink: "eth0", root: root}
 	want, facts := host(t, false, plan.Ifupdown)
 	bring(t, s, want)
 	bring(t, s, plan.Without(facts))
-	if _, err := os.Stat(filepath.Join(root, ifstate)); err == nil {
-		t.Errorf("found %s", ifstate)
+	if _, err := os.Stat(filepath.Join(root, filepath.Dir(ifstate))); err == nil {
+		t.Errorf("found %s", filepath.Dir(ifstate))
 	}
 }
