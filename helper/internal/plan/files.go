@@ -37,7 +37,7 @@ func services() []Service {
 
 // Paths of the drop-ins that keep the host's network managers off the uplink.
 const (
-	ifupdownDropIn     = UnitDir + "networking.service.d/mobula.conf"
+	IfupdownDropIn     = UnitDir + "networking.service.d/mobula.conf"
 	networkdLinks      = "/etc/systemd/network/00-mobula-links.network"
 	networkdUplink     = "/etc/systemd/network/00-mobula-uplink.network"
 	networkdConf       = "/etc/systemd/networkd.conf.d/mobula.conf"
@@ -51,7 +51,7 @@ const (
 // /etc/resolv.conf is not among them: it always has a content.
 func OwnedFiles(uplink string) []string {
 	return append(unitFiles(),
-		ifupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
+		IfupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
 		networkManager, networkManagerWait)
 }
 
@@ -99,7 +99,7 @@ func (b builder) managerFiles(m Manager) []File {
 	switch m {
 	case Ifupdown:
 		return []File{
-			b.render(ifupdownDropIn, "ifupdown.conf"),
+			b.render(IfupdownDropIn, "ifupdown.conf"),
 			b.render(hotplugDropIn(b.facts.Uplink), "ifup-hotplug.conf"),
 		}
 	case Networkd:

@@ -81,7 +81,11 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		ops = append(ops, op)
 		changed.note(path, op.Step)
 	}
-	ops = append(ops, changed.operations(reconcile.Change)...)
+	taken, err := s.fromIfupdown(want)
+	if err != nil {
+		return nil, err
+	}
+	ops = append(append(ops, changed.operations(reconcile.Change)...), taken...)
 	removals := reloads{}
 	var gone []reconcile.Operation
 	for _, path := range plan.OwnedFiles(s.uplink) {

@@ -3,22 +3,22 @@ package system
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"mobula/helper/internal/plan"
 )
 
-// TestIfupdown holds that ifupdown knows the uplink as its own when Mobula is gone,
-// whether or not it has configured it.
+// TestIfupdown holds that ifupdown does not know the uplink as its own while Mobula is
+// on the host, and does when it is gone, whether or not it has configured it.
 func TestIfupdown(t *testing.T) {
 	const both = "lo=lo\neth0=eth0\n"
-	cases := []struct{ name, before, own, after string }{
-		{"it configured the uplink", both, "eth0\n", both},
-		{"it booted without the uplink", "lo=lo\n", "", both},
-		{"it stopped half-way", "lo=lo\n", "\n", both},
-		{"names that begin alike", "eth01=eth01\n", "", "eth01=eth01\neth0=eth0\n"},
-		{"nothing is configured", "", "", "eth0=eth0\n"},
+	cases := []struct{ name, before, own, during, after string }{
+		{"it configured the uplink", both, "eth0\n", "lo=lo\n", both},
+		{"it booted without the uplink", "lo=lo\n", "", "lo=lo\n", both},
+		{"it took the uplink down", "lo=lo\n", "\n", "lo=lo\n", both},
+		{"nothing but the uplink", "eth0=eth0\n", "eth0\n", "", "eth0=eth0\n"},
+		{"names that begin alike", "eth01=eth01\n", "", "eth01=eth01\n", "eth01=eth01\neth0=eth0\n"},
+		{"nothing is configured", "", "", "", "eth0=eth0\n"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -32,8 +32,14 @@ func TestIfupdown(t *testing.T) {
 			s := &System{uplink: "eth0", root: root}
 			want, facts := host(t, false, plan.Ifupdown)
 			bring(t, s, want)
-			if found := describe(path); !strings.Contains(found, strings.ReplaceAll(c.before, "\n", `\n`)) {
-				t.Errorf("with Mobula: %s", found)
+			if data, err := os.ReadFile(path); err != nil || string(data) != c.during {
+				t.Errorf("with Mobula: found %q %v, wanted %q", data, err, c.during)
+			}
+			if data, err := os.ReadFile(path + ".eth0"); err == nil && string(data) == "eth0\n" {
+				t.Error("with Mobula: the uplink's own note is left")
+			}
+			if again := bring(t, s, want); len(again) > 0 {
+				t.Errorf("a second time: %v", again)
 			}
 			bring(t, s, plan.Without(facts))
 			for file, want := range map[string]string{path: c.after, path + ".eth0": "eth0\n"} {
