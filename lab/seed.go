@@ -65,6 +65,13 @@ func (h *Host) writeSeed(ctx context.Context) error {
 	return os.WriteFile(h.seed(), data, 0o600)
 }
 
+// withIfupdown is what `systemctl enable networking` does.
+func (s *seed) withIfupdown() {
+	for _, target := range []string{"multi-user", "network-online"} {
+		s.link("etc/systemd/system/"+target+".target.wants/networking.service", "/lib/systemd/system/networking.service")
+	}
+}
+
 func (h *Host) seedNetwork(s *seed) error {
 	const units = "etc/systemd/system/"
 	switch {
@@ -83,9 +90,11 @@ func (h *Host) seedNetwork(s *seed) error {
 		}
 		lines = append(lines, "iface "+NIC+" inet6 static", "    address "+h.IPv6Address()+"/64", "    gateway "+ipv6Gateway, "    dad-attempts 0")
 		s.file("etc/network/interfaces", 0o644, strings.Join(lines, "\n")+"\n")
-		s.link(units+"multi-user.target.wants/networking.service", "/lib/systemd/system/networking.service")
-		s.link(units+"network-online.target.wants/networking.service", "/lib/systemd/system/networking.service")
+		s.withIfupdown()
 	case h.Manager == "networkd":
+		// As on hosts that came from ifupdown, which has no more than lo now.
+		s.file("etc/network/interfaces", 0o644, "auto lo\niface lo inet loopback\n")
+		s.withIfupdown()
 		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n"
 		if !h.NoIPv6 {
 			network += "Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"

@@ -21,7 +21,7 @@ find /etc/systemd /etc/network /etc/NetworkManager /usr/local /var/lib/mobula -x
 ls -l /etc/resolv.conf | awk '{print $1, $NF}'; cat /etc/resolv.conf
 nft list tables 2>/dev/null || true
 ls -d /run/mobula 2>/dev/null || true
-systemctl list-units --all --no-legend --plain 'mobula*' | awk '!/^mobula-repair.service +loaded +(activating|inactive)/ {$1 = $1; print}'; cat /run/network/ifstate 2>/dev/null || true`
+systemctl list-units --all --no-legend --plain 'mobula*' | awk '!/^mobula-repair.service +loaded +(activating|inactive)/ {$1 = $1; print}'; grep -s . /run/network/ifstate* || true`
 
 // before is what each host was before anything of Mobula touched it.
 var before = map[string]string{}

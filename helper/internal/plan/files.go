@@ -31,6 +31,9 @@ const (
 	UnitRepair  = "mobula-repair.service"
 )
 
+// UnitsRollback begins the names of the transient units of the way back.
+const UnitsRollback = "mobula-rollback-"
+
 func services() []Service {
 	return []Service{{UnitOVSDB, true}, {UnitVSwitch, true}, {UnitAgent, false}}
 }
@@ -149,7 +152,7 @@ var fileTemplates = template.Must(template.ParseFS(templates.FS, "systemd/*", "m
 func (b builder) render(path, name string) File {
 	var s strings.Builder
 	err := fileTemplates.ExecuteTemplate(&s, name, map[string]string{
-		"Helper": Helper, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "OVSDir": OVSDir,
+		"Helper": Helper, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
 		"Uplink": b.facts.Uplink, "UplinkVeth": UplinkVeth(b.facts.Uplink), "AccessLink": AccessLink,
 	})
 	if err != nil {

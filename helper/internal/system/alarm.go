@@ -16,7 +16,7 @@ type Alarm struct{}
 
 // alarmUnit begins the names of its units. Each alarm has names of its own: one
 // is set before the one it replaces goes, so that there is no moment without.
-const alarmUnit = "mobula-rollback-"
+const alarmUnit = plan.UnitsRollback
 
 // Arm sets an alarm that replaces all others, also a rollback that failed and
 // waits for its next try.

@@ -93,15 +93,16 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		if _, err := os.Lstat(s.at(path)); wanted[path] || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		gone = append(gone, reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + path,
-			Do: func(context.Context) error { return remove(s.at(path)) }})
+		op := reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + path,
+			Do: func(context.Context) error { return remove(s.at(path)) }}
+		if path == plan.IfupdownDropIn {
+			op = s.toIfupdown()
+		}
+		gone = append(gone, op)
 		removals.note(path, reconcile.StepFiles)
 	}
 	// Removals run backwards, so what comes last stands first.
 	ops = append(ops, removals.operations(reconcile.Remove)...)
-	if removals[reload{"systemd", reconcile.StepFiles}] {
-		ops = append(ops, s.toIfupdown())
-	}
 	return append(ops, gone...), nil
 }
 

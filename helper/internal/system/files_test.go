@@ -82,11 +82,12 @@ func host(t *testing.T, manual bool, m ...plan.Manager) (*plan.Host, plan.Facts)
 func etc(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	for _, dir := range []string{"etc/systemd/system/multi-user.target.wants", "etc/systemd/network", "etc/NetworkManager/conf.d"} {
+	for _, dir := range []string{"etc/systemd/system/multi-user.target.wants", "etc/systemd/network", "etc/NetworkManager/conf.d", "etc/network"} {
 		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	must(t, os.WriteFile(filepath.Join(root, "etc/systemd/system/multi-user.target.wants/ssh.service"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(root, plan.ResolvConfPath), []byte(plantest.Facts().ResolvConf.Content), 0o644))
+	must(t, os.WriteFile(filepath.Join(root, "etc/network/interfaces"), []byte("iface eth0 inet dhcp\n"), 0o644))
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -24,55 +25,89 @@ func (s *System) fromIfupdown(want *plan.Host) ([]reconcile.Operation, error) {
 	if !slices.ContainsFunc(want.Files, func(f plan.File) bool { return f.Path == plan.IfupdownDropIn }) {
 		return nil, nil
 	}
-	_, up, err := notes(s.at(ifstate), s.uplink)
-	if err != nil || !up {
+	n, err := s.ifupdownNotes()
+	if err != nil || !n.listed && !n.own {
 		return nil, err
 	}
 	return []reconcile.Operation{{Step: reconcile.StepFiles, Verb: reconcile.Change, Object: "ifupdown", Detail: "leaves the uplink alone",
-		Do: func(context.Context) error { return noteUp(s.at(ifstate), s.uplink, false) }}}, nil
+		Do: func(context.Context) error { return s.noteUp(false) }}}, nil
 }
 
 // toIfupdown makes ifupdown know the uplink as configured, which it is, even if the
-// host booted without ifupdown seeing it.
+// host booted without ifupdown seeing it. Only then the drop-in goes: as long as it is
+// there, this is still to do, whatever fails or is interrupted.
 func (s *System) toIfupdown() reconcile.Operation {
-	return reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "ifupdown", Detail: "has the uplink again",
-		Do: func(context.Context) error { return noteUp(s.at(ifstate), s.uplink, true) }}
+	return reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + plan.IfupdownDropIn, Detail: "ifupdown has the uplink again",
+		Do: func(ctx context.Context) error {
+			if s.hasDefined(ctx) {
+				if err := s.noteUp(true); err != nil {
+					return err
+				}
+			}
+			return remove(s.at(plan.IfupdownDropIn))
+		}}
 }
 
-// notes returns what ifstate says of other links, and whether it says that link is
-// configured; nil if there is no ifupdown.
-func notes(path, link string) (others []string, up bool, err error) {
-	data, err := os.ReadFile(path)
+// hasDefined reports whether interfaces(5) defines the uplink. Where it does not,
+// another manager configures it, and ifupdown never knew it. Without ifquery(8)
+// it is taken to be defined.
+func (s *System) hasDefined(ctx context.Context) bool {
+	var denied *exec.ExitError
+	return !errors.As(exec.CommandContext(ctx, "ifquery", "--interfaces="+s.at("/etc/network/interfaces"), s.uplink).Run(), &denied)
+}
+
+// ifupdownNotes are what ifupdown has noted.
+type ifupdownNotes struct {
+	none        bool     // there is no ifupdown
+	others      []string // ifstate without the uplink
+	listed, own bool     // the uplink is configured: so says ifstate, so says its own file
+}
+
+func (s *System) ifupdownNotes() (n ifupdownNotes, err error) {
+	data, err := os.ReadFile(s.at(ifstate))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
+		return ifupdownNotes{none: true}, nil
 	}
-	others = []string{}
+	if err != nil {
+		return n, err
+	}
 	for _, note := range strings.Fields(string(data)) {
-		if note == link+"="+link {
-			up = true
+		if note == s.uplink+"="+s.uplink {
+			n.listed = true
 		} else {
-			others = append(others, note)
+			n.others = append(n.others, note)
 		}
 	}
-	return others, up, err
-}
-
-// noteUp notes a link as configured or not, on hosts with ifupdown. The notes are
-// replaced in one step: there may be no room for them. The link's own comes first,
-// so that what was interrupted here is done again.
-func noteUp(path, link string, up bool) error {
-	lines, was, err := notes(path, link)
-	if err != nil || lines == nil || was == up {
-		return err
-	}
-	if up {
-		lines = append(lines, link+"="+link)
-		err = store.WriteFile(path+"."+link, []byte(link+"\n"), 0o644)
-	} else if err = os.Remove(path + "." + link); errors.Is(err, fs.ErrNotExist) {
+	data, err = os.ReadFile(s.ownIfstate())
+	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if err == nil {
-		err = store.WriteFile(path, []byte(strings.Join(append(lines, ""), "\n")), 0o644)
+	n.own = strings.TrimSpace(string(data)) == s.uplink
+	return n, err
+}
+
+func (s *System) ownIfstate() string { return s.at(ifstate) + "." + s.uplink }
+
+// noteUp notes the uplink as configured or not, on hosts with ifupdown. Each note is
+// replaced in one step: there may be no room for it.
+func (s *System) noteUp(up bool) error {
+	n, err := s.ifupdownNotes()
+	if err != nil || n.none {
+		return err
+	}
+	if n.listed != up {
+		lines := n.others
+		if up {
+			lines = append(lines, s.uplink+"="+s.uplink)
+		}
+		err = store.WriteFile(s.at(ifstate), []byte(strings.Join(append(lines, ""), "\n")), 0o644)
+	}
+	if err == nil && n.own != up {
+		if up {
+			err = store.WriteFile(s.ownIfstate(), []byte(s.uplink+"\n"), 0o644)
+		} else {
+			err = remove(s.ownIfstate())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("noting the uplink: %w", err)

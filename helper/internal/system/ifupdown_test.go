@@ -1,8 +1,10 @@
 package system
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mobula/helper/internal/plan"
@@ -12,6 +14,7 @@ import (
 // on the host, and does when it is gone, whether or not it has configured it.
 func TestIfupdown(t *testing.T) {
 	const both = "lo=lo\neth0=eth0\n"
+	withIfquery(t)
 	cases := []struct{ name, before, own, during, after string }{
 		{"it configured the uplink", both, "eth0\n", "lo=lo\n", both},
 		{"it booted without the uplink", "lo=lo\n", "", "lo=lo\n", both},
@@ -19,6 +22,7 @@ func TestIfupdown(t *testing.T) {
 		{"nothing but the uplink", "eth0=eth0\n", "eth0\n", "", "eth0=eth0\n"},
 		{"names that begin alike", "eth01=eth01\n", "", "eth01=eth01\n", "eth01=eth01\neth0=eth0\n"},
 		{"nothing is configured", "", "", "", "eth0=eth0\n"},
+		{"only the uplink's own note is left", "lo=lo\n", "eth0\n", "lo=lo\n", both},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -49,6 +53,69 @@ func TestIfupdown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestIfupdownWithoutRoom holds that a note for which there was no room is written
+// once there is, by whoever goes on.
+func TestIfupdownWithoutRoom(t *testing.T) {
+	withIfquery(t)
+	root := etc(t)
+	path := filepath.Join(root, ifstate)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(t, os.WriteFile(path, []byte("lo=lo\neth0=eth0\n"), 0o644))
+	s := &System{uplink: "eth0", root: root}
+	want, facts := host(t, false, plan.Ifupdown)
+	bring(t, s, want)
+
+	must(t, os.Mkdir(path+".eth0", 0o755)) // nothing can take its place
+	ops, err := s.fileOperations(plan.Without(facts))
+	must(t, err)
+	var failed []string
+	for i := len(ops) - 1; i >= 0; i-- { // as removals run
+		if op := ops[i]; strings.HasPrefix(op.Object, "file ") && op.Do(context.Background()) != nil {
+			failed = append(failed, op.Object)
+		}
+	}
+	if len(failed) != 1 || failed[0] != "file "+plan.IfupdownDropIn {
+		t.Errorf("without room: %v failed", failed)
+	}
+	must(t, os.Remove(path+".eth0"))
+	bring(t, &System{uplink: "eth0", root: root}, plan.Without(facts))
+	for file, want := range map[string]string{path: "lo=lo\neth0=eth0\n", path + ".eth0": "eth0\n"} {
+		if data, err := os.ReadFile(file); err != nil || string(data) != want {
+			t.Errorf("%s: found %q %v, wanted %q", filepath.Base(file), data, err, want)
+		}
+	}
+}
+
+// TestIfupdownBesideAnother holds that ifupdown does not get to know an uplink that
+// another manager configures.
+func TestIfupdownBesideAnother(t *testing.T) {
+	withIfquery(t)
+	root := etc(t)
+	must(t, os.WriteFile(filepath.Join(root, "etc/network/interfaces"), []byte("iface lo inet loopback\n"), 0o644))
+	path := filepath.Join(root, ifstate)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(t, os.WriteFile(path, []byte("lo=lo\n"), 0o644))
+	s := &System{uplink: "eth0", root: root}
+	want, facts := host(t, false, plan.Ifupdown, plan.Networkd)
+	bring(t, s, want)
+	bring(t, s, plan.Without(facts))
+	if data, err := os.ReadFile(path); err != nil || string(data) != "lo=lo\n" {
+		t.Errorf("found %q %v", data, err)
+	}
+	if _, err := os.Stat(path + ".eth0"); err == nil {
+		t.Error("the uplink has a note of its own")
+	}
+}
+
+// withIfquery puts an ifquery(8) in front that knows what the tests ask.
+func withIfquery(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	script := "#!/bin/sh\ngrep -q \"^iface $2 \" \"${1#--interfaces=}\"\n"
+	must(t, os.WriteFile(filepath.Join(dir, "ifquery"), []byte(script), 0o755))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
 // TestNoIfupdown holds that hosts without ifupdown are left without its notes.
