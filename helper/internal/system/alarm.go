@@ -14,18 +14,15 @@ import (
 // confirmed.
 type Alarm struct{}
 
-// alarmUnit begins the names of its units. Each alarm has names of its own: one
-// is set before the one it replaces goes, so that there is no moment without.
-const alarmUnit = plan.UnitsRollback
-
 // Arm sets an alarm that replaces all others, also a rollback that failed and
-// waits for its next try.
+// waits for its next try. Its units have names of their own: it is set before the one
+// it replaces goes, so that there is no moment without.
 func (Alarm) Arm(ctx context.Context, after time.Duration) error {
 	old, err := alarms(ctx)
 	if err != nil {
 		return err
 	}
-	err = run(ctx, "systemd-run", "--quiet", "--collect", fmt.Sprintf("--unit=%s%d", alarmUnit, time.Now().UnixNano()), fmt.Sprintf("--on-active=%d", int(after.Seconds())),
+	err = run(ctx, "systemd-run", "--quiet", "--collect", fmt.Sprintf("--unit=%s%d", plan.UnitsRollback, time.Now().UnixNano()), fmt.Sprintf("--on-active=%d", int(after.Seconds())),
 		"--timer-property=AccuracySec=100ms", "--property=Restart=on-failure", "--property=RestartSec=3", // slower than what systemd takes for a loop and ends
 		"--property=RuntimeMaxSec=180", // one that hangs is begun again
 		plan.Helper, "rollback")
@@ -38,7 +35,7 @@ func (Alarm) Arm(ctx context.Context, after time.Duration) error {
 
 // Disarm stops the timer, not a rollback that already runs.
 func (Alarm) Disarm(ctx context.Context) error {
-	return systemctl(ctx, "stop", alarmUnit+"*.timer") // succeeds if there is none
+	return systemctl(ctx, "stop", plan.UnitsRollback+"*.timer") // succeeds if there is none
 }
 
 // Armed reports that the timer or the rollback that it started runs.
@@ -50,7 +47,7 @@ func (Alarm) Armed(ctx context.Context) bool {
 // alarms returns the timers and rollbacks that systemd is not done with.
 func alarms(ctx context.Context, flags ...string) ([]string, error) {
 	args := append([]string{"list-units", "--plain", "--no-legend", "--full"}, flags...)
-	out, err := output(ctx, "systemctl", append(args, alarmUnit+"*.timer", alarmUnit+"*.service")...)
+	out, err := output(ctx, "systemctl", append(args, plan.UnitsRollback+"*.timer", plan.UnitsRollback+"*.service")...)
 	var units []string
 	for _, line := range strings.Split(out, "\n") {
 		if fields := strings.Fields(line); len(fields) > 0 {

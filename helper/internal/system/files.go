@@ -96,7 +96,7 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		op := reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + path,
 			Do: func(context.Context) error { return remove(s.at(path)) }}
 		if path == plan.IfupdownDropIn {
-			op = s.toIfupdown()
+			op.Detail, op.Do = "ifupdown has the uplink again", s.toIfupdown
 		}
 		gone = append(gone, op)
 		removals.note(path, reconcile.StepFiles)

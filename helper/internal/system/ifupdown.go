@@ -36,16 +36,13 @@ func (s *System) fromIfupdown(want *plan.Host) ([]reconcile.Operation, error) {
 // toIfupdown makes ifupdown know the uplink as configured, which it is, even if the
 // host booted without ifupdown seeing it. Only then the drop-in goes: as long as it is
 // there, this is still to do, whatever fails or is interrupted.
-func (s *System) toIfupdown() reconcile.Operation {
-	return reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + plan.IfupdownDropIn, Detail: "ifupdown has the uplink again",
-		Do: func(ctx context.Context) error {
-			if s.hasDefined(ctx) {
-				if err := s.noteUp(true); err != nil {
-					return err
-				}
-			}
-			return remove(s.at(plan.IfupdownDropIn))
-		}}
+func (s *System) toIfupdown(ctx context.Context) error {
+	if s.hasDefined(ctx) {
+		if err := s.noteUp(true); err != nil {
+			return err
+		}
+	}
+	return remove(s.at(plan.IfupdownDropIn))
 }
 
 // hasDefined reports whether interfaces(5) defines the uplink. Where it does not,

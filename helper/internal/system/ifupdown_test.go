@@ -67,7 +67,7 @@ func TestIfupdownWithoutRoom(t *testing.T) {
 	want, facts := host(t, false, plan.Ifupdown)
 	bring(t, s, want)
 
-	must(t, os.Mkdir(path+".eth0", 0o755)) // nothing can take its place
+	must(t, os.Mkdir(path+".eth0", 0o755)) // no file can be read or put here
 	ops, err := s.fileOperations(plan.Without(facts))
 	must(t, err)
 	var failed []string
