@@ -87,8 +87,9 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 		if h.PublicKey.IsZero() {
 			c.warn(h.Name, "has no key yet; it joins at its first deploy")
 		}
-		if network.AccessAddress(h.ID) == network.AccessBroadcast {
-			c.warn(h.Name, "host_id %d: its access address %v is the broadcast address of the access network, where nobody reaches it; take another ID", h.ID, network.AccessBroadcast)
+		if !network.HasAccessAddress(h.ID) {
+			c.warn(h.Name, "host_id %d: has no address on the access network, because %v is its broadcast address: the host's name stands for %v, and its way outside is the direct link; take another ID to have one",
+				h.ID, network.AccessBroadcast, network.IntrawireAddress(h.ID))
 		}
 	}
 	c.validate(d, hosts)

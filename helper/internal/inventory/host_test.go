@@ -159,5 +159,5 @@ func TestBroadcastAddress(t *testing.T) {
 	if len(out.Warnings) != 2 {
 		t.Fatalf("warnings %v", out.Warnings)
 	}
-	wantLines(t, []string{out.Warnings[1].String()}, []string{"192.0.2.1: host_id 32767: its access address 10.31.255.255 is the broadcast address…"})
+	wantLines(t, []string{out.Warnings[1].String()}, []string{"192.0.2.1: host_id 32767: has no address on the access network, because 10.31.255.255 is its broadcast address…"})
 }

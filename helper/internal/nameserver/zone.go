@@ -51,7 +51,9 @@ func newZone(d *network.Document) *zone {
 		z.nonTerminals[apex] = true
 	}
 	for _, h := range d.Hosts {
-		z.point(network.AccessAddress(h.ID), h.Hostname)
+		if network.HasAccessAddress(h.ID) {
+			z.point(network.AccessAddress(h.ID), h.Hostname)
+		}
 		z.point(network.IntrawireAddress(h.ID), h.Hostname)
 	}
 	for _, p := range d.PrivateNames() {

@@ -26,9 +26,22 @@ var (
 	DirectGateway = netip.MustParseAddr("10.30.0.0")
 )
 
-// AccessBroadcast is the broadcast address of Access. It is also the access
-// address of host ID MaxHostID, which nobody reaches there.
+// AccessBroadcast is the broadcast address of Access (RFC 919), and what would be
+// the access address of host ID MaxHostID.
 var AccessBroadcast = netip.MustParseAddr("10.31.255.255")
+
+// HasAccessAddress reports whether a host with this ID can have its access
+// address.
+func HasAccessAddress(id uint16) bool { return AccessAddress(id) != AccessBroadcast }
+
+// NamedAddress is the address that a host's private name stands for: its access
+// address, or its intrawire address where it has none.
+func NamedAddress(id uint16) netip.Addr {
+	if HasAccessAddress(id) {
+		return AccessAddress(id)
+	}
+	return IntrawireAddress(id)
+}
 
 // IntrawireAddress returns 10.30.hi.lo, the address by which every other host
 // reaches this one.

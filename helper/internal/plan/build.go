@@ -139,7 +139,7 @@ func (b builder) addresses() []Address {
 		{NS: Namespace, Link: DirectGateway, Prefix: host(network.DirectGateway)},
 		{NS: Namespace, Link: SwitchBridge, Prefix: netip.PrefixFrom(network.GatewayAddress(id), network.Access.Bits())},
 	}
-	if !b.self.ManualAccess {
+	if !b.self.ManualAccess && network.HasAccessAddress(id) {
 		all = append(all, Address{Link: AccessLink, Prefix: netip.PrefixFrom(network.AccessAddress(id), network.Access.Bits())})
 	}
 	for _, a := range b.facts.Addresses {
@@ -159,8 +159,12 @@ func (b builder) routes() []Route {
 		r.NS, r.Link, r.Uplink = Namespace, ExternalLink, true
 		all = append(all, r)
 	}
-	if !b.self.ManualAccess {
+	switch {
+	case b.self.ManualAccess:
+	case network.HasAccessAddress(id):
 		all = append(all, Route{To: everywhere, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true})
+	default:
+		all = append(all, Route{To: everywhere, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id), Uplink: true})
 	}
 	return all
 }
