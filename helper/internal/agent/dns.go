@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 
@@ -98,15 +97,7 @@ func (a *Agent) startDNS(ctx context.Context, running *store.Change, address net
 }
 
 func dialInNamespace(ctx context.Context, network, address string) (net.Conn, error) {
-	var conn net.Conn
-	err := netns.Do(plan.Namespace, func() (err error) {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("dialling %s: %w", address, err)
-	}
-	return conn, nil
+	return netns.Dial(ctx, plan.Namespace, network, address)
 }
 
 // upstreams returns the resolvers that the document names for this host, or

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/netns/netnstest"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/store"
+)
+
+// truncating answers every question with a bare header and the TC bit, so that
+// it is asked again over TCP.
+func truncating(conn net.PacketConn) {
+	b := make([]byte, 512)
+	for {
+		n, from, err := conn.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		const optBytes = 11
+		out := append([]byte(nil), b[:n-optBytes]...)
+		binary.BigEndian.PutUint16(out[2:], 0x8380)
+		binary.BigEndian.PutUint16(out[10:], 0)
+		conn.WriteTo(out, from)
+	}
+}
+
+// TestAResolverThatHangsOverTCP: a guest can ask for names whose servers answer
+// nothing but "ask over TCP", and never there. The agent's unit has 64 tasks.
+func TestAResolverThatHangsOverTCP(t *testing.T) {
+	if !netnstest.Alone(t) {
+		return
+	}
+	netnstest.Namespace(t, plan.Namespace)
+	address := network.GatewayAddress(1)
+	netnstest.Run(t, plan.Namespace, "ip", "address", "add", address.String()+"/32", "dev", "lo")
+	resolver := netnstest.Deaf(t, plan.Namespace, 53)
+	var upstream net.PacketConn
+	err := netns.Do(plan.Namespace, func() (err error) {
+		upstream, err = net.ListenPacket("udp4", resolver.String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go truncating(upstream)
+
+	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	document := &network.Document{Hosts: []network.Host{{ID: 1, Hostname: "a.example.com", UpstreamDNS: []netip.Addr{resolver.Addr()}}}}
+	service, err := a.startDNS(context.Background(), &store.Change{HostID: 1, Document: document}, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.stop()
+	client, err := netns.Dial(context.Background(), plan.Namespace, "udp", netip.AddrPortFrom(address, 53).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	const questions, mostThreads = 120, 40
+	before := netnstest.Threads(t)
+	began := time.Now()
+	for i := 0; i < questions; i++ {
+		question := append([]byte{0, byte(i), 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4}, fmt.Sprintf("q%03d\x00\x00\x01\x00\x01", i)...)
+		if _, err := client.Write(question); err != nil {
+			t.Fatal(err)
+		}
+	}
+	threads := make(chan int)
+	done := make(chan struct{})
+	go func() {
+		most := 0
+		for {
+			most = max(most, netnstest.Threads(t))
+			select {
+			case <-done:
+				threads <- most
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	client.SetReadDeadline(began.Add(8 * time.Second))
+	answer := make([]byte, 512)
+	for i := 0; i < questions; i++ {
+		n, err := client.Read(answer)
+		if err != nil || n < 12 || answer[3]&15 != 2 {
+			t.Fatalf("answer %d after %v: found %x, %v, wanted SERVFAIL", i, time.Since(began), answer[:n], err)
+		}
+	}
+	close(done)
+	if most := <-threads; most > mostThreads {
+		t.Errorf("found %d threads, %d before, wanted at most %d", most, before, mostThreads)
+	}
+}
