@@ -41,6 +41,9 @@ type Change struct {
 	// Down takes Mobula off the host; there is no document then.
 	Down     bool              `json:"down,omitempty"`
 	Document *network.Document `json:"document,omitempty"`
+	// SSHPorts are the ports of the host's SSH that the change publishes; nil: those
+	// of the facts.
+	SSHPorts []uint16 `json:"ssh_ports"`
 }
 
 // Validate refuses what no host was ever told to have, so that a damaged file

@@ -3,12 +3,9 @@ package system
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 
 	"mobula/helper/internal/plan"
@@ -29,8 +26,6 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 			facts.Resolvers = Resolvers(string(real))
 		}
 	}
-	var addresses []string
-	facts.SSHPorts, addresses = sshd(ctx)
 	for _, m := range []struct {
 		manager plan.Manager
 		sign    string
@@ -43,7 +38,7 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 			facts.Managers = append(facts.Managers, m.manager)
 		}
 	}
-	return reachable(addresses)
+	return surveySSH(ctx, output, facts)
 }
 
 // resolvConf returns the file as it is. A symbolic link has its content, too; one
@@ -82,52 +77,4 @@ func Resolvers(resolvConf string) []netip.Addr {
 		}
 	}
 	return all
-}
-
-// SSHPorts returns the TCP ports that sshd listens on; 22 if it does not say.
-func SSHPorts(ctx context.Context) []uint16 {
-	ports, _ := sshd(ctx)
-	return ports
-}
-
-// sshd asks sshd(8) itself for its ports and the addresses it listens on.
-func sshd(ctx context.Context) (ports []uint16, addresses []string) {
-	out, err := exec.CommandContext(ctx, "/usr/sbin/sshd", "-T").Output()
-	if err == nil {
-		ports, addresses = parseSSHD(string(out))
-	}
-	if len(ports) == 0 {
-		ports = []uint16{22}
-	}
-	return ports, addresses
-}
-
-// parseSSHD reads what sshd -T prints.
-func parseSSHD(config string) (ports []uint16, addresses []string) {
-	for _, line := range strings.Split(config, "\n") {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch key {
-		case "port":
-			if port, err := strconv.ParseUint(value, 10, 16); err == nil && port > 0 {
-				ports = append(ports, uint16(port))
-			}
-		case "listenaddress":
-			addresses = append(addresses, value)
-		}
-	}
-	return ports, addresses
-}
-
-// reachable tells if sshd would not answer on the host's intrawire address, to
-// which SSH is forwarded.
-func reachable(addresses []string) error {
-	for _, a := range addresses {
-		if strings.HasPrefix(a, "0.0.0.0:") || strings.HasPrefix(a, "[::]:") {
-			return nil
-		}
-	}
-	if len(addresses) == 0 {
-		return nil // it does not say
-	}
-	return fmt.Errorf("sshd: found it listening on %s only, wanted all addresses (ListenAddress 0.0.0.0): SSH comes in by another address", strings.Join(addresses, ", "))
 }

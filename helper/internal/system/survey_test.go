@@ -24,31 +24,6 @@ func TestResolvers(t *testing.T) {
 	}
 }
 
-func TestParseSSHD(t *testing.T) {
-	cases := []struct{ name, config, want string }{
-		{"nothing", "", "[] []"},
-		{"usual", "port 22\naddressfamily any\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:22\n", "[22] [[::]:22 0.0.0.0:22]"},
-		{"two ports", "port 22\nport 2222\nusepam yes\n", "[22 2222] []"},
-		{"rubbish", "port\nport 0\nport 70000\nport x\nports 1\n", "[] []"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			ports, addresses := parseSSHD(c.config)
-			if got := fmt.Sprint(ports, " ", addresses); strings.Join(strings.Fields(got), " ") != c.want {
-				t.Errorf("found %s, wanted %s", got, c.want)
-			}
-		})
-	}
-}
-
-func TestReachable(t *testing.T) {
-	for addresses, want := range map[string]bool{"": true, "0.0.0.0:22": true, "192.0.2.1:22 [::]:22": true, "192.0.2.1:22": false, "127.0.0.1:22 10.0.0.1:22": false} {
-		if err := reachable(strings.Fields(addresses)); (err == nil) != want {
-			t.Errorf("%q: error %v", addresses, err)
-		}
-	}
-}
-
 func TestSupportedRelease(t *testing.T) {
 	cases := []struct {
 		id, like, version string

@@ -29,6 +29,10 @@ func (h *Host) Plan(ctx context.Context, change *store.Change, o Options) ([]rec
 	if err := h.check(change, o); err != nil {
 		return nil, err
 	}
+	change, err := h.withPortsOfNow(ctx, change)
+	if err != nil {
+		return nil, err
+	}
 	t, err := h.aim(ctx, change)
 	if err != nil {
 		return nil, err
@@ -139,6 +143,9 @@ func (h *Host) Apply(ctx context.Context, change *store.Change, o Options) ([]re
 	}
 	if pending == nil && confirmed == nil && change.Down {
 		return nil, nil // Mobula is not on this host
+	}
+	if change, err = h.withPortsOfNow(ctx, change); err != nil {
+		return nil, err
 	}
 	t, err := h.aim(ctx, change)
 	if err != nil {

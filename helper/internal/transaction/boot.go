@@ -101,17 +101,23 @@ func waitFor(ctx context.Context, link string, exists func(string) bool) error {
 
 // Differences returns what somebody else changed on the running host.
 func (h *Host) Differences(ctx context.Context) ([]reconcile.Operation, error) {
-	t, err := h.runningTarget(ctx)
+	t, err := h.runningTarget(ctx, true)
 	if err != nil || t == nil {
 		return nil, err
 	}
 	return h.Reconciler(t.facts, false).Plan(ctx, t.want, t.want)
 }
 
-func (h *Host) runningTarget(ctx context.Context) (*target, error) {
+// runningTarget asks for the ports of SSH only where it has the time.
+func (h *Host) runningTarget(ctx context.Context, askSSH bool) (*target, error) {
 	running, err := h.Running()
 	if err != nil || running == nil {
 		return nil, err
+	}
+	if askSSH {
+		if running, err = h.withMorePorts(ctx, running); err != nil {
+			return nil, err
+		}
 	}
 	return h.aim(ctx, running)
 }
@@ -121,8 +127,11 @@ func (h *Host) runningTarget(ctx context.Context) (*target, error) {
 // even looked at. The agent's own service is left to systemd, which starts it
 // again: a new helper is taken up by Apply, not here.
 func (h *Host) Repair(ctx context.Context, subjects ...string) ([]string, error) {
-	t, err := h.runningTarget(ctx)
+	t, err := h.runningTarget(ctx, len(subjects) == 0)
 	if err != nil || t == nil {
+		return nil, err
+	}
+	if err := h.keepPorts(t.change); err != nil {
 		return nil, err
 	}
 	r := h.Reconciler(t.facts, true)

@@ -95,7 +95,11 @@ func (h *Host) Rollback(ctx context.Context) error {
 		return h.finish(ctx, false)
 	}
 	h.Log.Warn("rolling back", "from", pending.Generation(), "to", confirmed.Generation())
-	t, err := h.aim(ctx, confirmed)
+	back, err := h.withMorePorts(ctx, confirmed)
+	if err != nil {
+		return fmt.Errorf("rolling back: %w", err)
+	}
+	t, err := h.aim(ctx, back)
 	if err != nil {
 		return fmt.Errorf("rolling back: %w", err)
 	}
@@ -105,7 +109,7 @@ func (h *Host) Rollback(ctx context.Context) error {
 	if err := h.Reconciler(t.facts, false).Insist(ctx, t.want, t.previous); err != nil {
 		return fmt.Errorf("rolling back: %w", err)
 	}
-	if err := h.setApplied(confirmed, true); err != nil {
+	if err := h.setApplied(back, true); err != nil {
 		return err
 	}
 	return h.drop(ctx)

@@ -30,8 +30,8 @@ type Host struct {
 	Alarm Alarm
 	// Survey finds what the host is before its first change.
 	Survey func(ctx context.Context, uplink string) (*plan.Facts, error)
-	// SSHPorts returns the ports that sshd listens on now.
-	SSHPorts func(ctx context.Context) []uint16
+	// SSHPorts returns the ports on which SSH answers now.
+	SSHPorts func(ctx context.Context) ([]uint16, error)
 	// Reconciler returns the hands of a host with these facts.
 	Reconciler func(facts *plan.Facts, booting bool) *reconcile.Reconciler
 	// Run is a store that a reboot empties.
@@ -72,7 +72,6 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 	if uplink != "" && uplink != facts.Uplink {
 		return nil, fmt.Errorf("uplink: found %q in the document, wanted %q, which is in use; uninstall the host before it gets another one", uplink, facts.Uplink)
 	}
-	facts.SSHPorts = h.SSHPorts(ctx)
 	return facts, nil
 }
 
@@ -123,7 +122,11 @@ func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
 	case change.Document == nil:
 		return plan.Leaving(*facts), nil
 	}
-	return plan.Build(change.Document, change.HostID, *facts)
+	known := *facts
+	if change.SSHPorts != nil {
+		known.SSHPorts = change.SSHPorts
+	}
+	return plan.Build(change.Document, change.HostID, known)
 }
 
 // either returns what may stand after a change from a to b was interrupted, as

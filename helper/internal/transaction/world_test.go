@@ -36,6 +36,9 @@ type world struct {
 	// firewall is the table's plan, as text; "" for none.
 	firewall string
 	vswitch  *fakeSwitch
+	// sshPorts are those of SSH, or sshError why nobody knows.
+	sshPorts []uint16
+	sshError error
 	// armed tells that the clock of the way back runs.
 	armed bool
 	own   network.Key
@@ -163,7 +166,7 @@ func (s watched) Diff(ctx context.Context, want, previous *plan.Host) ([]reconci
 func newWorld(t *testing.T, managers ...plan.Manager) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{T: t, facts: plantest.Facts(managers...), kernel: linkstest.New()}
+	w := &world{T: t, facts: plantest.Facts(managers...), kernel: linkstest.New(), sshPorts: []uint16{22}}
 	w.system = &fakeSystem{w: w, files: map[string]plan.File{plan.ResolvConfPath: w.facts.ResolvConf}, active: map[string]bool{}}
 	w.vswitch = &fakeSwitch{w: w}
 	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }}
@@ -197,7 +200,7 @@ func (w *world) restart() {
 			found := *w.facts
 			return &found, nil
 		},
-		SSHPorts: func(context.Context) []uint16 { return []uint16{22} },
+		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 			for _, s := range []reconcile.Subject{w.system, links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), (*fakeFirewall)(w), w.vswitch} {

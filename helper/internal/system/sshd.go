@@ -1,0 +1,135 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+)
+
+// commands runs a program and returns its output.
+type commands func(ctx context.Context, name string, args ...string) (string, error)
+
+// SSHPorts returns the TCP ports on which SSH answers at the host's intrawire
+// address, to which the gateway forwards it. An error says that nobody knows them:
+// it is never read as a port.
+func SSHPorts(ctx context.Context) ([]uint16, error) {
+	listening, err := sshListeners(ctx, output)
+	return forwarded(listening), err
+}
+
+// sshListeners returns where SSH is listened for: by systemd, if it starts sshd when
+// somebody connects (systemd.socket(5)), else by sshd itself.
+func sshListeners(ctx context.Context, run commands) ([]netip.AddrPort, error) {
+	out, err := run(ctx, "systemctl", "show", "--property=ActiveState,Listen,BindIPv6Only", "ssh.socket", "sshd.socket")
+	if err != nil {
+		return nil, err
+	}
+	if listening := parseSockets(out); len(listening) > 0 {
+		return listening, nil
+	}
+	out, err = run(ctx, "/usr/sbin/sshd", "-T")
+	if err != nil {
+		return nil, fmt.Errorf("asking sshd for its ports: %w", err)
+	}
+	listening := parseSSHD(out)
+	if len(listening) == 0 {
+		return nil, fmt.Errorf("asking sshd for its ports: found no listenaddress in what sshd -T says")
+	}
+	return listening, nil
+}
+
+// parseSockets reads what systemctl shows of socket units, and leaves out those that
+// are not active. A socket of all IPv6 addresses takes IPv4, too, unless the unit
+// says otherwise (BindIPv6Only=, net.ipv6.bindv6only).
+func parseSockets(shown string) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, unit := range strings.Split(shown, "\n\n") {
+		var some []netip.AddrPort
+		active, both := false, true
+		for _, line := range strings.Split(unit, "\n") {
+			switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+			case "ActiveState":
+				active = value == "active"
+			case "BindIPv6Only":
+				both = value != "ipv6-only"
+			case "Listen":
+				address, isStream := strings.CutSuffix(value, " (Stream)")
+				if a, err := netip.ParseAddrPort(address); err == nil && isStream {
+					some = append(some, a)
+				}
+			}
+		}
+		for _, a := range some {
+			if !active {
+				continue
+			}
+			all = append(all, a)
+			if both && a.Addr() == netip.IPv6Unspecified() {
+				all = append(all, netip.AddrPortFrom(netip.IPv4Unspecified(), a.Port()))
+			}
+		}
+	}
+	return all
+}
+
+// parseSSHD reads what sshd -T prints. Its sockets of IPv6 take nothing else.
+func parseSSHD(config string) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, line := range strings.Split(config, "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "listenaddress" {
+			continue
+		}
+		if a, err := netip.ParseAddrPort(fields[1]); err == nil && a.Port() > 0 {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// forwarded returns the ports that answer at the intrawire address.
+func forwarded(listening []netip.AddrPort) []uint16 {
+	ports := []uint16{}
+	seen := map[uint16]bool{}
+	for _, a := range listening {
+		if reached := a.Addr() == netip.IPv4Unspecified() || network.Intrawire.Contains(a.Addr()); reached && !seen[a.Port()] {
+			seen[a.Port()] = true
+			ports = append(ports, a.Port())
+		}
+	}
+	return ports
+}
+
+// surveySSH notes the ports, and tells if SSH would no longer be reached: it listens
+// at addresses of the uplink only, which move to the gateway. That it listens at
+// those of other NICs only is no reason to refuse: they stay.
+func surveySSH(ctx context.Context, run commands, facts *plan.Facts) error {
+	listening, err := sshListeners(ctx, run)
+	if err != nil {
+		return err
+	}
+	if facts.SSHPorts = forwarded(listening); len(facts.SSHPorts) > 0 {
+		return nil
+	}
+	ofUplink := map[netip.Addr]bool{netip.IPv6Unspecified(): true} // IPv6 does not answer there any more
+	for _, all := range [][]netip.Prefix{facts.Addresses, facts.IPv6Addresses} {
+		for _, p := range all {
+			ofUplink[p.Addr()] = true
+		}
+	}
+	var lost []string
+	for _, a := range listening {
+		if ofUplink[a.Addr().WithZone("")] {
+			lost = append(lost, a.Addr().String()+" port "+strconv.Itoa(int(a.Port())))
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return fmt.Errorf("sshd: found it listening on %s only, wanted all IPv4 addresses (ListenAddress 0.0.0.0): SSH comes in by another address once the NIC has moved", strings.Join(lost, ", "))
+}

@@ -1,0 +1,106 @@
+package transaction
+
+import (
+	"context"
+
+	"mobula/helper/internal/store"
+)
+
+// Whoever sees a published port may be on the way in through it. So a port goes in a
+// change only, which has to be confirmed; everything else adds ports, and what nobody
+// can tell stays as it was.
+
+// published returns the SSH ports that a change publishes.
+func (h *Host) published(change *store.Change) ([]uint16, error) {
+	if change != nil && change.SSHPorts != nil {
+		return change.SSHPorts, nil
+	}
+	facts, err := h.Store.Facts()
+	if err != nil || facts == nil {
+		return nil, err
+	}
+	return facts.SSHPorts, nil
+}
+
+// withPortsOfNow returns a new change that publishes the ports on which SSH answers
+// now, or, if nobody can tell, those that are published already.
+func (h *Host) withPortsOfNow(ctx context.Context, change *store.Change) (*store.Change, error) {
+	if change.Document == nil {
+		return change, nil
+	}
+	ports, err := h.SSHPorts(ctx)
+	if err != nil {
+		confirmed, storeErr := h.Store.Confirmed()
+		if storeErr != nil {
+			return nil, storeErr
+		}
+		known, storeErr := h.published(confirmed)
+		if storeErr != nil || len(known) == 0 { // the survey says why
+			return change, storeErr
+		}
+		h.Log.Warn("the ports of SSH stay as they are", "ports", known, "error", err)
+		ports = known
+	}
+	return withPorts(change, ports), nil
+}
+
+// withMorePorts returns a change that stands, and publishes the ports on which SSH
+// answers now, too.
+func (h *Host) withMorePorts(ctx context.Context, change *store.Change) (*store.Change, error) {
+	if change == nil || change.Document == nil {
+		return change, nil
+	}
+	ports, err := h.published(change)
+	if err != nil {
+		return nil, err
+	}
+	now, err := h.SSHPorts(ctx)
+	if err != nil {
+		h.Log.Warn("the ports of SSH stay as they are", "ports", ports, "error", err)
+	}
+	return withPorts(change, union(ports, now)), nil
+}
+
+// keepPorts notes the ports that running publishes: for what comes next, and for the
+// next boot, if the running change is the confirmed one.
+func (h *Host) keepPorts(running *store.Change) error {
+	if running == nil {
+		return nil
+	}
+	if a := h.applied(); a != nil && len(a.SSHPorts) < len(running.SSHPorts) {
+		if err := h.setApplied(running, true); err != nil {
+			return err
+		}
+	}
+	pending, confirmed, err := h.changes()
+	if err != nil || pending != nil || confirmed == nil || !confirmed.Same(running) {
+		return err
+	}
+	known, err := h.published(confirmed)
+	if all := union(known, running.SSHPorts); err == nil && len(all) > len(known) {
+		err = h.Store.SetConfirmed(withPorts(confirmed, all))
+	}
+	return err
+}
+
+func withPorts(change *store.Change, ports []uint16) *store.Change {
+	with := *change
+	with.SSHPorts = ports
+	return &with
+}
+
+// union returns the ports of some and then what more has besides.
+func union(some, more []uint16) []uint16 {
+	all := append([]uint16{}, some...)
+	seen := map[uint16]bool{}
+	for _, p := range some {
+		seen[p] = true
+	}
+	for _, p := range more {
+		if !seen[p] {
+			seen[p] = true
+			all = append(all, p)
+		}
+	}
+	return all
+}
