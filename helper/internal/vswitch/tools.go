@@ -3,6 +3,7 @@ package vswitch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,7 +22,13 @@ type tools struct {
 	mu      sync.Mutex
 	runDir  string
 	timeout time.Duration
+	// hangs tells that the last command was not answered in time.
+	hangs bool
 }
+
+// hungTimeout bounds a command after one that was not answered: many in a row must
+// not add up to longer than a boot may take.
+const hungTimeout = 2 * time.Second
 
 // openFlow is the version spoken: the first that has bundles, which replace
 // flows atomically (OpenFlow 1.4 section 6.9).
@@ -31,7 +38,11 @@ const openFlow = ovs.ProtocolOpenFlow14
 func (t *tools) run(ctx context.Context, stdin io.Reader, name string, args ...string) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	limit := t.timeout
+	if t.hangs && limit > hungTimeout {
+		limit = hungTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	var stdout, stderr bytes.Buffer
@@ -39,7 +50,9 @@ func (t *tools) run(ctx context.Context, stdin io.Reader, name string, args ...s
 	// ovs-ofctl finds bridges by name under OVS_RUNDIR.
 	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+t.runDir, "LC_ALL=C")
 	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	t.hangs = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"mobula/helper/internal/plan"
@@ -35,6 +36,8 @@ type Options struct {
 type Switch struct {
 	options Options
 	tools   *tools
+	// absent tells that the daemons did not start when they were waited for.
+	absent atomic.Bool
 }
 
 var _ reconcile.Subject = (*Switch)(nil)
@@ -63,11 +66,22 @@ func (s *Switch) databaseRuns() bool { return answers(s.socket("db.sock")) }
 func (s *Switch) daemonRuns() bool { return answers(s.socket("ovs-vswitchd.ctl")) }
 
 // waitForDaemons returns when both daemons accept connections. They are ready
-// then: ovs-vsctl itself waits until ovs-vswitchd has done what it was told.
+// then: ovs-vsctl itself waits until ovs-vswitchd has done what it was told. They are
+// waited for once: who did not come in time is not there for the next operation
+// either, unless it has come meanwhile.
 func (s *Switch) waitForDaemons(ctx context.Context) error {
-	return waitFor(ctx, s.options.StartTimeout, "Open vSwitch to start in "+s.options.RunDir, func() bool {
+	limit := s.options.StartTimeout
+	if s.absent.Load() {
+		limit = 0
+	}
+	err := waitFor(ctx, limit, "Open vSwitch to start in "+s.options.RunDir, func() bool {
 		return s.databaseRuns() && s.daemonRuns()
 	})
+	s.absent.Store(err != nil)
+	if err != nil {
+		return fmt.Errorf("%w ('journalctl -u %s -u %s' tells more)", err, plan.UnitOVSDB, plan.UnitVSwitch)
+	}
+	return nil
 }
 
 func waitFor(ctx context.Context, limit time.Duration, what string, done func() bool) error {
