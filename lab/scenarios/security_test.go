@@ -49,6 +49,7 @@ ip netns exec guest python3 - <<'P'
 	for claimed, frames := range map[string]int{
 		"gateway address in ARP": 15, "host address in ARP": 5, "gateway MAC": 15, "host MAC": 5,
 		"gateway address in IPv4": 5, "host address in IPv4": 5,
+		"unreadable ARP or IP": 10, "intrawire address": 5,
 	} {
 		if n := after[claimed] - before[claimed]; n < frames {
 			t.Errorf("status counts %d attempts on a %s, wanted at least %d", n, claimed, frames)
@@ -67,7 +68,7 @@ own = s.getsockname()[4]
 mac = lambda t: bytes.fromhex(t.replace(':', ''))
 gateway, bob, every = mac('02:6d:6f:01:00:01'), mac('02:6d:6f:02:00:02'), b'\xff' * 6
 ip = socket.inet_aton
-def arp(op, sha, spa, tpa): return b'\x08\x06' + struct.pack('!HHBBH', 1, 0x800, 6, 4, op) + sha + ip(spa) + every + ip(tpa) + bytes(18)
+def arp(op, sha, spa, tpa, hardware=1): return b'\x08\x06' + struct.pack('!HHBBH', hardware, 0x800, 6, 4, op) + sha + ip(spa) + every + ip(tpa) + bytes(18)
 def udp(src, dst):
     h = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 28, 0, 0, 64, 17, 0, ip(src), ip(dst))
     c = sum(struct.unpack('!10H', h)); c = (c & 0xffff) + (c >> 16); c = ~(c + (c >> 16)) & 0xffff
@@ -83,6 +84,9 @@ frames = [
     every + bob + udp('10.31.200.7', '10.31.255.255'),
     every + own + udp('10.31.0.1', '10.31.255.255'),
     every + own + udp('10.31.128.2', '10.31.255.255'),
+    bob + own + arp(2, own, '10.31.0.1', '10.31.128.2', 6),           # IEEE 802: Linux takes it
+    every + own + arp(1, own, '10.31.0.1', '10.31.0.1', 6),
+    bob + own + udp('10.30.0.1', '10.31.128.2'),
 ]
 for frame in frames:
     for _ in range(5): s.send(frame)`

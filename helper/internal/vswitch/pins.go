@@ -6,7 +6,6 @@ import (
 	"github.com/digitalocean/go-openvswitch/ovs"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 )
 
 // Pin is a rule about who may speak as whom. A frame that breaks it is dropped
@@ -38,8 +37,19 @@ const (
 	PinNestedTag
 	// PinAccessIPv4: nobody but the host sends from its IP address.
 	PinAccessIPv4
+	// PinUnreadable: what Open vSwitch does not take apart the other pins do not
+	// see, but the kernel that receives it may take it apart all the same.
+	PinUnreadable
+	// PinWire: intrawire and extrawire addresses are no addresses of the access
+	// network. Gateways give what comes from there one of their own.
+	PinWire
+	// PinRouter: nobody leads others' IPv6 elsewhere (RFC 6105).
+	PinRouter
+	// PinNeighbor: nobody but the host speaks from, defends or announces the IPv6
+	// link-local address that follows from its Ethernet address.
+	PinNeighbor
 
-	lastPin = PinAccessIPv4
+	lastPin = PinNeighbor
 )
 
 var pinNames = map[Pin]string{
@@ -47,6 +57,7 @@ var pinNames = map[Pin]string{
 	PinGatewayMAC: "gateway MAC", PinAccessMAC: "host MAC", PinOwnMAC: "other MAC of the gateway",
 	PinGatewayARP: "gateway address in ARP", PinAccessARP: "host address in ARP",
 	PinGatewayIPv4: "gateway address in IPv4", PinNestedTag: "nested priority tag", PinAccessIPv4: "host address in IPv4",
+	PinUnreadable: "unreadable ARP or IP", PinWire: "intrawire address", PinRouter: "IPv6 router", PinNeighbor: "host address in IPv6",
 }
 
 // String returns a few words for a person.
@@ -109,6 +120,7 @@ func (p *pipeline) tags() {
 	for _, inner := range []uint16{0x8100, 0x88a8} {
 		p.add(tableTags, 200, on{ovs.VLANTCI(0x1000, 0x1fff), ovs.DataLinkType(inner)}, drop(PinNestedTag))
 	}
+	p.unreadable()
 	for i := range p.LocalPorts {
 		announces := func(priority int, mac string, actions []ovs.Action) {
 			p.add(tableTags, priority, on{port(firstLocalPort + i), ovs.VLANTCI(0, 0x0fff), arp, ovs.FieldMatch("arp_sha", mac)}, actions)
@@ -126,6 +138,9 @@ func (p *pipeline) tags() {
 // ports, since in manual mode any interface may have it.
 func (p *pipeline) addresses() {
 	own := p.HostID
+	p.add(tableAddresses, 400, on{arp, ovs.FieldMatch("arp_spa", network.Wire.String())}, drop(PinWire))
+	p.add(tableAddresses, 400, on{ip, ovs.NetworkSource(network.Wire.String())}, drop(PinWire))
+	p.add(tableAddresses, 100, on{ip6}, resubmit(tableSources))
 	p.add(tableAddresses, 200, on{arp, arpFrom(network.GatewayAddress(own))}, drop(PinGatewayARP))
 	p.add(tableAddresses, 200, on{port(tunnelPort), arp, arpFrom(network.AccessAddress(own))}, drop(PinAccessARP))
 	p.add(tableAddresses, 200, on{ip, ipFrom(network.GatewayAddress(own))}, drop(PinGatewayIPv4))
@@ -142,40 +157,4 @@ func (p *pipeline) addresses() {
 		p.add(tableAddresses, 200, on{ip, ipFrom(access)}, drop(PinAccessIPv4))
 	}
 	p.add(tableAddresses, 0, nil, resubmit(tableLearn))
-}
-
-// dropped is table 30: where every frame that broke a pin ends, one counter a
-// pin and origin, so that reading them costs the same in any network.
-func (p *pipeline) dropped() {
-	for pin := PinMulticastSource; pin <= lastPin; pin++ {
-		broke := register(pinRegister, uint32(pin))
-		p.addDrop(100, on{broke}, pin, OriginGuest)
-		p.addDrop(200, on{broke, port(tunnelPort)}, pin, OriginTunnel)
-		p.addDrop(200, on{broke, port(ovs.PortLOCAL)}, pin, OriginGateway)
-	}
-}
-
-func (p *pipeline) addDrop(priority int, matches on, pin Pin, origin Origin) {
-	f := p.add(tableDropped, priority, matches, []ovs.Action{ovs.Drop()})
-	f.Cookie = cookieTag | classDropped | uint64(pin)<<36 | uint64(origin)<<32
-}
-
-// drop notes the broken pin and ends the frame.
-func drop(pin Pin) []ovs.Action {
-	return []ovs.Action{load(uint32(pin), pinRegister), ovs.Resubmit(0, tableDropped)}
-}
-
-// from matches what a remote host sent through the tunnel. WireGuard has made
-// sure that the outer source address is the sender's.
-func from(r plan.Remote) ovs.Match { return ovs.TunnelSrc(r.Address.String()) }
-
-func mac(role network.Role, id uint16) ovs.Match {
-	return ovs.DataLinkSource(network.MAC(role, id).String())
-}
-
-// anyMAC matches the addresses that a role has on any host.
-func anyMAC(role network.Role) ovs.Match { return ovs.DataLinkSource(anyHost(role)) }
-
-func anyHost(role network.Role) string {
-	return network.MAC(role, 0).String() + "/ff:ff:ff:ff:00:00"
 }

@@ -17,6 +17,9 @@ const (
 	tableTags      = 1  // what is in a VLAN
 	tableAddresses = 2  // pins on IP addresses
 	tableLearn     = 3  // note the source, look up the destination
+	tableSources   = 4  // pins on IPv6: who speaks
+	tableTargets   = 5  // which address a neighbor message is about
+	tableLinkLayer = 6  // which Ethernet address it names
 	tableLearned   = 10 // filled by table 3
 	tableForward   = 20
 	tableFlood     = 21 // the other hosts, in chunks
@@ -83,6 +86,7 @@ func Pipeline(s plan.Switch) ([]*ovs.Flow, error) {
 	p.admission()
 	p.tags()
 	p.addresses()
+	p.neighbors()
 	p.learn()
 	p.forward()
 	p.flood()

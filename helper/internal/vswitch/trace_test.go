@@ -73,7 +73,7 @@ func TestForwarding(t *testing.T) {
 		},
 		"a priority tag is no VLAN": {
 			{"10.30.0.2", "52:54:00:00:05:01", all, "", "LOCAL 2"},
-			{"guest", "52:54:00:00:05:02", "52:54:00:00:05:01", "dl_vlan=0,dl_vlan_pcp=5,dl_type=0x0800", "10.30.0.2"},
+			{"guest", "52:54:00:00:05:02", "52:54:00:00:05:01", "dl_vlan=0,dl_vlan_pcp=5,dl_type=0x88b5", "10.30.0.2"},
 		},
 		"spanning tree frames of users": {
 			{"guest", "52:54:00:00:06:01", bpdus, "dl_type=0x05ff", "LOCAL 10.30.0.2 10.30.1.0"},
@@ -176,6 +176,29 @@ func TestPins(t *testing.T) {
 			{"10.30.1.0", guestB, all, ip("10.31.0.2"), "gateway address in IPv4 from tunnel"},
 			{"10.30.1.0", guestB, all, ip("10.31.0.1"), "gateway address in IPv4 from tunnel"},
 			{"gateway", gateway, all, ip("198.51.100.1"), "2 10.30.0.2 10.30.1.0"},
+		},
+		// What comes from older hosts, which do not have all of these pins.
+		"what hosts let through": {
+			{"10.30.0.2", guestB, all, "arp,arp_op=0", "unreadable ARP or IP from tunnel"},
+			{"10.30.0.2", guestB, all, ip("10.30.0.2"), "intrawire address from tunnel"},
+			{"10.30.0.2", "02:6d:6f:01:00:02", all, ip("10.30.128.1"), "intrawire address from tunnel"},
+			{"10.30.0.2", guestB, all, arp("10.30.1.0"), "intrawire address from tunnel"},
+			{"10.30.0.2", guestB, all, "icmp6,icmpv6_type=134", "IPv6 router from tunnel"},
+			{"10.30.0.2", guestB, all, "ipv6,ipv6_src=fe80::6d:6fff:fe02:100,nw_proto=17", "host address in IPv6 from tunnel"},
+			{"10.30.0.2", guestB, all, "ipv6,ipv6_src=fe80::6d:6fff:fe02:2,nw_proto=17", "host address in IPv6 from tunnel"},
+			{"10.30.0.2", "02:6d:6f:02:00:02", all, "ipv6,ipv6_src=fe80::6d:6fff:fe02:2,nw_proto=17", local},
+			{"10.30.0.2", guestB, all, "icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::6d:6fff:fe02:2", "host address in IPv6 from tunnel"},
+			{"10.30.0.2", "02:6d:6f:02:00:02", all, "icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::6d:6fff:fe02:2,nd_tll=02:6d:6f:02:00:02", local},
+			{"10.30.0.2", guestB, all, "icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::1,nd_tll=02:6d:6f:02:00:02", "host MAC from tunnel"},
+		},
+		"the host's own IPv6": {
+			{"guest", access, all, "ipv6,ipv6_src=fe80::6d:6fff:fe02:1,nw_proto=17", flood},
+			{"guest", access, all, "icmp6,ipv6_src=fe80::6d:6fff:fe02:1,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::6d:6fff:fe02:1,nd_tll=" + access, flood},
+			{"guest", access, all, "icmp6,ipv6_src=fe80::6d:6fff:fe02:1,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::6d:6fff:fe02:2,nd_tll=" + access, "host address in IPv6 from guest"},
+			{"guest", access, all, "icmp6,icmpv6_type=135,icmpv6_code=0,nd_target=fe80::6d:6fff:fe02:1", flood}, // is it free?
+			{"guest", access, all, "icmp6,ipv6_src=fe80::6d:6fff:fe02:1,icmpv6_type=135,icmpv6_code=0,nd_target=fe80::6d:6fff:fe02:2,nd_sll=" + access, flood},
+			{"guest", access, all, "ipv6,ipv6_src=2001:db8::1,nw_proto=6", flood}, // what the operator gave it
+			{"guest", guestA, all, "dl_vlan=5,icmp6,icmpv6_type=134", flood},      // another network
 		},
 		"tags": {
 			{"guest", guestA, all, "dl_vlan=5," + arp("10.31.0.1"), flood}, // another network
