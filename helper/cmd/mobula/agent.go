@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,14 +30,8 @@ finds broken on the host itself it has repaired by ` + plan.UnitRepair + `.`,
 		}
 		h := c.host()
 		a := &agent.Agent{Host: h, Log: c.log,
-			PrivateKey: h.Store.Keys().PrivateKey,
-			Resolvers: func() ([]netip.Addr, error) {
-				facts, err := h.Store.Facts()
-				if err != nil || facts == nil {
-					return nil, err
-				}
-				return facts.Resolvers, nil
-			},
+			PrivateKey:  h.Store.Keys().PrivateKey,
+			Facts:       h.Store.Facts,
 			Repair:      repairByUnit,
 			AppliedPath: filepath.Join(plan.RunDir, "applied.json"), SwitchDir: plan.OVSDir, StatePath: statePath(),
 		}

@@ -6,10 +6,10 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 )
 
@@ -26,8 +26,8 @@ type Agent struct {
 	Host Host
 	// PrivateKey finds the private half of the host's public key.
 	PrivateKey func(public network.Key) (network.Key, error)
-	// Resolvers are the host's own from before Mobula.
-	Resolvers func() ([]netip.Addr, error)
+	// Facts are what the host was before Mobula; nil: not known.
+	Facts func() (*plan.Facts, error)
 	// Repair compares the host with its plan and puts right what differs. It
 	// runs outside the agent, which lacks the privileges.
 	Repair func(ctx context.Context) error
@@ -46,32 +46,51 @@ const watchInterval = 250 * time.Millisecond
 func (a *Agent) Run(ctx context.Context) error {
 	watch := time.NewTicker(watchInterval)
 	defer watch.Stop()
-	var dns *dnsService
-	defer func() { dns.stop() }()
-	var heal *healer
-	defer func() { heal.stop() }()
-	state := &stateServer{path: a.StatePath, log: a.Log}
-	if err := state.start(ctx); err != nil {
+	parts := a.parts()
+	defer parts.stop()
+	if err := parts.state.start(ctx); err != nil {
 		a.Log.Warn("serving the state", "error", err)
 	}
-	repair := newRepairer(a)
-	go repair.run(ctx)
+	go parts.repair.run(ctx)
 	var running *store.Change
 	var read file
 	for {
 		if now := fileAt(a.AppliedPath); now != read || running == nil {
 			running, read = a.running(running), now
 		}
-		dns = a.serveDNS(ctx, dns, running)
-		heal = a.serveHealing(ctx, heal, running)
-		state.set(heal)
-		repair.follow(running)
+		a.follow(ctx, parts, running)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watch.C:
 		}
 	}
+}
+
+// parts are what the agent does.
+type parts struct {
+	dns    *dnsService
+	heal   *healer
+	state  *stateServer
+	repair *repairer
+}
+
+func (a *Agent) parts() *parts {
+	return &parts{state: &stateServer{path: a.StatePath, log: a.Log}, repair: newRepairer(a)}
+}
+
+// follow has all parts follow what runs. It is called often: what depends on the
+// document is computed when there is another one.
+func (a *Agent) follow(ctx context.Context, p *parts, running *store.Change) {
+	p.dns = a.serveDNS(ctx, p.dns, running)
+	p.heal = a.serveHealing(ctx, p.heal, running)
+	p.state.set(p.heal)
+	p.repair.follow(running)
+}
+
+func (p *parts) stop() {
+	p.heal.stop()
+	p.dns.stop()
 }
 
 // running returns what the host has now. While it is changed that is still what
@@ -83,6 +102,9 @@ func (a *Agent) running(before *store.Change) *store.Change {
 	}
 	if running == nil && a.Host.Changing() {
 		return before
+	}
+	if running != nil && before != nil && running.Same(before) {
+		return before // the file is new, the network is not
 	}
 	return running
 }

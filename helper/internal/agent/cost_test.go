@@ -17,7 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"mobula/helper/internal/nameserver"
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/probe"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/wireguard"
@@ -57,7 +60,7 @@ func (m *mirror) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 }
 
 // crowd returns a document of n hosts and the private key of the first.
-func crowd(b *testing.B, n int) (*network.Document, network.Key) {
+func crowd(b testing.TB, n int) (*network.Document, network.Key) {
 	d := &network.Document{Format: network.FormatVersion, UnderlayMTU: 1500}
 	var own network.Key
 	for id := 1; id <= n; id++ {
@@ -78,22 +81,54 @@ func crowd(b *testing.B, n int) (*network.Document, network.Key) {
 	return d, own
 }
 
-// BenchmarkAgent runs one agent's watch over its peers for ten seconds each. All
-// peers are well and idle; those who answer for them count as part of the cost.
+// followed returns an agent whose parts follow a network of peers that are well and
+// idle; mirrored answers for them. It has no namespace, so nothing is served.
+func followed(tb testing.TB, peers int) (a *Agent, p *parts, running *store.Change, mirrored *mirror) {
+	document, own := crowd(tb, peers+1)
+	m := &mirror{packets: make(chan testPacket, 4096)}
+	for _, h := range document.Hosts[1:] {
+		m.peers = append(m.peers, wireguard.PeerState{PublicKey: h.PublicKey, Endpoint: h.Endpoint, LastHandshake: time.Now()})
+	}
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	h := newHealer(log, func(network.Key) (network.Key, error) { return own, nil }, m, &mirror{packets: make(chan testPacket)}, m)
+	running = &store.Change{HostID: 1, Document: document}
+	if err := h.follow(running); err != nil {
+		tb.Fatal(err)
+	}
+	h.namespace = namespaceInode()
+	a = &Agent{Log: log, Facts: func() (*plan.Facts, error) { return plantest.Facts(), nil }}
+	p = a.parts()
+	p.heal = h
+	p.dns = &dnsService{server: nameserver.New(nameserver.Config{}, log), address: network.GatewayAddress(1), namespace: h.namespace}
+	a.follow(context.Background(), p, running)
+	return a, p, running, m
+}
+
+// TestFollowingTheSameCostsNothing: four times a second.
+func TestFollowingTheSameCostsNothing(t *testing.T) {
+	a, p, running, _ := followed(t, 1000)
+	if n := testing.AllocsPerRun(10, func() { a.follow(context.Background(), p, running) }); n > 50 {
+		t.Errorf("following the same document again: found %v allocations, wanted a few", n)
+	}
+}
+
+// BenchmarkAgent runs one agent's watch over its peers for ten seconds each, with
+// all that follows the document. All peers are well and idle; those who answer for
+// them count as part of the cost.
 func BenchmarkAgent(b *testing.B) {
 	for _, peers := range []int{3, 3000} {
 		b.Run(strconv.Itoa(peers)+" peers", func(b *testing.B) {
-			document, own := crowd(b, peers+1)
-			m := &mirror{packets: make(chan testPacket, 4096)}
-			for _, h := range document.Hosts[1:] {
-				m.peers = append(m.peers, wireguard.PeerState{PublicKey: h.PublicKey, Endpoint: h.Endpoint, LastHandshake: time.Now()})
-			}
-			below := &mirror{packets: make(chan testPacket)}
-			h := newHealer(slog.New(slog.NewTextHandler(io.Discard, nil)), func(network.Key) (network.Key, error) { return own, nil }, m, below, m)
-			if err := h.follow(&store.Change{HostID: 1, Document: document}); err != nil {
-				b.Fatal(err)
-			}
+			a, p, running, m := followed(b, peers)
+			h := p.heal
 			h.start(context.Background())
+			ctx, cancel := context.WithCancel(context.Background())
+			following := make(chan struct{})
+			go func() {
+				defer close(following)
+				for ticker := time.NewTicker(watchInterval); ctx.Err() == nil; <-ticker.C {
+					a.follow(ctx, p, running)
+				}
+			}()
 			const period = 10 * time.Second
 			var cpu time.Duration
 			sent := m.sent.Load()
@@ -107,15 +142,17 @@ func BenchmarkAgent(b *testing.B) {
 			b.ReportMetric(100*cpu.Seconds()/over, "%core")
 			runtime.GC()
 			b.ReportMetric(residentMB(b), "MB-resident")
+			cancel()
+			<-following
 			h.cancel()
 			close(m.packets)
-			close(below.packets)
+			close(h.below.(*mirror).packets)
 			h.ended.Wait()
 		})
 	}
 }
 
-func processorTime(b *testing.B) time.Duration {
+func processorTime(b testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)

@@ -13,14 +13,14 @@ import (
 	"mobula/helper/internal/store"
 )
 
-// dnsService is a nameserver for one generation of the network.
+// dnsService is a nameserver for one address.
 type dnsService struct {
-	server     *nameserver.Server
-	generation string
-	address    netip.Addr
-	namespace  uint64 // inode: sockets stay in the namespace they were made in
-	cancel     context.CancelFunc
-	ended      chan struct{}
+	server    *nameserver.Server
+	change    *store.Change // of which the names are
+	address   netip.Addr
+	namespace uint64 // inode: sockets stay in the namespace they were made in
+	cancel    context.CancelFunc
+	ended     chan struct{}
 }
 
 func (d *dnsService) stop() {
@@ -45,12 +45,12 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 		current.stop()
 		return nil
 	}
-	generation, address := running.Generation(), network.GatewayAddress(running.HostID)
+	address := network.GatewayAddress(running.HostID)
 	if current != nil && !current.dead() && current.address == address && current.namespace == namespaceInode() {
-		if current.generation != generation {
+		if current.change != running {
 			current.server.SetZone(running.Document)
 			current.server.SetUpstreams(a.upstreams(running))
-			current.generation = generation
+			current.change = running
 		}
 		return current
 	}
@@ -60,7 +60,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 		a.Log.Warn("starting the nameserver", "error", err)
 		return nil
 	}
-	a.Log.Info("answering DNS", "address", address, "generation", generation)
+	a.Log.Info("answering DNS", "address", address, "generation", running.Generation())
 	return started
 }
 
@@ -86,7 +86,7 @@ func (a *Agent) startDNS(ctx context.Context, running *store.Change, address net
 	server := nameserver.New(cfg, a.Log)
 	server.SetZone(running.Document)
 	ctx, cancel := context.WithCancel(ctx)
-	d := &dnsService{server: server, generation: running.Generation(), address: address, namespace: namespaceInode(), cancel: cancel, ended: make(chan struct{})}
+	d := &dnsService{server: server, change: running, address: address, namespace: namespaceInode(), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(d.ended)
 		if err := server.Serve(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -106,9 +106,12 @@ func (a *Agent) upstreams(running *store.Change) []netip.AddrPort {
 	if self, ok := running.Document.Host(running.HostID); ok && len(self.UpstreamDNS) > 0 {
 		return nameserver.Port53(self.UpstreamDNS)
 	}
-	resolvers, err := a.Resolvers()
+	facts, err := a.Facts()
 	if err != nil {
 		a.Log.Warn("reading the host's own resolvers", "error", err)
 	}
-	return nameserver.Port53(resolvers)
+	if facts == nil {
+		return nil
+	}
+	return nameserver.Port53(facts.Resolvers)
 }

@@ -24,6 +24,10 @@ const (
 	compareInterval = 60 * time.Second
 	// debounce lets a change come to its end before the host is compared.
 	debounce = 100 * time.Millisecond
+	// What breaks is repaired at once repairBurst times, and then every
+	// repairInterval: who breaks it again and again must not keep the host busy.
+	repairBurst    = 5
+	repairInterval = 5 * time.Second
 	// switchInterval is how often the agent looks whether Open vSwitch was
 	// started anew, and flowInterval how often it counts the flows; not for
 	// startGrace after a start.
@@ -41,8 +45,14 @@ type repairer struct {
 	log     *slog.Logger
 	reasons chan string
 
+	// due is when a repair for a reason would be the first of a new burst, had
+	// there been one every repairInterval until then.
+	due time.Time
+
 	mu            sync.Mutex
-	subscribed    uint64 // namespace
+	change        *store.Change         // of which ours are
+	ours          map[string]*links.Own // by namespace
+	subscribed    uint64                // namespace
 	subscriptions []*netns.Subscription
 	enabled       bool
 }
@@ -59,6 +69,9 @@ func (r *repairer) follow(running *store.Change) {
 	r.enabled = running != nil && running.Document != nil
 	if !r.enabled {
 		inode = 0
+	} else if r.change != running {
+		r.change = running
+		r.know(running)
 	}
 	if r.subscribed == inode {
 		return
@@ -70,11 +83,39 @@ func (r *repairer) follow(running *store.Change) {
 	if inode == 0 {
 		return
 	}
-	r.subscribe(links.Subscribe, "", func(s *netns.Subscription) error { return links.Watch(s, r.because) })
-	r.subscribe(links.Subscribe, plan.Namespace, func(s *netns.Subscription) error { return links.Watch(s, r.because) })
+	for _, ns := range []string{"", plan.Namespace} {
+		ns := ns
+		r.subscribe(links.Subscribe, ns, func(s *netns.Subscription) error {
+			return links.Watch(s, func() *links.Own { return r.own(ns) }, r.because)
+		})
+	}
 	r.subscribe(firewall.Subscribe, plan.Namespace, func(s *netns.Subscription) error {
 		return firewall.Watch(s, func() { r.because("nftables changed") })
 	})
+}
+
+// know computes what of the host's network is Mobula's.
+func (r *repairer) know(running *store.Change) {
+	facts, err := r.agent.Facts()
+	if err == nil && facts != nil {
+		var p *plan.Host
+		if p, err = plan.Build(running.Document, running.HostID, *facts); err == nil {
+			r.ours = map[string]*links.Own{"": links.NewOwn(p, ""), plan.Namespace: links.NewOwn(p, plan.Namespace)}
+		}
+	}
+	if err != nil {
+		r.log.Warn("planning what to watch", "error", err)
+	}
+}
+
+// own returns what is Mobula's in a namespace.
+func (r *repairer) own(namespace string) *links.Own {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o := r.ours[namespace]; o != nil {
+		return o
+	}
+	return new(links.Own) // not known yet: nothing
 }
 
 func (r *repairer) subscribe(open func(string) (*netns.Subscription, error), namespace string, watch func(*netns.Subscription) error) {
@@ -128,6 +169,16 @@ func (r *repairer) run(ctx context.Context) {
 	}
 }
 
+// pause returns how long what broke now has to wait, at least debounce.
+func (r *repairer) pause(now time.Time) time.Duration {
+	if r.due.Before(now) {
+		r.due = now
+	}
+	wait := r.due.Sub(now) - (repairBurst-1)*repairInterval
+	r.due = r.due.Add(repairInterval)
+	return max(wait, debounce)
+}
+
 // wait returns the reasons for a repair; none when the time is over.
 func (r *repairer) wait(ctx context.Context, most time.Duration) []string {
 	timer := time.NewTimer(most)
@@ -141,7 +192,7 @@ func (r *repairer) wait(ctx context.Context, most time.Duration) []string {
 	case reason := <-r.reasons:
 		reasons = append(reasons, reason)
 	}
-	quiet := time.NewTimer(debounce)
+	quiet := time.NewTimer(r.pause(time.Now()))
 	defer quiet.Stop()
 	for {
 		select {

@@ -1,9 +1,10 @@
 package links
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -11,12 +12,66 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
+	"mobula/helper/internal/plan"
 )
 
-// Watch reports what disappears or goes down in a namespace, as text for the
-// reader: links, addresses, routes and rules. It returns when the subscription
-// ends. What is added is of no interest: it breaks nothing.
-func Watch(s *netns.Subscription, lost func(what string)) error {
+// Own is what a plan has in one network namespace, by what identifies it to the
+// kernel. Whatever else comes and goes there is no concern of Mobula's: on a host
+// with containers or a routing daemon that may be thousands of things a second.
+type Own struct {
+	links     map[string]bool // whether it should be up
+	addresses map[ownAddress]bool
+	routes    map[ownRoute]bool
+	rules     map[ownRule]bool
+}
+
+type ownAddress struct {
+	address netip.Addr
+	bits    uint8
+}
+
+type ownRoute struct {
+	table  uint32
+	to     netip.Prefix
+	metric uint32
+}
+
+type ownRule struct{ priority, table uint32 }
+
+// NewOwn returns what a plan has in the named namespace; "" is the host's own.
+func NewOwn(p *plan.Host, namespace string) *Own {
+	o := &Own{map[string]bool{}, map[ownAddress]bool{}, map[ownRoute]bool{}, map[ownRule]bool{}}
+	for _, l := range p.Links {
+		if l.NS == namespace {
+			o.links[l.Name] = !l.Down
+		}
+	}
+	for _, a := range p.Addresses {
+		if a.NS == namespace {
+			o.addresses[ownAddress{a.Prefix.Addr(), uint8(a.Prefix.Bits())}] = true
+		}
+	}
+	for _, r := range p.Routes {
+		if r.NS == namespace {
+			table := uint32(r.Table)
+			if table == 0 {
+				table = unix.RT_TABLE_MAIN
+			}
+			o.routes[ownRoute{table, r.To.Masked(), uint32(r.Metric)}] = true
+		}
+	}
+	if namespace == "" {
+		for _, r := range p.Rules {
+			o.rules[ownRule{uint32(r.Priority), uint32(r.Table)}] = true
+		}
+	}
+	return o
+}
+
+// Watch reports what disappears or goes down of what own returns then, as text
+// for the reader: links, addresses, routes and rules. It returns when the
+// subscription ends. What is added is of no interest: it breaks nothing.
+func Watch(s *netns.Subscription, own func() *Own, lost func(what string)) error {
 	for {
 		messages, err := s.Receive()
 		if errors.Is(err, unix.ENOBUFS) {
@@ -27,7 +82,7 @@ func Watch(s *netns.Subscription, lost func(what string)) error {
 			return err
 		}
 		for _, m := range messages {
-			if what := describeLoss(m); what != "" {
+			if what := own().describeLoss(m); what != "" {
 				lost(what)
 			}
 		}
@@ -40,41 +95,77 @@ func Subscribe(namespace string) (*netns.Subscription, error) {
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE)
 }
 
-func describeLoss(m syscall.NetlinkMessage) string {
+func (o *Own) describeLoss(m syscall.NetlinkMessage) string {
 	switch m.Header.Type {
 	case unix.RTM_DELLINK:
-		return ownLink(m, "deleted")
+		if name, ours, _ := o.link(m); ours {
+			return fmt.Sprintf("link %s deleted", name)
+		}
 	case unix.RTM_NEWLINK:
 		if len(m.Data) >= unix.SizeofIfInfomsg {
 			info := (*unix.IfInfomsg)(unsafe.Pointer(&m.Data[0]))
-			if info.Change&unix.IFF_UP != 0 && info.Flags&unix.IFF_UP == 0 {
-				return ownLink(m, "set down")
+			name, _, up := o.link(m)
+			if up && info.Change&unix.IFF_UP != 0 && info.Flags&unix.IFF_UP == 0 {
+				return fmt.Sprintf("link %s set down", name)
 			}
 		}
 	case unix.RTM_DELADDR:
-		if a := attribute(m, unix.SizeofIfAddrmsg, unix.IFA_LOCAL); len(a) == 4 {
-			return fmt.Sprintf("address %s deleted", net.IP(a))
+		if a, ok := netip.AddrFromSlice(attribute(m, unix.SizeofIfAddrmsg, unix.IFA_LOCAL)); ok && o.addresses[ownAddress{a, m.Data[1]}] {
+			return fmt.Sprintf("address %s deleted", a)
 		}
 	case unix.RTM_DELROUTE:
-		if len(m.Data) >= unix.SizeofRtMsg && m.Data[5] != unix.RTPROT_KERNEL {
-			if to := attribute(m, unix.SizeofRtMsg, unix.RTA_DST); len(to) == 4 {
-				return fmt.Sprintf("route to %s deleted", net.IP(to))
-			}
-			return "default route deleted"
-		}
+		return o.route(m)
 	case unix.RTM_DELRULE:
-		return "rule deleted"
+		return o.rule(m)
 	}
 	return ""
 }
 
-// ownLink names a link that may be Mobula's.
-func ownLink(m syscall.NetlinkMessage, what string) string {
-	name := strings.TrimRight(string(attribute(m, unix.SizeofIfInfomsg, unix.IFLA_IFNAME)), "\x00")
-	if !strings.HasPrefix(name, "mo-") && !strings.HasPrefix(name, "veth_") && name != "ovsbr-mobula" {
+func (o *Own) link(m syscall.NetlinkMessage) (name string, ours, up bool) {
+	name = strings.TrimRight(string(attribute(m, unix.SizeofIfInfomsg, unix.IFLA_IFNAME)), "\x00")
+	up, ours = o.links[name]
+	return name, ours, up
+}
+
+// route reads struct rtmsg (rtnetlink(7)).
+func (o *Own) route(m syscall.NetlinkMessage) string {
+	if len(m.Data) < unix.SizeofRtMsg || m.Data[5] == unix.RTPROT_KERNEL {
 		return ""
 	}
-	return fmt.Sprintf("link %s %s", name, what)
+	to, known := netip.AddrFromSlice(attribute(m, unix.SizeofRtMsg, unix.RTA_DST))
+	if !known {
+		to = netip.IPv4Unspecified()
+	}
+	prefix := netip.PrefixFrom(to, int(m.Data[1]))
+	r := ownRoute{number(m, unix.SizeofRtMsg, unix.RTA_TABLE, uint32(m.Data[4])), prefix, number(m, unix.SizeofRtMsg, unix.RTA_PRIORITY, 0)}
+	switch {
+	case !o.routes[r]:
+		return ""
+	case prefix.Bits() == 0:
+		return "default route deleted"
+	default:
+		return fmt.Sprintf("route to %s deleted", prefix)
+	}
+}
+
+// rule reads struct fib_rule_hdr, which is laid out as struct rtmsg.
+func (o *Own) rule(m syscall.NetlinkMessage) string {
+	if len(m.Data) < unix.SizeofRtMsg {
+		return ""
+	}
+	r := ownRule{number(m, unix.SizeofRtMsg, unix.FRA_PRIORITY, 0), number(m, unix.SizeofRtMsg, unix.FRA_TABLE, uint32(m.Data[4]))}
+	if !o.rules[r] {
+		return ""
+	}
+	return fmt.Sprintf("rule %d deleted", r.priority)
+}
+
+// number returns one attribute of 32 bits, or what holds without it.
+func number(m syscall.NetlinkMessage, header int, kind uint16, without uint32) uint32 {
+	if b := attribute(m, header, kind); len(b) == 4 {
+		return binary.NativeEndian.Uint32(b)
+	}
+	return without
 }
 
 // attribute returns one attribute of a message (rtnetlink(7)) or nil.

@@ -7,6 +7,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 )
 
 // message builds what the kernel would send.
@@ -29,31 +32,64 @@ func linkHeader(flags, change uint32) []byte {
 	return append([]byte(nil), (*[unix.SizeofIfInfomsg]byte)(unsafe.Pointer(&info))[:]...)
 }
 
+// bits returns the header of an address, route or rule: the length of its prefix
+// is the second byte of each (rtnetlink(7)).
+func bits(n byte) []byte {
+	header := make([]byte, unix.SizeofRtMsg)
+	header[1] = n
+	return header
+}
+
+func number32(n uint32) string { return string(binary.NativeEndian.AppendUint32(nil, n)) }
+
 func TestDescribeLoss(t *testing.T) {
 	name := func(s string) map[uint16]string { return map[uint16]string{unix.IFLA_IFNAME: s + "\x00"} }
-	route := make([]byte, unix.SizeofRtMsg)
-	route[5] = unix.RTPROT_STATIC
-	kernels := append([]byte(nil), route...)
-	kernels[5] = unix.RTPROT_KERNEL
+	route := func(protocol, table, prefix byte) []byte {
+		header := bits(prefix)
+		header[4], header[5] = table, protocol
+		return header
+	}
+	const compat = unix.RT_TABLE_COMPAT // the table is an attribute
+	p, err := plan.Build(plantest.Document(plantest.Host(1)), 1, *plantest.Facts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, gateway := NewOwn(p, ""), NewOwn(p, plan.Namespace)
+	rule := map[uint16]string{unix.FRA_PRIORITY: number32(plan.RulePriority), unix.FRA_TABLE: number32(plan.RouteTable)}
 	for _, c := range []struct {
 		what string
+		own  *Own
 		m    syscall.NetlinkMessage
 		want string
 	}{
-		{"own link deleted", message(unix.RTM_DELLINK, linkHeader(0, 0), name("mo-wg-gw")), "link mo-wg-gw deleted"},
-		{"another's link deleted", message(unix.RTM_DELLINK, linkHeader(0, 0), name("docker0")), ""},
-		{"own link down", message(unix.RTM_NEWLINK, linkHeader(0, unix.IFF_UP), name("veth_fac0")), "link veth_fac0 set down"},
-		{"own link up", message(unix.RTM_NEWLINK, linkHeader(unix.IFF_UP, unix.IFF_UP), name("veth_fac0")), ""},
-		{"carrier lost", message(unix.RTM_NEWLINK, linkHeader(unix.IFF_UP, 0), name("mo-ext-gw")), ""},
-		{"address", message(unix.RTM_DELADDR, make([]byte, unix.SizeofIfAddrmsg), map[uint16]string{unix.IFA_LOCAL: "\x0a\x1e\x00\x00"}), "address 10.30.0.0 deleted"},
-		{"route", message(unix.RTM_DELROUTE, route, map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00"}), "route to 10.30.0.0 deleted"},
-		{"default route", message(unix.RTM_DELROUTE, route, nil), "default route deleted"},
-		{"the kernel's route", message(unix.RTM_DELROUTE, kernels, nil), ""},
-		{"rule", message(unix.RTM_DELRULE, nil, nil), "rule deleted"},
-		{"cut short", message(unix.RTM_DELLINK, []byte{1, 2}, nil), ""},
-		{"no data", message(unix.RTM_NEWLINK, nil, nil), ""},
+		{"own link deleted", gateway, message(unix.RTM_DELLINK, linkHeader(0, 0), name("mo-wg-gw")), "link mo-wg-gw deleted"},
+		{"the uplink deleted", gateway, message(unix.RTM_DELLINK, linkHeader(0, 0), name("eth0")), "link eth0 deleted"},
+		{"it left the host for its namespace", host, message(unix.RTM_DELLINK, linkHeader(0, 0), name("eth0")), ""},
+		{"another's link deleted", host, message(unix.RTM_DELLINK, linkHeader(0, 0), name("docker0")), ""},
+		{"own link down", host, message(unix.RTM_NEWLINK, linkHeader(0, unix.IFF_UP), name("veth_fac0")), "link veth_fac0 set down"},
+		{"own link that is left down", host, message(unix.RTM_NEWLINK, linkHeader(0, unix.IFF_UP), name("veth_eth0")), ""},
+		{"own link up", host, message(unix.RTM_NEWLINK, linkHeader(unix.IFF_UP, unix.IFF_UP), name("veth_fac0")), ""},
+		{"another's link down", host, message(unix.RTM_NEWLINK, linkHeader(0, unix.IFF_UP), name("docker0")), ""},
+		{"carrier lost", gateway, message(unix.RTM_NEWLINK, linkHeader(unix.IFF_UP, 0), name("mo-ext-gw")), ""},
+		{"address", gateway, message(unix.RTM_DELADDR, bits(32)[:unix.SizeofIfAddrmsg], map[uint16]string{unix.IFA_LOCAL: "\x0a\x1e\x00\x00"}), "address 10.30.0.0 deleted"},
+		{"the same with another prefix", gateway, message(unix.RTM_DELADDR, bits(16)[:unix.SizeofIfAddrmsg], map[uint16]string{unix.IFA_LOCAL: "\x0a\x1e\x00\x00"}), ""},
+		{"another's address", host, message(unix.RTM_DELADDR, bits(16)[:unix.SizeofIfAddrmsg], map[uint16]string{unix.IFA_LOCAL: "\xac\x11\x00\x01"}), ""},
+		{"route", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 16), map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00"}), "route to 10.30.0.0/16 deleted"},
+		{"the same with another metric", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 16), map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00", unix.RTA_PRIORITY: number32(5)}), ""},
+		{"default route", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 0), nil), "default route deleted"},
+		{"default route of our table", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, compat, 0), map[uint16]string{unix.RTA_TABLE: number32(plan.RouteTable)}), "default route deleted"},
+		{"default route of the host", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 0), nil), "default route deleted"},
+		{"default route of another table", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, 100, 0), nil), ""},
+		{"another's route", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_BGP, unix.RT_TABLE_MAIN, 24), map[uint16]string{unix.RTA_DST: "\xc6\x33\x64\x00"}), ""},
+		{"the kernel's route", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_KERNEL, unix.RT_TABLE_MAIN, 16), map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00"}), ""},
+		{"rule", host, message(unix.RTM_DELRULE, bits(32), rule), "rule 1030 deleted"},
+		{"another's rule", host, message(unix.RTM_DELRULE, bits(32), map[uint16]string{unix.FRA_PRIORITY: number32(100), unix.FRA_TABLE: number32(100)}), ""},
+		{"nothing is known", new(Own), message(unix.RTM_DELRULE, bits(32), rule), ""},
+		{"cut short", host, message(unix.RTM_DELLINK, []byte{1, 2}, nil), ""},
+		{"a rule cut short", host, message(unix.RTM_DELRULE, nil, nil), ""},
+		{"no data", host, message(unix.RTM_NEWLINK, nil, nil), ""},
 	} {
-		if got := describeLoss(c.m); got != c.want {
+		if got := c.own.describeLoss(c.m); got != c.want {
 			t.Errorf("%s: found %q, wanted %q", c.what, got, c.want)
 		}
 	}

@@ -9,7 +9,14 @@ import (
 )
 
 // Subscription receives a kernel's multicast messages of one netlink(7) family.
-type Subscription struct{ file *os.File }
+type Subscription struct {
+	file *os.File
+	buf  []byte
+}
+
+// receiveBytes is how much the kernel keeps for a Subscription that is not read
+// at once, as it counts: some thousand messages.
+const receiveBytes = 4 << 20
 
 // Subscribe joins multicast groups (numbers from 1, such as unix.RTNLGRP_LINK)
 // of a netlink family in the named namespace; "" is the caller's own.
@@ -28,22 +35,24 @@ func Subscribe(namespace string, family int, groups ...uint) (*Subscription, err
 			err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(g))
 		}
 	}
+	if err == nil && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBytes) != nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBytes) // what everybody may have
+	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("joining netlink groups: %w", err)
 	}
-	return &Subscription{os.NewFile(uintptr(fd), "netlink")}, nil
+	return &Subscription{os.NewFile(uintptr(fd), "netlink"), make([]byte, 1<<16)}, nil
 }
 
-// Receive waits for messages. When the kernel had more to say than the socket
+// Receive waits for messages, which are good until it is called again. When the kernel had more to say than the socket
 // could hold, the error is unix.ENOBUFS and the subscription goes on.
 func (s *Subscription) Receive() ([]syscall.NetlinkMessage, error) {
-	buf := make([]byte, 1<<16)
-	n, err := s.file.Read(buf)
+	n, err := s.file.Read(s.buf)
 	if err != nil {
 		return nil, err
 	}
-	return syscall.ParseNetlinkMessage(buf[:n])
+	return syscall.ParseNetlinkMessage(s.buf[:n])
 }
 
 // Close ends the subscription; a waiting Receive returns an error.

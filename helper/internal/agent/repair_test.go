@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/netns/netnstest"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/store"
+)
+
+// batch has ip(8) carry out n commands.
+func batch(t *testing.T, n int, command func(i int) string) {
+	t.Helper()
+	file := t.TempDir() + "/batch"
+	var lines strings.Builder
+	for i := 0; i < n; i++ {
+		lines.WriteString(command(i) + "\n")
+	}
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	netnstest.Run(t, "", "ip", "-batch", file)
+}
+
+// TestOthersChangesStartNoRepair: beside Mobula there are containers that come and
+// go and routing daemons, on the real kernel.
+func TestOthersChangesStartNoRepair(t *testing.T) {
+	if !netnstest.Alone(t) {
+		return
+	}
+	netnstest.Namespace(t, plan.Namespace)
+	var repairs atomic.Int64
+	a := &Agent{
+		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Facts:  func() (*plan.Facts, error) { return plantest.Facts(), nil },
+		Repair: func(context.Context) error { repairs.Add(1); return nil },
+	}
+	r := newRepairer(a)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r.follow(&store.Change{HostID: 1, Document: plantest.Document(plantest.Host(1), plantest.Host(2))})
+	defer r.follow(nil)
+	go r.run(ctx)
+
+	const foreign = 10_000
+	began := processorTime(t)
+	batch(t, foreign, func(i int) string {
+		return fmt.Sprintf("route add 198.18.%d.%d/32 dev lo proto bgp metric 20", i>>8&0xff, i&0xff)
+	})
+	batch(t, foreign, func(i int) string {
+		return fmt.Sprintf("route del 198.18.%d.%d/32 dev lo proto bgp metric 20", i>>8&0xff, i&0xff)
+	})
+	for _, c := range []string{"rule add priority %d from 198.18.0.0/16 table 9%[1]d", "rule del priority %d from 198.18.0.0/16 table 9%[1]d",
+		"addr add 172.17.0.%d/32 dev lo", "addr del 172.17.0.%d/32 dev lo", "link add docker%d type veth", "link set docker%d up", "link set docker%d down", "link del docker%d"} {
+		batch(t, 100, func(i int) string { return fmt.Sprintf(c, i+1) })
+	}
+	cost := processorTime(t) - began
+	time.Sleep(5 * debounce)
+	t.Logf("%d changes took %v of the agent's processor time", 2*foreign+800, cost)
+	if n := repairs.Load(); n != 0 || cost > time.Second {
+		t.Errorf("found %d repairs and %v, wanted none and less than 1 s", n, cost)
+	}
+
+	// What is Mobula's is noticed, and no more often than the bound says.
+	lose := func() {
+		batch(t, 2, func(i int) string {
+			return []string{"rule add priority 1031 to 10.30.0.0/16 table 1030", "rule del priority 1031 to 10.30.0.0/16 table 1030"}[i]
+		})
+	}
+	lose()
+	for end := time.Now().Add(5 * time.Second); repairs.Load() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a rule was lost, and nobody noticed")
+		}
+	}
+	lost := time.Now()
+	for time.Since(lost) < 3*time.Second {
+		lose()
+	}
+	if n := repairs.Load(); n < 2 || n > repairBurst {
+		t.Errorf("found %d repairs in 3 s of losses, wanted 2..%d", n, repairBurst)
+	}
+}
+
+func TestPause(t *testing.T) {
+	r := newRepairer(&Agent{})
+	now := time.Unix(1_700_000_000, 0)
+	for i := 0; i < repairBurst; i++ {
+		if got := r.pause(now); got != debounce {
+			t.Errorf("repair %d: found a pause of %v, wanted %v", i, got, debounce)
+		}
+	}
+	if got := r.pause(now); got != repairInterval {
+		t.Errorf("after the burst: found a pause of %v, wanted %v", got, repairInterval)
+	}
+	now = now.Add(3 * repairInterval)
+	for i, want := range []time.Duration{debounce, debounce, repairInterval} {
+		if got := r.pause(now); got != want {
+			t.Errorf("later %d: found a pause of %v, wanted %v", i, got, want)
+		}
+	}
+}
