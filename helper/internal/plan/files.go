@@ -40,13 +40,14 @@ func services() []Service {
 
 // Paths of the drop-ins that keep the host's network managers off the uplink.
 const (
-	IfupdownDropIn     = UnitDir + "networking.service.d/mobula.conf"
-	networkdLinks      = "/etc/systemd/network/00-mobula-links.network"
-	networkdUplink     = "/etc/systemd/network/00-mobula-uplink.network"
-	networkdConf       = "/etc/systemd/networkd.conf.d/mobula.conf"
-	networkdWait       = UnitDir + "systemd-networkd-wait-online.service.d/mobula.conf"
-	networkManager     = "/etc/NetworkManager/conf.d/00-mobula.conf"
-	networkManagerWait = UnitDir + "NetworkManager-wait-online.service.d/mobula.conf"
+	IfupdownDropIn       = UnitDir + "networking.service.d/mobula.conf"
+	networkdLinks        = "/etc/systemd/network/00-mobula-links.network"
+	networkdUplink       = "/etc/systemd/network/00-mobula-uplink.network"
+	networkdConf         = "/etc/systemd/networkd.conf.d/mobula.conf"
+	networkdWait         = UnitDir + "systemd-networkd-wait-online.service.d/mobula.conf"
+	networkManagerLinks  = "/etc/NetworkManager/conf.d/zz-mobula-links.conf"
+	networkManagerUplink = "/etc/NetworkManager/conf.d/00-mobula.conf"
+	networkManagerWait   = UnitDir + "NetworkManager-wait-online.service.d/mobula.conf"
 )
 
 // OwnedFiles returns every path that Mobula may ever create on a host with the
@@ -55,7 +56,7 @@ const (
 func OwnedFiles(uplink string) []string {
 	return append(unitFiles(),
 		IfupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
-		networkManager, networkManagerWait)
+		networkManagerLinks, networkManagerUplink, networkManagerWait)
 }
 
 // unitFiles are those that bring Mobula up when the host boots. The first two
@@ -94,9 +95,10 @@ func (b builder) files() []File {
 	return append(files, b.resolvConf())
 }
 
-// managerFiles keeps a network manager from configuring the uplink or waiting
-// for it. Files about the uplink itself are late: before the NIC has moved they
-// would take its addresses away.
+// managerFiles keeps a network manager from configuring Mobula's links and the
+// uplink, and from waiting for it. It is told of links before they are made: taking
+// one that it has had takes it down. Files about the uplink itself are late: before
+// the NIC has moved they would take its addresses away.
 func (b builder) managerFiles(m Manager) []File {
 	late := func(f File) File { f.Late = true; return f }
 	switch m {
@@ -114,8 +116,9 @@ func (b builder) managerFiles(m Manager) []File {
 		}
 	case NetworkManager:
 		return []File{
+			b.render(networkManagerLinks, "networkmanager-links.conf"),
 			b.render(networkManagerWait, "wait-online.conf"),
-			late(b.render(networkManager, "networkmanager.conf")),
+			late(b.render(networkManagerUplink, "networkmanager-uplink.conf")),
 		}
 	}
 	return nil

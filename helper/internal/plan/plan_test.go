@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -209,6 +210,37 @@ func TestBootUnitComesFirstAndGoesLast(t *testing.T) {
 	}
 	if owned := OwnedFiles("eth0"); owned[0] != unit || owned[1] != link { // removed from the last to the first
 		t.Errorf("the first files are %s and %s", owned[0], owned[1])
+	}
+}
+
+// TestManagersAreToldFirst: a manager knows that it has to leave a link alone when the
+// link is made, and of the NIC when it has moved. Then nobody else writes resolv.conf.
+func TestManagersAreToldFirst(t *testing.T) {
+	for _, m := range []Manager{Networkd, NetworkManager} {
+		h := mustBuild(t, document(t, nil), 1, facts(m))
+		told := func(late bool, link string) bool {
+			for _, f := range h.Files {
+				for _, word := range strings.FieldsFunc(f.Content, func(r rune) bool { return strings.ContainsRune("=; \n", r) }) {
+					if match, _ := path.Match(strings.TrimPrefix(word, "interface-name:"), link); match && word != "*" && f.Late == late {
+						return true
+					}
+				}
+			}
+			return false
+		}
+		for _, link := range h.Links {
+			switch {
+			case link.Kind == Physical && (told(false, link.Name) || !told(true, link.Name)):
+				t.Errorf("%s: the NIC %s is forbidden before it has moved, or not at all", m, link.Name)
+			case link.Kind != Physical && link.NS == "" && !told(false, link.Name):
+				t.Errorf("%s is not told of %s before it is made", m, link.Name)
+			}
+		}
+	}
+	for _, f := range mustBuild(t, document(t, nil), 1, facts(NetworkManager)).Files {
+		if strings.Contains(f.Content, "rc-manager=unmanaged") != (f.Path == networkManagerLinks) {
+			t.Errorf("%s: who writes resolv.conf:\n%s", f.Path, f.Content)
+		}
 	}
 }
 

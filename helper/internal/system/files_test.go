@@ -202,11 +202,12 @@ func TestReloads(t *testing.T) {
 	r.note("/etc/systemd/network/00-mobula-links.network", reconcile.StepFiles)
 	r.note("/etc/systemd/networkd.conf.d/mobula.conf", reconcile.StepFiles)
 	r.note("/etc/systemd/network/00-mobula-uplink.network", reconcile.StepResolver)
+	r.note("/etc/NetworkManager/conf.d/zz-mobula-links.conf", reconcile.StepFiles)
 	r.note("/etc/NetworkManager/conf.d/00-mobula.conf", reconcile.StepResolver)
 	r.note("/etc/resolv.conf", reconcile.StepResolver)
 	for verb, want := range map[reconcile.Verb]string{
-		reconcile.Change: "0 systemd, 0 systemd-networkd, 11 systemd-networkd, 11 NetworkManager",
-		reconcile.Remove: "0 systemd, 0 systemd-networkd, 11 systemd-networkd, 11 NetworkManager",
+		reconcile.Change: "0 systemd, 0 systemd-networkd, 0 NetworkManager, 11 systemd-networkd, 11 NetworkManager",
+		reconcile.Remove: "0 systemd, 0 systemd-networkd, 0 NetworkManager, 11 systemd-networkd, 11 NetworkManager",
 	} {
 		var got []string
 		for _, op := range r.operations(verb) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -44,7 +45,7 @@ func (s *fakeSystem) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Op
 			continue
 		}
 		if f.Over = ""; have != f {
-			add(step, reconcile.Add, "file "+f.Path, func() { s.files[f.Path] = f })
+			add(step, reconcile.Add, "file "+f.Path, func() { s.put(f) })
 		}
 	}
 	for _, path := range plan.OwnedFiles(s.w.facts.Uplink) {
@@ -54,6 +55,20 @@ func (s *fakeSystem) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Op
 		}
 	}
 	return append(ops, s.services(want)...), nil
+}
+
+// put writes a file. NetworkManager (seen with 1.52) takes each new link, and one that
+// its configuration then forbids it goes down, with all addresses.
+func (s *fakeSystem) put(f plan.File) {
+	if strings.HasPrefix(f.Path, "/etc/NetworkManager/") {
+		for _, link := range []string{plan.DirectHost, plan.AccessLink, s.w.facts.Uplink} {
+			name := "interface-name:" + strings.Replace(link, plan.DirectHost, "mo-*", 1)
+			if strings.Contains(f.Content, name) && !strings.Contains(s.files[f.Path].Content, name) {
+				s.w.kernel.SetDown(links.LinkKey{Name: link})
+			}
+		}
+	}
+	s.files[f.Path] = f
 }
 
 func (s *fakeSystem) services(want *plan.Host) []reconcile.Operation {
