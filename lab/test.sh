@@ -55,7 +55,7 @@ fuzz() {
 	return $status
 }
 
-vet() { go vet ./... && go vet -tags 'lab ovs' ./...; }
+vet() { go vet ./... && go vet -tags 'lab ovs ansible' ./...; }
 
 # The helper is built on the deployer for each host's architecture.
 build() {
@@ -76,6 +76,7 @@ stage lint ansible-lint --profile production --offline --nocolor
 stage unit go test -race -short -count=1 -timeout 25m -v ./...
 # The long walks, whole: the race detector would make hours of them.
 stage walks go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
+stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage fuzz fuzz
 stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios' ./lab/scenarios

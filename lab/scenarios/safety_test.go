@@ -109,27 +109,36 @@ func noConfirmation(t *testing.T, w *world) {
 	w.inventory(t)
 }
 
-// hostDown: the others are deployed, the operator is told who is missing, and the
-// missing one catches up. Before that all lose their power, and come back by
+// hostDown: one host is down and one is refused; the other is deployed, the operator
+// is told who is missing, and the missing ones catch up. Before that all lose their power, and come back by
 // themselves, also where the NIC appears long after the boot.
 func hostDown(t *testing.T, w *world) {
 	if err := w.Host("carol").PowerOff(); err != nil {
 		t.Fatal(err)
 	}
 	w.extra["alice"] = "      publish: [8443]\n"
+	w.extra["bob"] = "      uplink: other0\n"
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n  10.31.0.253: 'printer.example.com'\n")
 	w.inventory(t)
+	old := w.status(t, "bob").Generation
 	out, err := w.play(t, "deploy.yml")
 	if err == nil {
 		t.Error("the deploy reports success though a host is missing")
 	}
-	if !strings.Contains(out, "not reached: 192.0.2.3") {
-		t.Errorf("the deploy does not say who is missing:\n%s", out)
+	for _, want := range []string{"192.0.2.3: not reached", "192.0.2.2: refused: uplink: found " + lab.NIC + " in use, wanted other0"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the deploy does not say who is missing, %q:\n%s", want, out)
+		}
 	}
 	r := recaps(t, out)
-	if r["192.0.2.1"].failed+r["192.0.2.2"].failed > 0 || r["192.0.2.3"].unreachable != 1 {
+	if r["192.0.2.1"].failed > 0 || r["192.0.2.1"].changed == 0 || r["192.0.2.2"].failed != 1 || r["192.0.2.3"].unreachable != 1 {
 		t.Errorf("recap %+v", r)
 	}
+	if alice, bob := w.status(t, "alice").Generation, w.status(t, "bob").Generation; alice == old || bob != old {
+		t.Errorf("alice has %s and bob %s after %s, wanted a new generation on alice alone", alice, bob, old)
+	}
+	delete(w.extra, "bob")
+	w.inventory(t)
 	w.on(t, "bob", unplugNIC)
 	if err := w.each(w.members(), func(h *lab.Host) error {
 		if h.Name == "carol" {

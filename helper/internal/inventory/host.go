@@ -39,6 +39,8 @@ type rawInventory struct {
 
 type rawHost struct {
 	Name string `json:"name"`
+	// Connection is Ansible's connection plugin; empty: not known.
+	Connection string `json:"connection"`
 	// Vars has the values of Mobula's variables.
 	Vars map[string]any `json:"vars"`
 	// OtherVars are the names of all other variables.
@@ -105,6 +107,9 @@ func readHost(raw rawHost, report func(field, found, want string)) *host {
 			}
 		}
 	}
+	if !sshPlugins[raw.Connection] {
+		complain("ansible_connection", shown(raw.Connection), "ssh: a change is confirmed over a new SSH connection, which shows that you still get in (a host reaches itself by SSH, too)")
+	}
 	if raw.Vars["host_id"] == nil {
 		complain("host_id", "nothing", wantHostID)
 	}
@@ -115,6 +120,10 @@ func readHost(raw rawHost, report func(field, found, want string)) *host {
 	}
 	return h
 }
+
+// sshPlugins are Ansible's connection plugins that come in by SSH.
+var sshPlugins = setOf("", "smart", "ssh", "ansible.builtin.ssh", "paramiko", "paramiko_ssh", "ansible.builtin.paramiko_ssh",
+	"libssh", "ansible.netcommon.libssh")
 
 // integer accepts integers, and strings that are exactly one, because that is
 // what templates give. JSON's true, 1.0 and 1e3 are none.
@@ -270,6 +279,9 @@ func (h *host) readPublish(value any) string {
 	})
 	return ""
 }
+
+// ParsePort reads a port as publish lists it: 443, tcp/443 or 443/tcp.
+func ParsePort(s string) (network.Port, bool) { return readPort(s) }
 
 // readPort reads 443, "443", "tcp/443" or "443/tcp".
 func readPort(value any) (network.Port, bool) {

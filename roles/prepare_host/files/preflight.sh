@@ -1,10 +1,11 @@
 # shellcheck shell=sh
-# What a host is and has, in one round trip; it changes nothing.
+# What a host is and has, in one round trip; it changes nothing. The arguments are
+# those with which the helper looks at the host.
 echo "arch=$(uname -m)"
 echo "uid=$(id -u)"
 helper=/usr/local/sbin/mobula
 if [ -x "$helper" ]; then
 	echo "helper=$(sha256sum "$helper" | cut -d ' ' -f 1)"
-	echo "report=$("$helper" check --host --json --uplink "$UPLINK" 2>/dev/null | tr -d '\n')"
+	echo "report=$("$helper" "$@" 2>/dev/null | tr -d '\n')"
 fi
 if command -v apt-get >/dev/null; then echo "packages=apt"; else echo "packages=dnf"; fi

@@ -1,0 +1,71 @@
+//go:build ansible
+
+package playbooks_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestWhateverTheEnvironmentSays deploys with everything set that an operator's
+// environment and inventory may set, to four hosts of which one is refused and one
+// is down: the other two get the network, and each confirms as soon as it can.
+func TestWhateverTheEnvironmentSays(t *testing.T) {
+	d := newDeployer(t, 4)
+	d.env = append(d.env,
+		"ANSIBLE_STRATEGY=free", "ANSIBLE_FORKS=1", "ANSIBLE_ANY_ERRORS_FATAL=1", "ANSIBLE_ROLES_PATH=/nonexistent",
+		"ANSIBLE_JINJA2_NATIVE=1", "ANSIBLE_HASH_BEHAVIOUR=merge", "ANSIBLE_GATHERING=implicit",
+		// Otherwise nobody who is root asks sudo to become root.
+		"ANSIBLE_BECOME_ALLOW_SAME_USER=1")
+	d.inventory(`    ansible_become: true
+    ansible_python_interpreter: /usr/bin/python3
+    ansible_port: 2222
+`, address(1), address(2), address(3), address(4))
+	d.report(address(2), "uplink eth0: found address 192.0.2.2/24 from DHCP (it has a lifetime), wanted a static one")
+	d.put(address(3), "down", "")
+	out, err := d.play("deploy.yml")
+	d.mustSay(out, err, true, "192.0.2.2: refused: uplink eth0: found address 192.0.2.2/24 from DHCP (it has a lifetime), wanted a static one",
+		"192.0.2.3: not reached", "not deployed, the others work without them")
+	if got := d.deployed(); got != "192.0.2.1 192.0.2.4" {
+		t.Errorf("deployed: %q\n%s", got, out)
+	}
+	if asked := d.read("sudo"); asked != "" {
+		t.Errorf("on the deployer: %s", asked)
+	}
+	const want = "check check check key key apply confirm apply confirm"
+	if got := d.order(); got != want {
+		t.Errorf("asked the hosts for %s, wanted %s", got, want)
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}
+
+// TestWorldWritableProject: Ansible passes over ansible.cfg there.
+func TestWorldWritableProject(t *testing.T) {
+	d := newDeployer(t, 1)
+	if err := os.Chmod(d.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.play("deploy.yml")
+	d.mustSay(out, err, true, "found a folder that everybody may write to, wanted only you (chmod o-w "+d.dir+")")
+	if got := d.read("order"); got != "" {
+		t.Errorf("a host was touched: %s", got)
+	}
+}
+
+// TestConnectionsThatProveNothing: what is confirmed over a connection that is no
+// SSH does not show that the operator gets in.
+func TestConnectionsThatProveNothing(t *testing.T) {
+	d := newDeployer(t, 2)
+	d.inventory("    ansible_connection: local\n", address(1), address(2))
+	out, err := d.play("deploy.yml")
+	d.mustSay(out, err, true, `192.0.2.1: ansible_connection: found \"local\", wanted ssh`)
+	d.inventory("", address(1), address(2))
+	out, err = d.play("deploy.yml", "-e", "ansible_become=true")
+	d.mustSay(out, err, true, "found ansible_become or ansible_connection given with -e")
+	if got := d.read("order") + d.read("sudo"); strings.TrimSpace(got) != "" {
+		t.Errorf("touched: %s", got)
+	}
+}
