@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"mobula/helper/internal/network"
@@ -90,7 +91,36 @@ func (h *Host) check(change *store.Change, o Options) error {
 	if others(change.Document, change.HostID) == 0 && others(old, confirmed.HostID) > 0 && !o.AllowAlone {
 		return fmt.Errorf("hosts: found no other host in the document, wanted some of the %d that there are now; --allow-alone takes it anyway", others(old, confirmed.HostID))
 	}
-	return nil
+	return keysMissing(old, change.Document, change.HostID)
+}
+
+// keysMissing refuses a document in which a host is still wanted and has no key any
+// more, though it has one in the running document: whoever compiled it did not know
+// the key, and the host would be cut off.
+func keysMissing(old, new *network.Document, self uint16) error {
+	peers := map[uint16]bool{}
+	names := map[string]bool{}
+	for _, host := range old.Hosts {
+		if host.ID != self && !host.PublicKey.IsZero() {
+			peers[host.ID], names[host.Name] = true, true
+		}
+	}
+	var missing []string
+	for _, host := range new.Hosts {
+		if host.PublicKey.IsZero() && (peers[host.ID] || names[host.Name]) {
+			missing = append(missing, host.Name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	const most = 10
+	list := strings.Join(missing[:min(len(missing), most)], ", ")
+	if len(missing) > most {
+		list += fmt.Sprintf(" and %d more", len(missing)-most)
+	}
+	return fmt.Errorf("keys: found none in the document for %s, to which this host is connected and which would be cut off, wanted theirs: "+
+		"deploy them in the same run (without --limit), or bring wireguard_pubkeys.yml from where you deployed last, or take them out of the inventory if they are to go", list)
 }
 
 func others(d *network.Document, self uint16) int {

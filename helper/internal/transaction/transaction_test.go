@@ -196,6 +196,12 @@ func TestWrongDocuments(t *testing.T) {
 	stranger.HostID = 2
 	missing := w.document(6, nil, 2)
 	missing.HostID = 9
+	keyless := func(id uint16) *store.Change {
+		c := w.document(6, nil, 2, 3)
+		peer := &c.Document.Hosts[2]
+		peer.ID, peer.PublicKey = id, network.Key{}
+		return c
+	}
 	cases := []struct {
 		name   string
 		change *store.Change
@@ -208,6 +214,8 @@ func TestWrongDocuments(t *testing.T) {
 		{"no key", w.document(6, func(h *network.Host) { h.PublicKey = network.Key{} }, 2), "no private key", nil},
 		{"older", w.document(4, nil, 2), "--allow-older takes it anyway", &Options{AllowOlder: true}},
 		{"alone", w.document(6, nil), "--allow-alone takes it anyway", &Options{AllowAlone: true}},
+		{"a peer without its key", keyless(3), "found none in the document for 192.0.2.3,", nil},
+		{"a peer without its key, by another ID", keyless(9), "found none in the document for 192.0.2.3,", nil},
 		{"another uplink", w.document(6, func(h *network.Host) { h.Uplink = "eth1" }, 2), `uplink: found "eth1"`, nil},
 	}
 	for _, c := range cases {
