@@ -37,9 +37,10 @@ type Input struct {
 	// Sources are the paths of the inventory's sources. Those that are YAML files
 	// are read to tell in which line a problem is.
 	Sources []string
-	// ExtraHostsFile, ExtraWiresFile and PublicKeysFile are paths. An empty path
-	// and a missing or empty file mean none.
-	ExtraHostsFile, ExtraWiresFile, PublicKeysFile string
+	// ExtraHostsFile, ExtraWiresFile and KeyFiles are paths. An empty path and a
+	// missing or empty file mean none.
+	ExtraHostsFile, ExtraWiresFile string
+	KeyFiles                       KeyFiles
 	// Collected is what the hosts contacted in this run reported, by inventory
 	// name. Their HostID is taken from the inventory.
 	Collected map[string]HostKey
@@ -55,7 +56,7 @@ type Compiled struct {
 	Document *network.Document
 	// Settings has every host by inventory name.
 	Settings map[string]HostSettings
-	// PublicKeys is what belongs into the public keys file now, of which Write
+	// PublicKeys is what belongs into the key files now, of which Write
 	// has to be called: Compile itself writes nothing.
 	PublicKeys *PublicKeys
 	Warnings   []Warning
@@ -77,7 +78,7 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 	c.mergeKeys(in.Collected, hosts, names)
 
 	d := &network.Document{Format: network.FormatVersion}
-	d.UnderlayMTU = c.underlayMTU(hosts)
+	d.UnderlayMTU = c.underlayMTU(hosts, in.Collected)
 	d.Names = c.extraHosts.extraHosts(c.extraHosts.open("extra_hosts"))
 	d.Clients = c.extraWires.extraWires(c.extraWires.open("extra_wires"))
 	settings := make(map[string]HostSettings, len(hosts))
@@ -119,7 +120,7 @@ func newCompilation(in Input) *compilation {
 	c.sourcesBroken = len(c.problems.list) > 0
 	c.extraHosts = &strictFile{in.ExtraHostsFile, &c.problems, c.places}
 	c.extraWires = &strictFile{in.ExtraWiresFile, &c.problems, c.places}
-	c.keys = (&strictFile{in.PublicKeysFile, &c.problems, c.places}).publicKeys()
+	c.keys = readKeys(in.KeyFiles, &c.problems, c.places)
 	return c
 }
 
@@ -178,11 +179,36 @@ func (c *compilation) readHosts(raw []rawHost) []*host {
 			continue
 		}
 		seen[r.Name] = true
-		hosts = append(hosts, readHost(r, func(field, found, want string) {
-			c.report(r.Name, field, found, want)
-		}))
+		misread := c.withoutMisread(r)
+		h := readHost(r, func(field, found, want string) {
+			if !misread[field] {
+				c.report(r.Name, field, found, want)
+			}
+		})
+		for field := range misread {
+			h.bad[field] = true
+		}
+		hosts = append(hosts, h)
 	}
 	return hosts
+}
+
+// withoutMisread takes out of a host's variables those about whose literals
+// everything is said already, and returns them.
+func (c *compilation) withoutMisread(r rawHost) (fields map[string]bool) {
+	if len(c.sources.misread) == 0 {
+		return nil
+	}
+	fields = map[string]bool{}
+	for field := range r.Vars {
+		if c.sources.isMisread(r.Name, field) {
+			fields[field] = true
+		}
+	}
+	for field := range fields {
+		delete(r.Vars, field)
+	}
+	return fields
 }
 
 // isInventoryName reports whether a host's name can stand on one line of a file.
@@ -257,22 +283,40 @@ func (c *compilation) mergeKeys(collected map[string]HostKey, hosts []*host, nam
 			// What the file says about this host has been replaced.
 			delete(c.places, subject{h.Name, "key"})
 			delete(c.places, subject{h.Name, "reported MTU"})
-			k.HostID = h.ID
+			k.HostID, k.NetworkMTU = h.ID, 0
 			c.keys.Hosts[h.Name] = k
 		}
 		h.PublicKey, h.AlsoKey = k.PublicKey, k.AlsoKey
 	}
 }
 
+// runningMTU is the underlay MTU in bytes for members whose own is not known, because
+// mobula_state.yml was lost: that with which they work.
+func runningMTU(collected map[string]HostKey) int {
+	mtu := 0
+	for _, k := range collected {
+		if k.NetworkMTU != 0 && (mtu == 0 || k.NetworkMTU < mtu) {
+			mtu = k.NetworkMTU
+		}
+	}
+	if mtu < network.MinUnderlayMTU || mtu > network.MaxUnderlayMTU {
+		return DefaultUnderlayMTU
+	}
+	return mtu
+}
+
 // underlayMTU returns the smallest MTU in bytes of all uplinks.
-func (c *compilation) underlayMTU(hosts []*host) int {
+func (c *compilation) underlayMTU(hosts []*host, collected map[string]HostKey) int {
 	smallest := network.MaxUnderlayMTU
+	running := runningMTU(collected)
 	for _, h := range hosts {
 		mtu := h.underlayMTU
 		if mtu == 0 {
 			mtu = c.keys.Hosts[h.Name].UnderlayMTU
 		}
 		switch {
+		case mtu == 0 && !h.PublicKey.IsZero():
+			mtu = running
 		case mtu == 0:
 			mtu = DefaultUnderlayMTU
 		case mtu < network.MinUnderlayMTU:

@@ -24,6 +24,11 @@ type sources struct {
 	// groupVars are the mappings of variables of groups.
 	groupVars []groupVars
 	visited   map[*yaml.Node]bool
+	// merged are the nodes that a merge key took over and that were looked at.
+	merged map[*yaml.Node]bool
+	// misread are the fields that Ansible reads as something else than what is
+	// written; no host: those of a group.
+	misread map[subject]bool
 }
 
 // hostBlock is one place where a host stands.
@@ -45,10 +50,16 @@ func readSources(paths []string, problems *collection) *sources {
 		read:     map[string]bool{},
 		hosts:    map[string][]hostBlock{},
 		visited:  map[*yaml.Node]bool{},
+		merged:   map[*yaml.Node]bool{},
+		misread:  map[subject]bool{},
 	}
 	for _, path := range paths {
 		s.source(path, 0)
 	}
+	for _, path := range paths {
+		s.variableFiles(path)
+	}
+	s.literals()
 	return s
 }
 

@@ -139,6 +139,7 @@ func FuzzSources(f *testing.F) {
 		s := readSources(nil, &problems)
 		looksLikeYAML(data)
 		s.decode("h.yml", data)
+		s.literals()
 		s.ownVariable("x", "host_id")
 		s.groupVariable("host_id")
 		lines := 1 + strings.Count(string(data), "\n") + strings.Count(string(data), "\r") +
