@@ -3,12 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 
+	"mobula/helper/internal/inventory"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
+	"mobula/helper/internal/wireguard"
 )
 
 func linkExists(name string) bool { return links.Exists(name) }
@@ -25,13 +29,62 @@ type hostReport struct {
 	Uplink      string `json:"uplink"`
 	// PublicKey is the key that the host uses, or would use; empty: none yet.
 	PublicKey string `json:"public_key"`
-	// Generation is what the host has confirmed.
+	// Generation is what the host has confirmed, and NetworkMTU the underlay MTU in
+	// bytes that the document says; 0: none.
 	Generation string `json:"generation"`
+	NetworkMTU int    `json:"network_mtu,omitempty"`
+}
+
+// intended is what the inventory says of a host, as far as the look at it needs it.
+type intended struct {
+	uplink       string
+	manualAccess bool
+	outside      system.Outside
+}
+
+// hostFlags are those of check --host.
+type hostFlags struct {
+	uplink, access, dns, publish *string
+	port                         *uint16
+}
+
+func newHostFlags(c *call) hostFlags {
+	return hostFlags{
+		uplink:  c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
+		access:  c.flags.String("access-address", "auto", "with --host: auto or manual"),
+		dns:     c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
+		publish: c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
+		port:    c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
+	}
+}
+
+func (f hostFlags) intended() (intended, error) {
+	i := intended{uplink: *f.uplink, manualAccess: *f.access == "manual", outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()}}
+	for _, s := range items(*f.dns) {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return i, exitError{exitUsage, fmt.Errorf("--upstream-dns: %w", err)}
+		}
+		i.outside.UpstreamDNS = append(i.outside.UpstreamDNS, a)
+	}
+	for _, s := range items(*f.publish) {
+		p, ok := inventory.ParsePort(s)
+		if !ok {
+			return i, exitError{exitUsage, fmt.Errorf("--publish: found %q, wanted a port such as tcp/443", s)}
+		}
+		i.outside.Published = append(i.outside.Published, p)
+	}
+	return i, nil
+}
+
+// items splits a list with commas.
+func items(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // checkHost says everything that keeps Mobula from working here.
-func (c *call) checkHost(uplink string, asJSON bool) error {
-	report, err := c.inspectHost(uplink)
+func (c *call) checkHost(i intended, asJSON bool) error {
+	report, err := c.inspectHost(i)
 	if err != nil {
 		return err
 	}
@@ -54,7 +107,8 @@ func (c *call) checkHost(uplink string, asJSON bool) error {
 	return err
 }
 
-func (c *call) inspectHost(uplink string) (*hostReport, error) {
+func (c *call) inspectHost(i intended) (*hostReport, error) {
+	uplink := i.uplink
 	if err := root(); err != nil {
 		return nil, err
 	}
@@ -68,8 +122,8 @@ func (c *call) inspectHost(uplink string) (*hostReport, error) {
 		if facts, err = survey(c, uplink); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
-		if facts != nil && len(facts.IPv6Addresses) > 0 {
-			report.Warnings = append(report.Warnings, fmt.Sprintf("uplink %s: IPv6 addresses %v do not answer while Mobula is on the host: it carries IPv4 only", facts.Uplink, facts.IPv6Addresses))
+		if facts != nil {
+			report.beforeTheMove(facts, i)
 		}
 	} else if uplink != "" && uplink != facts.Uplink {
 		report.Problems = append(report.Problems, fmt.Sprintf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", facts.Uplink, uplink))
@@ -82,9 +136,34 @@ func (c *call) inspectHost(uplink string) (*hostReport, error) {
 		return nil, err
 	}
 	report.Generation = confirmed.Generation()
+	if confirmed != nil && confirmed.Document != nil {
+		report.NetworkMTU = confirmed.Document.UnderlayMTU
+	}
 	key, err := currentKey(h.Store)
 	report.PublicKey = key.String()
 	return report, err
+}
+
+// beforeTheMove adds what the operator has to know before the NIC moves for the first
+// time.
+func (r *hostReport) beforeTheMove(facts *plan.Facts, i intended) {
+	if len(facts.IPv6Addresses) > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("uplink %s: IPv6 addresses %v do not answer while Mobula is on the host: it carries IPv4 only", facts.Uplink, facts.IPv6Addresses))
+	}
+	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
+	if !i.manualAccess {
+		files = append(files, plan.ResolvConfPath)
+	}
+	r.Problems = append(r.Problems, lines(system.Changeable(files))...)
+	sockets, err := system.Sockets()
+	if err != nil {
+		r.Problems = append(r.Problems, fmt.Sprintf("sockets: %v", err))
+	}
+	// The names only make the message clearer: without them it is true, too.
+	wireguards, _ := wireguard.Listening(i.outside.WireGuardPort)
+	problem, warnings := i.outside.Exposure(facts, sockets, wireguards)
+	r.Problems = append(r.Problems, lines(problem)...)
+	r.Warnings = append(r.Warnings, warnings...)
 }
 
 // currentKey returns the key of the confirmed document, else the newest one;
