@@ -173,9 +173,21 @@ func changeHost(t *testing.T, w *world) {
 	w.on(t, "bob", "systemctl stop lab-web")
 }
 
-// limit: a deploy of one host harms no other and removes no peer.
+// limit: a deploy of one host harms no other and removes no peer, also from a
+// checkout that does not know the others' keys.
 func limit(t *testing.T, w *world) {
 	m := w.streams(t, []*lab.Host{w.Host("alice"), w.Host("bob"), w.Host("carol")})
+	keys := filepath.Join(w.dir, "wireguard_pubkeys.yml")
+	if err := os.Rename(keys, keys+".elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.play(t, "deploy.yml", "--limit", "192.0.2.3")
+	if want := "keys: found none in the document for 192.0.2.1, 192.0.2.2, 192.0.2.4"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("error %v, wanted one that says %q\n%s", err, want, out)
+	}
+	if err := os.Rename(keys+".elsewhere", keys); err != nil {
+		t.Fatal(err)
+	}
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: ['nas.example.com', 'files.example.com']\n")
 	for host, r := range w.deploy(t, "--limit", "192.0.2.3") {
 		if host != "192.0.2.3" {

@@ -3,8 +3,13 @@
 package scenarios
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"mobula/lab"
 )
 
 // badInput: each row stops the playbook before any host is touched. All rows of
@@ -41,18 +46,7 @@ func badInput(t *testing.T, w *world) {
 	if out, err = w.play(t, "deploy.yml"); err == nil || !strings.Contains(out, "hosts.yml:5") {
 		t.Errorf("YAML that does not parse: error %v\n%s", err, out)
 	}
-	// An address from DHCP, and somebody else's bridge with our subnet.
-	w.inventory(t)
-	w.on(t, "alice", "ip addr change 192.0.2.1/24 dev ens3 valid_lft 3600 preferred_lft 3600")
-	w.on(t, "bob", "ip link add br-other type bridge; ip addr add 10.31.5.1/24 dev br-other")
-	out, err = w.play(t, "deploy.yml")
-	for _, want := range []string{"found address 192.0.2.1/24 from DHCP", "br-other: found address 10.31.5.1/24"} {
-		if err == nil || !strings.Contains(out, want) {
-			t.Errorf("error %v, wanted one that says %q\n%s", err, want, out)
-		}
-	}
-	w.on(t, "alice", "ip addr change 192.0.2.1/24 dev ens3 valid_lft forever preferred_lft forever")
-	w.on(t, "bob", "ip link del br-other")
+	unfit(t, w)
 	// Not root.
 	w.extra["carol"] = "      ansible_user: ops\n      ansible_become: false\n"
 	w.inventory(t)
@@ -65,4 +59,52 @@ func badInput(t *testing.T, w *world) {
 	if now := w.on(t, "alice", fingerprint); now != untouched {
 		t.Errorf("something was touched: %s", difference(untouched, now))
 	}
+}
+
+// unfit: bare hosts on which Mobula cannot work, and what would no longer be
+// reachable there, are told by --check already, in one run.
+func unfit(t *testing.T, w *world) {
+	w.extra["alice"] = "      publish: [8091]\n"
+	w.inventory(t)
+	// An address from DHCP, and services: at the NIC's address, not published, published.
+	w.on(t, "alice", `ip addr change 192.0.2.1/24 dev `+lab.NIC+` valid_lft 3600 preferred_lft 3600
+for at in 192.0.2.1:8089 0.0.0.0:8090 0.0.0.0:8091; do
+	systemd-run --quiet --collect --unit lab-at-${at#*:} python3 -m http.server ${at#*:} --bind ${at%:*} --directory /etc/ssh
+done`)
+	// Somebody else's bridge with our subnet, and his WireGuard at our port.
+	w.on(t, "bob", "ip link add br-other type bridge; ip addr add 10.31.5.1/24 dev br-other; ip link add wg-other type wireguard; ip link set wg-other up")
+	port := w.on(t, "bob", `awk '$4 == "07" && $10 == 0 {split($2, a, ":"); print a[2]; exit}' /proc/net/udp`)
+	number, err := strconv.ParseUint(port, 16, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.extra["bob"] = fmt.Sprintf("      wireguard_port: %d\n", number)
+	w.inventory(t)
+	w.on(t, "carol", "cp /etc/resolv.conf /root/; echo nameserver 127.0.0.1 >/etc/resolv.conf; chattr +i /etc/resolv.conf")
+	eventually(t, 20*time.Second, "alice's services", func() error {
+		_, err := w.Host("alice").Run(w.ctx, "grep -q :1F99 /proc/net/tcp && grep -q :1F9A /proc/net/tcp && grep -q :1F9B /proc/net/tcp")
+		return err
+	})
+	out, err := w.play(t, "deploy.yml", "--check")
+	for _, want := range []string{
+		"found address 192.0.2.1/24 from DHCP", "tcp 192.0.2.1:8089 (python3)", "because not in publish: tcp/8090 (python3)",
+		"br-other: found address 10.31.5.1/24", fmt.Sprintf("wireguard_port: found UDP port %d in use by the WireGuard interface wg-other", number),
+		"/etc/resolv.conf: found it immutable (chattr +i)", "found only 127.0.0.1 in /etc/resolv.conf", "set upstream_dns",
+	} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("error %v, wanted one that says %q", err, want)
+		}
+	}
+	if strings.Contains(out, "tcp/8091") {
+		t.Error("it warns of a port that is published")
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+	w.on(t, "alice", "systemctl stop 'lab-at-*'; ip addr change 192.0.2.1/24 dev "+lab.NIC+" valid_lft forever preferred_lft forever")
+	w.on(t, "bob", "ip link del br-other; ip link del wg-other; rmmod wireguard || true")
+	w.on(t, "carol", "chattr -i /etc/resolv.conf; cp /root/resolv.conf /etc/; rm /root/resolv.conf")
+	delete(w.extra, "alice")
+	delete(w.extra, "bob")
+	w.inventory(t)
 }

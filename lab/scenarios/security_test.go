@@ -193,7 +193,7 @@ find /var/lib/mobula /run/mobula /usr/local/sbin/mobula ! -user root -printf '%u
 			t.Errorf("%s: open to others than root:\n%s", h.Name, open)
 		}
 	}
-	for name, bad := range map[string]fs.FileMode{".build": 0o077, ".build/network.json": 0o077, "wireguard_pubkeys.yml": 0o022} {
+	for name, bad := range map[string]fs.FileMode{".build": 0o077, ".build/network.json": 0o077, "wireguard_pubkeys.yml": 0o022, "mobula_state.yml": 0o022} {
 		info, err := os.Stat(filepath.Join(w.dir, name))
 		if err != nil || info.Mode()&bad != 0 {
 			t.Errorf("%s: found mode %v (%v), wanted none of %v", name, info.Mode(), err, bad)

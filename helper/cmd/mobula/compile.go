@@ -39,6 +39,7 @@ type hostTask struct {
 type compileFlags struct {
 	sources                            *[]string
 	extraHosts, extraWires, publicKeys *string
+	state                              *string
 }
 
 func newCompileFlags(c *call) compileFlags {
@@ -46,8 +47,13 @@ func newCompileFlags(c *call) compileFlags {
 		sources:    c.flags.StringArray("source", nil, "a source of the inventory, for the lines in messages; may be repeated"),
 		extraHosts: c.flags.String("extra-hosts", "extra_hosts.yml", "further private names"),
 		extraWires: c.flags.String("extra-wires", "extra_wires.yml", "administrators' WireGuard clients"),
-		publicKeys: c.flags.String("public-keys", "wireguard_pubkeys.yml", "what the hosts reported"),
+		publicKeys: c.flags.String("public-keys", "wireguard_pubkeys.yml", "the hosts' public keys"),
+		state:      c.flags.String("state", "mobula_state.yml", "what else the hosts reported"),
 	}
+}
+
+func (f compileFlags) keyFiles() inventory.KeyFiles {
+	return inventory.KeyFiles{Keys: *f.publicKeys, State: *f.state}
 }
 
 func (f compileFlags) compile(c *call) (*inventory.Compiled, error) {
@@ -61,7 +67,7 @@ func (f compileFlags) compile(c *call) (*inventory.Compiled, error) {
 	}
 	return inventory.Compile(c, inventory.Input{
 		Resolved: in.Inventory, Sources: *f.sources, ExtraHostsFile: *f.extraHosts, ExtraWiresFile: *f.extraWires,
-		PublicKeysFile: *f.publicKeys, Collected: in.Collected, Resolver: net.DefaultResolver, Now: time.Now(),
+		KeyFiles: f.keyFiles(), Collected: in.Collected, Resolver: net.DefaultResolver, Now: time.Now(),
 	})
 }
 
@@ -87,12 +93,12 @@ var compileCommand = command{
 	summary: "make the network document out of the inventory (on the deployer)",
 	help: inventoryHelp + `
 Writes the network document to --output and what the hosts reported to
---public-keys, and prints JSON for the playbook. If anything is wrong it says
+--public-keys and --state, and prints JSON for the playbook. If anything is wrong it says
 everything that is wrong and writes nothing.`,
 	run: func(c *call) error {
 		f := newCompileFlags(c)
 		output := c.flags.String("output", "", "where the network document goes; empty: nowhere")
-		dryRun := c.flags.Bool("dry-run", false, "do not write --public-keys")
+		dryRun := c.flags.Bool("dry-run", false, "do not write --public-keys and --state")
 		if err := c.parse(); err != nil {
 			return err
 		}
@@ -110,7 +116,7 @@ everything that is wrong and writes nothing.`,
 			result.Hosts[h.Name] = hostTask{h.ID, compiled.Settings[h.Name].ConfirmTimeout.String()}
 		}
 		if !*dryRun {
-			if result.KeysChanged, err = compiled.PublicKeys.Write(*f.publicKeys); err != nil {
+			if result.KeysChanged, err = compiled.PublicKeys.Write(f.keyFiles()); err != nil {
 				return err
 			}
 		}
@@ -131,20 +137,25 @@ var checkCommand = command{
 	summary: "say everything that is wrong with the input or with this host",
 	help: inventoryHelp + `
 With --document it checks a network document instead, with --host this host:
-whether Mobula can work on it. Nothing is changed. Every problem is one line:
+whether Mobula can work on it and, before its NIC moves for the first time, what will
+no longer be reachable. Nothing is changed. Every problem is one line:
 file:line: host: field: found X, wanted Y.`,
 	run: func(c *call) error {
 		f := newCompileFlags(c)
 		document := c.flags.String("document", "", "check this network document")
 		onHost := c.flags.Bool("host", false, "check this host")
-		uplink := c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)")
+		host := newHostFlags(c)
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		if err := c.parse(); err != nil {
 			return err
 		}
 		switch {
 		case *onHost:
-			return c.checkHost(*uplink, *asJSON)
+			i, err := host.intended()
+			if err != nil {
+				return err
+			}
+			return c.checkHost(i, *asJSON)
 		case *document != "":
 			d, err := c.readDocument(*document)
 			return c.reportCheck(d, nil, err, *asJSON)

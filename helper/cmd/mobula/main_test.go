@@ -123,7 +123,7 @@ func (f files) write(name, content string) string {
 // args are those that name the folder's files.
 func (f files) args(more ...string) []string {
 	return append(more, "--extra-hosts", filepath.Join(f.dir, "extra_hosts.yml"), "--extra-wires", filepath.Join(f.dir, "extra_wires.yml"),
-		"--public-keys", filepath.Join(f.dir, "keys.yml"))
+		"--public-keys", filepath.Join(f.dir, "keys.yml"), "--state", filepath.Join(f.dir, "state.yml"))
 }
 
 const twoHosts = `{"inventory": {"hosts": [

@@ -33,7 +33,7 @@ func largeInput(t testing.TB, n int) Input {
 		Resolved:       resolvedHosts(hosts...),
 		Sources:        []string{write(t, dir, "hosts.yml", inventory.String())},
 		ExtraHostsFile: write(t, dir, "extra_hosts.yml", extra.String()),
-		PublicKeysFile: write(t, dir, "keys.yml", string(keys.Encode())),
+		KeyFiles:       KeyFiles{write(t, dir, "keys.yml", string(keys.EncodeKeys())), write(t, dir, "state.yml", string(keys.EncodeState()))},
 		Now:            testTime,
 	}
 }

@@ -63,10 +63,10 @@ func TestEverythingAtOnceWithItsPlace(t *testing.T) {
   10.30.1.2/32: `+testKey(5).String()+`
 extra_wire: {}
 `),
-		PublicKeysFile: write(t, dir, "keys.yml", `wireguard_pubkeys:
+		KeyFiles: KeyFiles{Keys: write(t, dir, "keys.yml", `wireguard_pubkeys:
   192.0.2.1: {public_key: `+testKey(2).String()+`}
   192.0.2.2: {public_key: `+testKey(2).String()+`, underlay_mtu: 1300}
-`),
+`)},
 	})
 	const fqdn, key, wire = "a fully qualified name such as ", "a WireGuard public key (32 bytes of base64)", "a single address in 10.30.128.0/17, such as 10.30.128.1/32"
 	wantLines(t, got, []string{
@@ -164,19 +164,19 @@ func TestUnderlayMTUIsTheSmallest(t *testing.T) {
 // TestLifeOfANetwork goes through deploys as they follow each other.
 func TestLifeOfANetwork(t *testing.T) {
 	dir := t.TempDir()
-	in := Input{Resolved: resolvedHosts(member(1), member(2)), PublicKeysFile: dir + "/keys.yml", Now: testTime}
+	in := Input{Resolved: resolvedHosts(member(1), member(2)), KeyFiles: KeyFiles{dir + "/keys.yml", dir + "/state.yml"}, Now: testTime}
 	out := mustCompile(t, in)
 	if len(out.Warnings) != 2 || out.Warnings[0].String() != "192.0.2.1: has no key yet; it joins at its first deploy" {
 		t.Errorf("warnings %v", out.Warnings)
 	}
-	if _, err := os.Stat(in.PublicKeysFile); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(in.KeyFiles.Keys); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Compile wrote the keys: %v", err)
 	}
 
 	step := func(name string, in Input, wantSerial int64, wantChanged bool, wantKeys ...int) {
 		t.Helper()
 		out := mustCompile(t, in)
-		changed, err := out.PublicKeys.Write(in.PublicKeysFile)
+		changed, err := out.PublicKeys.Write(in.KeyFiles)
 		if err != nil || changed != wantChanged || out.Document.Serial != wantSerial {
 			t.Errorf("%s: changed %v, serial %d, %v", name, changed, out.Document.Serial, err)
 		}

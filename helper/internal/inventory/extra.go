@@ -33,27 +33,39 @@ func (f *strictFile) add(n *yaml.Node, entry, field, found, want string) {
 // open returns the values of the top-level keys of a file. A missing or empty
 // file and null values give nothing.
 func (f *strictFile) open(known ...string) map[string]*yaml.Node {
+	return f.top(f.root(), known...)
+}
+
+// root returns the one YAML document in the file, nil if there is none.
+func (f *strictFile) root() *yaml.Node {
 	data, problem := readFile(f.path)
 	if problem != nil {
 		f.problems.add(*problem)
 		return nil
 	}
-	return f.decode(data, known...)
+	return f.parse(data)
 }
 
-func (f *strictFile) decode(data []byte, known ...string) map[string]*yaml.Node {
+func (f *strictFile) parse(data []byte) *yaml.Node {
 	root, problem := parseYAML(f.path, data)
-	switch {
-	case problem != nil:
+	if problem != nil {
 		f.problems.add(*problem)
 		return nil
+	}
+	if root != nil {
+		reportDuplicates(f.problems, f.path, root, "")
+	}
+	return root
+}
+
+func (f *strictFile) top(root *yaml.Node, known ...string) map[string]*yaml.Node {
+	switch {
 	case root == nil:
 		return nil
 	case root.Kind != yaml.MappingNode:
 		f.add(root, "", "", describe(root), "a mapping with the key "+known[0])
 		return nil
 	}
-	reportDuplicates(f.problems, f.path, root, "")
 	return f.known(root, "", known...)
 }
 

@@ -17,7 +17,7 @@ func readExtra(content string) (names []network.Name, clients []network.Client, 
 	if problem != nil {
 		return nil, nil, Problems{*problem}
 	}
-	top := f.decode(data, "extra_hosts", "extra_wires")
+	top := f.top(f.parse(data), "extra_hosts", "extra_wires")
 	return f.extraHosts(top), f.extraWires(top), problems.err()
 }
 

@@ -139,7 +139,7 @@ func FuzzResolved(f *testing.F) {
 		c := newCompilation(Input{})
 		hosts := c.readHosts(c.resolved(data))
 		c.resolveEndpoints(context.Background(), nil, hosts)
-		d := network.Document{Format: network.FormatVersion, UnderlayMTU: c.underlayMTU(hosts)}
+		d := network.Document{Format: network.FormatVersion, UnderlayMTU: c.underlayMTU(hosts, nil)}
 		for _, h := range hosts {
 			d.Hosts = append(d.Hosts, h.Host)
 		}

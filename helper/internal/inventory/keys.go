@@ -18,8 +18,10 @@ import (
 	"mobula/helper/internal/network"
 )
 
-// PublicKeys is the content of wireguard_pubkeys.yml: what the deployer learned
-// from the hosts. Runs that do not contact all hosts rely on it.
+// PublicKeys is what the deployer learned from the hosts. Runs that do not contact
+// all hosts rely on it. It is kept in two files: wireguard_pubkeys.yml has each
+// host's public key and nothing else, for whoever needs the keys; mobula_state.yml
+// has what else a deploy has to remember.
 type PublicKeys struct {
 	// Serial and Generation are those of the document that was compiled last;
 	// 0 and "" if there was none.
@@ -29,6 +31,9 @@ type PublicKeys struct {
 	// comes from ReadPublicKeys.
 	Hosts map[string]HostKey
 }
+
+// KeyFiles are the paths of the two files; an empty path stands for no file.
+type KeyFiles struct{ Keys, State string }
 
 // HostKey is what one host reported.
 type HostKey struct {
@@ -41,32 +46,71 @@ type HostKey struct {
 	AlsoKey network.Key `json:"also_key"`
 	// UnderlayMTU is the MTU in bytes of the host's uplink; 0: not known.
 	UnderlayMTU int `json:"underlay_mtu,omitempty"`
+	// NetworkMTU is the underlay MTU in bytes of the document that the host has
+	// confirmed; 0: none. It is not kept.
+	NetworkMTU int `json:"network_mtu,omitempty"`
 }
 
-// ReadPublicKeys reads wireguard_pubkeys.yml. A missing or empty file holds no
-// keys. The error is a Problems.
-func ReadPublicKeys(path string) (*PublicKeys, error) {
+// ReadPublicKeys reads both files. One that is missing or empty holds nothing. The
+// error is a Problems.
+func ReadPublicKeys(files KeyFiles) (*PublicKeys, error) {
 	var problems collection
-	f := &strictFile{path, &problems, map[subject]place{}}
-	keys := f.publicKeys()
+	keys := readKeys(files, &problems, map[subject]place{})
 	return keys, problems.err()
 }
 
-// publicKeysFields are the keys at the top of the file.
-var publicKeysFields = []string{"wireguard_pubkeys", "serial", "generation"}
-
-// publicKeys reads everything of the file that can be read.
-func (f *strictFile) publicKeys() *PublicKeys {
-	before := len(f.problems.list)
-	keys := f.decodeKeys(f.open(publicKeysFields...))
-	for i := before; i < len(f.problems.list); i++ {
-		f.problems.list[i].Want += " (if the file cannot be repaired, remove it and deploy all hosts: they still have their keys)"
+// readKeys reads everything of the files that can be read.
+func readKeys(files KeyFiles, problems *collection, places map[subject]place) *PublicKeys {
+	before := len(problems.list)
+	keysFile, stateFile := &strictFile{files.Keys, problems, places}, &strictFile{files.State, problems, places}
+	keys := decodeKeys(keysFile, keysFile.root(), stateFile, stateFile.root())
+	for i := before; i < len(problems.list); i++ {
+		problems.list[i].Want += " (if the file cannot be repaired, remove it and deploy all hosts: they still have their keys)"
 	}
 	return keys
 }
 
-func (f *strictFile) decodeKeys(top map[string]*yaml.Node) *PublicKeys {
+// decodeKeys takes the content of both files together.
+func decodeKeys(keysFile *strictFile, keysRoot *yaml.Node, stateFile *strictFile, stateRoot *yaml.Node) *PublicKeys {
+	state := stateFile.state(stateRoot, "hosts", (*strictFile).hostState)
+	if isOneFile(keysRoot) {
+		old := keysFile.state(keysRoot, "wireguard_pubkeys", (*strictFile).hostKey)
+		old.Serial = max(old.Serial, state.Serial)
+		return old
+	}
+	keys := &PublicKeys{Serial: state.Serial, Generation: state.Generation, Hosts: map[string]HostKey{}}
+	for _, p := range keysFile.entries(keysRoot, "", "a mapping of hosts to WireGuard public keys") {
+		name, isText := text(p.key)
+		if !isText || !isInventoryName(name) {
+			keysFile.add(p.key, "", "", describe(p.key), "an inventory name")
+			continue
+		}
+		h := state.Hosts[name]
+		h.PublicKey, _ = keysFile.publicKey(name, "key", p.value)
+		keysFile.places[subject{name, "key"}] = place{keysFile.path, p.value.Line}
+		if h.AlsoKey == h.PublicKey { // the files are of different deploys
+			h.AlsoKey = network.Key{}
+		}
+		keys.Hosts[name] = h
+	}
+	return keys
+}
+
+// isOneFile reports that wireguard_pubkeys.yml is of the form in which it held the
+// state, too. It is written in its new form with the next deploy.
+func isOneFile(root *yaml.Node) bool {
+	for _, p := range pairs(root) {
+		if p.key.Value == "wireguard_pubkeys" && (p.value.Kind == yaml.MappingNode || isNull(p.value)) {
+			return true
+		}
+	}
+	return false
+}
+
+// state reads serial, generation and a table of hosts, whose entries entry reads.
+func (f *strictFile) state(root *yaml.Node, table string, entry func(*strictFile, string, pair) HostKey) *PublicKeys {
 	keys := &PublicKeys{Hosts: map[string]HostKey{}}
+	top := f.top(root, table, "serial", "generation")
 	if n := top["serial"]; n != nil {
 		serial, err := strconv.ParseInt(n.Value, 10, 64)
 		if err != nil || serial < 0 || n.Kind != yaml.ScalarNode {
@@ -79,32 +123,42 @@ func (f *strictFile) decodeKeys(top map[string]*yaml.Node) *PublicKeys {
 			f.add(n, "", "generation", describe(n), "the generation of a document")
 		}
 	}
-	for _, p := range f.entries(top["wireguard_pubkeys"], "wireguard_pubkeys", "a mapping of hosts to keys") {
+	for _, p := range f.entries(top[table], table, "a mapping of hosts") {
 		name, isText := text(p.key)
 		if !isText || !isInventoryName(name) || p.value.Kind != yaml.MappingNode {
-			f.add(p.key, "", "wireguard_pubkeys", describe(p.key)+": "+describe(p.value), "an inventory name and a mapping")
+			f.add(p.key, "", table, describe(p.key)+": "+describe(p.value), "an inventory name and a mapping")
 			continue
 		}
-		keys.Hosts[name] = f.hostKey(name, p)
+		keys.Hosts[name] = entry(f, name, p)
 	}
 	return keys
 }
 
+// hostState reads a host's entry in mobula_state.yml.
+func (f *strictFile) hostState(name string, p pair) HostKey {
+	return f.hostValues(name, f.known(p.value, name, "host_id", "also_key", "underlay_mtu"))
+}
+
+// hostKey reads a host's entry of the form with key and state in one.
 func (f *strictFile) hostKey(name string, p pair) HostKey {
-	var h HostKey
 	values := f.known(p.value, name, "host_id", "public_key", "also_key", "underlay_mtu")
+	h := f.hostValues(name, values)
+	if n := values["public_key"]; n != nil {
+		h.PublicKey, _ = f.publicKey(name, "public_key", n)
+		f.places[subject{name, "key"}] = place{f.path, n.Line}
+	} else {
+		f.add(p.key, name, "public_key", "nothing", "a WireGuard public key (32 bytes of base64)")
+	}
+	return h
+}
+
+func (f *strictFile) hostValues(name string, values map[string]*yaml.Node) (h HostKey) {
 	if n := values["host_id"]; n != nil {
 		h.HostID = uint16(f.integer(name, "host_id", n, network.MinHostID, network.MaxHostID))
 	}
 	if n := values["underlay_mtu"]; n != nil {
 		h.UnderlayMTU = f.integer(name, "underlay_mtu", n, 1, 1<<20)
 		f.places[subject{name, "reported MTU"}] = place{f.path, n.Line}
-	}
-	if n := values["public_key"]; n != nil {
-		h.PublicKey, _ = f.publicKey(name, "public_key", n)
-		f.places[subject{name, "key"}] = place{f.path, n.Line}
-	} else {
-		f.add(p.key, name, "public_key", "nothing", "a WireGuard public key (32 bytes of base64)")
 	}
 	if n := values["also_key"]; n != nil {
 		h.AlsoKey, _ = f.publicKey(name, "also_key", n)
@@ -147,51 +201,71 @@ func (k *PublicKeys) Number(d *network.Document, now time.Time) {
 	d.Serial = k.Serial
 }
 
-const publicKeysHeader = `# Written by Mobula at every deploy: what the hosts reported. Keep it with the
-# inventory; a deploy with --limit takes the keys of the other hosts from here.
-# Public keys are no secret. The private ones never leave their hosts.
+const keysHeader = `# Written by Mobula at every deploy: the hosts' WireGuard public keys, which are no
+# secret. The private ones never leave their hosts. Keep it with the inventory; a
+# deploy with --limit takes the keys of the other hosts from here.
 `
 
-// Encode returns the file: sorted, one host a line.
-func (k *PublicKeys) Encode() []byte {
+const stateHeader = `# Written by Mobula at every deploy: what else the next one has to remember. Keep it
+# beside wireguard_pubkeys.yml.
+`
+
+// EncodeKeys returns wireguard_pubkeys.yml: sorted, one host a line.
+func (k *PublicKeys) EncodeKeys() []byte {
 	var b bytes.Buffer
-	b.WriteString(publicKeysHeader)
+	b.WriteString(keysHeader)
+	for _, name := range k.names() {
+		fmt.Fprintf(&b, "%s: '%s'\n", hostKeyText(name), k.Hosts[name].PublicKey)
+	}
+	return b.Bytes()
+}
+
+// EncodeState returns mobula_state.yml: sorted, one host a line.
+func (k *PublicKeys) EncodeState() []byte {
+	var b bytes.Buffer
+	b.WriteString(stateHeader)
 	if k.Serial != 0 {
 		fmt.Fprintf(&b, "serial: %d\n", k.Serial)
 	}
 	if k.Generation != "" {
 		fmt.Fprintf(&b, "generation: %s\n", quoted(k.Generation))
 	}
-	b.WriteString("wireguard_pubkeys:")
-	if len(k.Hosts) == 0 {
-		b.WriteString(" {}")
+	b.WriteString("hosts:\n")
+	for _, name := range k.names() {
+		h := k.Hosts[name]
+		var fields []string
+		if h.HostID != 0 {
+			fields = append(fields, fmt.Sprintf("host_id: %d", h.HostID))
+		}
+		if !h.AlsoKey.IsZero() {
+			fields = append(fields, fmt.Sprintf("also_key: '%s'", h.AlsoKey))
+		}
+		if h.UnderlayMTU != 0 {
+			fields = append(fields, fmt.Sprintf("underlay_mtu: %d", h.UnderlayMTU))
+		}
+		if len(fields) > 0 {
+			fmt.Fprintf(&b, "  %s: {%s}\n", hostKeyText(name), strings.Join(fields, ", "))
+		}
 	}
-	b.WriteString("\n")
+	return b.Bytes()
+}
+
+// names are those of the hosts in the order of the files.
+func (k *PublicKeys) names() []string {
 	names := make([]string, 0, len(k.Hosts))
 	for name := range k.Hosts {
 		names = append(names, name)
 	}
 	sort.Slice(names, func(i, j int) bool { return nameLess(names[i], names[j]) })
-	for _, name := range names {
-		h := k.Hosts[name]
-		key := name
-		if a, err := netip.ParseAddr(name); err != nil || !a.Is4() {
-			key = quoted(name)
-		}
-		fmt.Fprintf(&b, "  %s: {", key)
-		if h.HostID != 0 {
-			fmt.Fprintf(&b, "host_id: %d, ", h.HostID)
-		}
-		fmt.Fprintf(&b, "public_key: '%s'", h.PublicKey)
-		if !h.AlsoKey.IsZero() {
-			fmt.Fprintf(&b, ", also_key: '%s'", h.AlsoKey)
-		}
-		if h.UnderlayMTU != 0 {
-			fmt.Fprintf(&b, ", underlay_mtu: %d", h.UnderlayMTU)
-		}
-		b.WriteString("}\n")
+	return names
+}
+
+// hostKeyText is a host's name as the key of a mapping.
+func hostKeyText(name string) string {
+	if a, err := netip.ParseAddr(name); err == nil && a.Is4() {
+		return name
 	}
-	return b.Bytes()
+	return quoted(name)
 }
 
 // quoted returns s, which can be printed, as a double-quoted YAML string.
@@ -212,21 +286,35 @@ func nameLess(a, b string) bool {
 	return a < b
 }
 
-// Write replaces the file at once, with mode 0644, if its content differs, and
-// reports whether it did.
-func (k *PublicKeys) Write(path string) (changed bool, err error) {
-	data := k.Encode()
+// Write replaces the files whose content differs, each at once and with mode 0644,
+// and reports whether it did. The keys come last: as long as they are of the old
+// form, they hold the state as well.
+func (k *PublicKeys) Write(files KeyFiles) (changed bool, err error) {
+	for _, f := range []struct {
+		path string
+		data []byte
+	}{{files.State, k.EncodeState()}, {files.Keys, k.EncodeKeys()}} {
+		one, err := replace(f.path, f.data)
+		if err != nil {
+			return changed, err
+		}
+		changed = changed || one
+	}
+	return changed, nil
+}
+
+func replace(path string, data []byte) (changed bool, err error) {
 	switch old, err := os.ReadFile(path); {
 	case err == nil && bytes.Equal(old, data):
 		return false, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return false, fmt.Errorf("comparing the public keys: %w", err)
+		return false, fmt.Errorf("comparing with what is kept: %w", err)
 	}
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // replace what a link points to, not the link
 	}
 	if err := writeAtomically(path, data); err != nil {
-		return false, fmt.Errorf("writing the public keys: %w", err)
+		return false, fmt.Errorf("keeping what the hosts reported: %w", err)
 	}
 	return true, nil
 }
