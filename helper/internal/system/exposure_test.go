@@ -42,12 +42,12 @@ const (
 )
 
 func recorded() []Socket {
-	all := parseSockets(recordedTCP, "tcp", "0A")
-	all = append(all, parseSockets(recordedTCP6, "tcp", "0A")...)
-	return append(all, parseSockets(recordedUDP, "udp", "07")...)
+	all := parseTable(recordedTCP, "tcp", "0A")
+	all = append(all, parseTable(recordedTCP6, "tcp", "0A")...)
+	return append(all, parseTable(recordedUDP, "udp", "07")...)
 }
 
-func TestParseSockets(t *testing.T) {
+func TestParseTable(t *testing.T) {
 	var got []string
 	for _, s := range recorded() {
 		got = append(got, fmt.Sprintf("%s %s %v", s.Protocol, netip.AddrPortFrom(s.Address, s.Port), s.Kernel))
@@ -59,7 +59,7 @@ func TestParseSockets(t *testing.T) {
 		t.Errorf("got %s", strings.Join(got, ", "))
 	}
 	for _, broken := range []string{"", "x", "0: zz:0016 0:0 0A 0 0 0 0 0 0", "0: 00:0016 0:0 0A 0 0 0 0 0 0", "0: 00000000:10016 0:0 0A 0 0 0 0 0 0", "0: 00000000 0:0 0A 0 0 0 0 0 0"} {
-		if all := parseSockets(broken, "tcp", "0A"); len(all) > 0 {
+		if all := parseTable(broken, "tcp", "0A"); len(all) > 0 {
 			t.Errorf("%q: %v", broken, all)
 		}
 	}

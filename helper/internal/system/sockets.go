@@ -42,15 +42,15 @@ func Sockets() ([]Socket, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, parseSockets(string(data), t.protocol, t.waiting)...)
+		all = append(all, parseTable(string(data), t.protocol, t.waiting)...)
 	}
 	name(all)
 	return all, nil
 }
 
-// parseSockets reads one table: the local address and port, and the state and inode
+// parseTable reads one table: the local address and port, and the state and inode
 // of each socket. Lines that are none are passed over.
-func parseSockets(table, protocol, waiting string) []Socket {
+func parseTable(table, protocol, waiting string) []Socket {
 	var all []Socket
 	for _, line := range strings.Split(table, "\n") {
 		f := strings.Fields(line)
