@@ -33,7 +33,6 @@ var owners = map[string][]string{
 	"github.com/spf13/pflag":                 {"helper/cmd/mobula", "lab"},
 	"golang.zx2c4.com/wireguard/wgctrl":      {"helper/internal/wireguard"},
 	"github.com/vishvananda/netlink":         {"helper/internal/links"},
-	"github.com/vishvananda/netns":           {"helper/internal/netns", "helper/internal/links"},
 	"github.com/digitalocean/go-openvswitch": {"helper/internal/vswitch"},
 	"github.com/miekg/dns":                   {"helper/internal/nameserver", "lab"},
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -128,7 +127,12 @@ func (a *Agent) serveHealing(ctx context.Context, current *healer, running *stor
 
 // namespaceInode identifies the gateway's namespace; 0: there is none.
 func namespaceInode() uint64 {
-	info, err := os.Stat(netns.Path(plan.Namespace))
+	file, err := netns.Open(plan.Namespace)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	info, err := file.Stat()
 	if err != nil {
 		return 0
 	}

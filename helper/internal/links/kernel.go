@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	vnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
@@ -22,24 +21,16 @@ type Netlink struct{}
 
 // in calls f with a netlink handle of the given namespace.
 func in(ns string, f func(*netlink.Handle) error) error {
-	handle, err := handleAt(ns)
+	var handle *netlink.Handle
+	err := netns.Do(ns, func() (err error) {
+		handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer handle.Close()
 	return f(handle)
-}
-
-func handleAt(ns string) (*netlink.Handle, error) {
-	if ns == "" {
-		return netlink.NewHandle(unix.NETLINK_ROUTE)
-	}
-	file, err := vnetns.GetFromName(ns)
-	if err != nil {
-		return nil, fmt.Errorf("network namespace %s: %w", ns, err)
-	}
-	defer file.Close()
-	return netlink.NewHandleAt(file, unix.NETLINK_ROUTE)
 }
 
 // AddNamespace implements Kernel.
@@ -70,12 +61,12 @@ func (k Netlink) AddLink(link plan.Link, peer *plan.Link) error {
 	case plan.Veth:
 		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: peer.Name, PeerHardwareAddr: peer.MAC}
 		if peer.NS != link.NS {
-			file, err := vnetns.GetFromName(peer.NS)
+			file, err := netns.Open(peer.NS)
 			if err != nil {
-				return fmt.Errorf("network namespace %s: %w", peer.NS, err)
+				return err
 			}
 			defer file.Close()
-			veth.PeerNamespace = netlink.NsFd(file)
+			veth.PeerNamespace = netlink.NsFd(file.Fd())
 		}
 		made = veth
 	default:
@@ -158,7 +149,7 @@ func (k Netlink) move(link plan.Link) error {
 	if !netns.Exists(from) {
 		return nil
 	}
-	target, err := targetFile(link.NS)
+	target, err := netns.Open(link.NS)
 	if err != nil {
 		return err
 	}
@@ -172,20 +163,13 @@ func (k Netlink) move(link plan.Link) error {
 			err = h.LinkSetNoMaster(found)
 		}
 		if err == nil {
-			err = h.LinkSetNsFd(found, int(target))
+			err = h.LinkSetNsFd(found, int(target.Fd()))
 		}
 		if err != nil {
 			return fmt.Errorf("moving link %s into %s: %w", link.Name, namespaceName(link.NS), err)
 		}
 		return nil
 	})
-}
-
-func targetFile(ns string) (vnetns.NsHandle, error) {
-	if ns == "" {
-		return vnetns.GetFromPid(os.Getpid())
-	}
-	return vnetns.GetFromName(ns)
 }
 
 // DeleteLink implements Kernel. A missing link is no error.

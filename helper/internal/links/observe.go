@@ -43,6 +43,9 @@ func observe(namespaces []string, table int, settings []plan.Setting) (*State, e
 	}
 	for _, ns := range append([]string{""}, namespaces...) {
 		if !netns.Exists(ns) {
+			if netns.Leftover(ns) {
+				s.Namespaces[ns] = false
+			}
 			continue
 		}
 		if ns != "" {

@@ -10,7 +10,7 @@ import (
 
 // State is what a host has.
 type State struct {
-	Namespaces map[string]bool
+	Namespaces map[string]bool // false: only the file that a half made or half deleted one leaves
 	Links      map[LinkKey]Link
 	Addresses  map[plan.Address]bool // Uplink is never set here
 	Routes     map[RouteKey]plan.Route
