@@ -1,0 +1,255 @@
+package hosttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/links"
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/store"
+	"mobula/helper/internal/transaction"
+	"mobula/helper/internal/wireguard"
+)
+
+// verdict is what became of a host.
+type verdict string
+
+const (
+	refused verdict = "refused"
+	carried verdict = "carried"
+	// impossible: what the host should have does not go together.
+	impossible verdict = "impossible"
+)
+
+// bench is a host with Mobula's parts on it.
+type bench struct {
+	*testing.T
+	*transaction.Host
+	clock
+	made   *host
+	before snapshot
+	change *store.Change
+}
+
+// try has Mobula come and go. What it leaves has to be what it found.
+func try(t *testing.T, h *host) verdict {
+	if err := h.prepare(t); err != nil {
+		return impossible + verdict(": "+err.Error())
+	}
+	b := newBench(t, h)
+	b.before = h.settled(t)
+	if _, err := links.Survey(h.asked); err != nil {
+		t.Logf("refused: %v", err)
+		if h.certain() {
+			t.Error("wanted it to be taken: it has nothing that could not be given back")
+		}
+		if _, err := b.Apply(b.ctx(), b.change, b.options()); err == nil {
+			t.Error("a host that the survey refuses was changed")
+		}
+		b.same("a refusal")
+		return refused
+	}
+	b.answers("a host without Mobula")
+	b.apply()
+	b.answers("an apply")
+	if err := b.Rollback(b.ctx()); err != nil {
+		b.failed("rolling back", err)
+	}
+	b.same("a rollback")
+	b.answers("a rollback")
+	b.apply()
+	b.confirm()
+	if did, err := b.Repair(b.ctx()); err != nil || len(did) > 0 {
+		t.Errorf("repairing what is fine: did %q, %v", did, err)
+	}
+	b.uninstall()
+	b.same("an uninstall")
+	return carried
+}
+
+func newBench(t *testing.T, h *host) *bench {
+	t.Helper()
+	b := &bench{T: t, made: h}
+	kept := store.New("/run/kept")
+	key, err := kept.Keys().Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Host = &transaction.Host{
+		Store: kept, Alarm: &b.clock, Run: store.New(plan.RunDir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Survey: func(_ context.Context, uplink string) (*plan.Facts, error) {
+			facts, err := links.Survey(uplink)
+			if facts != nil {
+				facts.ResolvConf, facts.SSHPorts = plan.File{Path: plan.ResolvConfPath, Missing: true}, []uint16{22}
+			}
+			return facts, err
+		},
+		SSHPorts: func(context.Context) ([]uint16, error) { return []uint16{22}, nil },
+		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
+			return &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Subjects: drivers(kept.Keys())}
+		},
+	}
+	h.draw("document")
+	self := plantest.Host([]uint16{1, 256, 300, 32766, 32767}[h.Intn(5)])
+	self.PublicKey, self.Uplink, self.ManualAccess = key, h.asked, h.Intn(3) == 0
+	d := plantest.Document(self, plantest.Host(2))
+	b.change = &store.Change{HostID: self.ID, Document: d}
+	return b
+}
+
+func (b *bench) ctx() context.Context { return context.Background() }
+
+func (b *bench) options() transaction.Options {
+	return transaction.Options{ConfirmTimeout: time.Minute, AllowAlone: true}
+}
+
+func (b *bench) failed(doing string, err error) {
+	b.Helper()
+	b.Fatalf("%s: %v\nthe host now:\n%s", doing, err, b.before.difference(b.made.look(b.T)))
+}
+
+func (b *bench) apply() {
+	b.Helper()
+	ops, err := b.Apply(b.ctx(), b.change, b.options())
+	if err != nil {
+		b.failed("applying", err)
+	}
+	if len(ops) == 0 {
+		b.Fatal("nothing was applied")
+	}
+}
+
+func (b *bench) confirm() {
+	b.Helper()
+	if _, err := b.Confirm(b.ctx(), ""); err != nil {
+		b.failed("confirming", err)
+	}
+}
+
+func (b *bench) uninstall() {
+	b.Helper()
+	b.change = &store.Change{HostID: b.change.HostID, Down: true}
+	b.apply()
+	b.confirm()
+}
+
+// same holds that the host is what it was. What the kernel does by itself, such
+// as carrier, takes a moment.
+func (b *bench) same(after string) {
+	b.Helper()
+	difference := ""
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if difference = b.before.difference(b.made.look(b.T)); difference == "" {
+			break
+		}
+		if time.Now().After(deadline) {
+			b.Errorf("after %s the host differs:\n%s", after, difference)
+			break
+		}
+	}
+	if netns.Exists(plan.Namespace) != b.before.occupied || netns.Leftover(plan.Namespace) && !b.before.leftover {
+		b.Errorf("after %s found the gateway's namespace: %v, and its file: %v", after, netns.Exists(plan.Namespace), netns.Leftover(plan.Namespace))
+	}
+}
+
+// answers holds that the provider's gateway reaches the host, if it is a host of
+// which that is known.
+func (b *bench) answers(after string) {
+	b.Helper()
+	if !b.made.gateway.IsValid() || !b.made.certain() {
+		return
+	}
+	err := netns.Do("isp", func() error {
+		out, err := exec.Command("ping", "-n", "-c", "1", "-W", "5", b.made.address.String()).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	})
+	if err != nil {
+		b.Errorf("after %s the host does not answer: %v", after, err)
+	}
+}
+
+// clock is the way back, which nobody needs here.
+type clock struct{ armed bool }
+
+func (c *clock) Arm(context.Context, time.Duration) error { c.armed = true; return nil }
+func (c *clock) Disarm(context.Context) error             { c.armed = false; return nil }
+func (c *clock) Armed(context.Context) bool               { return c.armed }
+
+// drivers are the real ones. A kernel without WireGuard gets a bridge in its place.
+func drivers(keys wireguard.KeyStore) []reconcile.Subject {
+	all := []reconcile.Subject{firewall.New(plan.Namespace, plan.RunDir), vswitch{}}
+	if whole() {
+		return append(all, links.New(links.Netlink{}), wireguard.New(plan.Namespace, plan.WireLink, keys))
+	}
+	return append(all, links.New(withoutWireGuard{}))
+}
+
+// withoutWireGuard is the real kernel with another kind of link for WireGuard.
+type withoutWireGuard struct{ links.Netlink }
+
+func (k withoutWireGuard) AddLink(link plan.Link, peer *plan.Link) error {
+	if link.Kind == plan.WireGuardDevice {
+		link.Kind = plan.Bridge
+	}
+	return k.Netlink.AddLink(link, peer)
+}
+
+func (k withoutWireGuard) Observe(namespaces []string, table int, settings []plan.Setting) (*links.State, error) {
+	s, err := k.Netlink.Observe(namespaces, table, settings)
+	if err != nil {
+		return nil, err
+	}
+	key := links.LinkKey{NS: plan.Namespace, Name: plan.WireLink}
+	if l, ok := s.Links[key]; ok {
+		l.Kind = plan.WireGuardDevice
+		s.Links[key] = l
+	}
+	return s, nil
+}
+
+// vswitch stands in for Open vSwitch: a bridge is the switch's own interface.
+type vswitch struct{}
+
+func (vswitch) Name() string { return "switch" }
+
+func (vswitch) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
+	have := inGateway("link", "show", "dev", plan.SwitchBridge) == nil
+	op := reconcile.Operation{Step: reconcile.StepSwitch, Verb: reconcile.Add, Object: "switch"}
+	switch {
+	case want.Switch != nil && !have:
+		op.Do = func(context.Context) error {
+			return inGateway("link", "add", "name", plan.SwitchBridge, "mtu", fmt.Sprint(want.Switch.MTU), "address", want.Switch.MAC.String(), "type", "bridge")
+		}
+	case want.Switch == nil && have:
+		op.Verb, op.Do = reconcile.Remove, func(context.Context) error { return inGateway("link", "del", plan.SwitchBridge) }
+	default:
+		return nil, nil
+	}
+	return []reconcile.Operation{op}, nil
+}
+
+func inGateway(args ...string) error {
+	if !netns.Exists(plan.Namespace) {
+		return errors.New("no namespace")
+	}
+	out, err := exec.Command("ip", append([]string{"-n", plan.Namespace}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
