@@ -86,8 +86,13 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		return nil, err
 	}
 	ops = append(append(ops, changed.operations(reconcile.Change)...), taken...)
+	return append(ops, s.removals(want, wanted)...), nil
+}
+
+// removals are the files that are not wanted, and who reads the others again.
+func (s *System) removals(want *plan.Host, wanted map[string]bool) []reconcile.Operation {
 	removals := reloads{}
-	var gone []reconcile.Operation
+	var ops, gone []reconcile.Operation
 	for _, path := range plan.OwnedFiles(s.uplink) {
 		path := path
 		if _, err := os.Lstat(s.at(path)); wanted[path] || errors.Is(err, fs.ErrNotExist) {
@@ -102,8 +107,19 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		removals.note(path, reconcile.StepFiles)
 	}
 	// Removals run backwards, so what comes last stands first.
-	ops = append(ops, removals.operations(reconcile.Remove)...)
-	return append(ops, gone...), nil
+	for _, op := range removals.operations(reconcile.Remove) {
+		if read := op.Do; op.Object == "NetworkManager" {
+			op.Do = func(ctx context.Context) error {
+				err := read(ctx)
+				if err == nil {
+					s.takenBack(ctx, want)
+				}
+				return err
+			}
+		}
+		ops = append(ops, op)
+	}
+	return append(ops, gone...)
 }
 
 func (s *System) at(path string) string { return filepath.Join(s.root, path) }
