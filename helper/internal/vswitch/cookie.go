@@ -14,7 +14,7 @@ import (
 //	63      48 47    40 39               0
 //	0x6d6f     class    hash of the flow      static
 //	0x6d6f     class    pin  origin  hash     dropped: 4 + 4 + 32 bits
-//	0x6d6f     class    0 or 1                learned: on a local port or on the tunnel
+//	0x6d6f     class    kind  number          learned: 24 + 16 bits, by which port or host
 //
 // With the hash of the flow in it, comparing two sets of cookies compares two
 // sets of flows, whatever form the switch prints them in.
@@ -26,8 +26,10 @@ const (
 	classMask    = uint64(0xffffff) << 40
 	exactCookie  = ^uint64(0)
 
-	cookieLearnedLocal  = cookieTag | classLearned
-	cookieLearnedTunnel = cookieTag | classLearned | 1
+	// Learned flows with the same cookie are bounded together.
+	cookieLearnedLocal  = cookieTag | classLearned | 1<<16 // + number of the port
+	cookieLearnedTunnel = cookieTag | classLearned | 2<<16 // + host ID
+	cookieLearnedOwn    = cookieTag | classLearned | 3<<16
 )
 
 // isLearned reports whether a cookie belongs to a flow that the switch itself

@@ -48,8 +48,10 @@ const (
 	// PinNeighbor: nobody but the host speaks from, defends or announces the IPv6
 	// link-local address that follows from its Ethernet address.
 	PinNeighbor
+	// PinStations: no more than maxLearned stations speak behind one port or host.
+	PinStations
 
-	lastPin = PinNeighbor
+	lastPin = PinStations
 )
 
 var pinNames = map[Pin]string{
@@ -58,6 +60,7 @@ var pinNames = map[Pin]string{
 	PinGatewayARP: "gateway address in ARP", PinAccessARP: "host address in ARP",
 	PinGatewayIPv4: "gateway address in IPv4", PinNestedTag: "nested priority tag", PinAccessIPv4: "host address in IPv4",
 	PinUnreadable: "unreadable ARP or IP", PinWire: "intrawire address", PinRouter: "IPv6 router", PinNeighbor: "host address in IPv6",
+	PinStations: "too many stations",
 }
 
 // String returns a few words for a person.

@@ -20,9 +20,11 @@ const (
 	tableSources   = 4  // pins on IPv6: who speaks
 	tableTargets   = 5  // which address a neighbor message is about
 	tableLinkLayer = 6  // which Ethernet address it names
-	tableLearned   = 10 // filled by table 3
+	tableKnown     = 7  // whether the source could be noted
+	tableLearned   = 10 // where stations are: members', and what table 3 learned
 	tableForward   = 20
 	tableFlood     = 21 // the other hosts, in chunks
+	tableAsked     = 22 // who asks where a member is
 	tableDropped   = 30 // broken pins
 )
 
@@ -31,6 +33,8 @@ const (
 const (
 	tunnelPort     = 1
 	firstLocalPort = 2
+	// localPort is OFPP_LOCAL, in 16 bits as in the registers.
+	localPort = 0xfffe
 	// maxLocalPorts keeps below OFPP_MAX, 0xff00.
 	maxLocalPorts = 1000
 )
@@ -41,6 +45,7 @@ const (
 	learnedTunnel = 2 // tun_dst for it, if the port is the tunnel
 	pinRegister   = 3
 	chunkRegister = 4
+	knownRegister = 5 // 1: the source could be noted
 )
 
 const (
@@ -50,12 +55,12 @@ const (
 	// would also be prolonged by frames *to* the station, so that a sender that
 	// does not give up would keep an entry for a station that has left.
 	learnedSeconds = 300
-	// The number of stations remembered is bounded, apart for local ports and
-	// the tunnel, so that a guest that invents addresses fills memory neither
-	// here nor, by pushing others out, on other hosts. Beyond the limit frames
-	// are flooded. 8192 is Open vSwitch's own (mac-table-size).
-	maxLearnedLocal  = 8192
-	maxLearnedTunnel = 65536
+	// maxLearned bounds how many stations are remembered, apart for each local port,
+	// each remote host, and the host's own Ethernet address in its VLANs: a guest that
+	// invents addresses fills memory neither here nor on other hosts, and takes no
+	// place but of those behind the same host. What comes from further stations is
+	// dropped, since flooding what goes to them would cost every host time.
+	maxLearned = 2048
 	// chunkIDs is how many host IDs one flow of table 21 floods to. A remote
 	// takes 40 bytes of actions and an OpenFlow message has at most 65535.
 	// Chunks go by host ID, not by position: a new host changes one chunk.
@@ -88,7 +93,9 @@ func Pipeline(s plan.Switch) ([]*ovs.Flow, error) {
 	p.addresses()
 	p.neighbors()
 	p.learn()
+	p.places()
 	p.forward()
+	p.asked()
 	p.flood()
 	p.dropped()
 	if err := stamp(p.flows); err != nil {
@@ -123,26 +130,6 @@ func validate(s plan.Switch) error {
 	return nil
 }
 
-// learn is table 3: where the source address is, in which VLAN, for the frames
-// that come back. A station that has moved is learned anew by its first frame,
-// because its flow is the same flow whoever learns it.
-func (p *pipeline) learn() {
-	look := []ovs.Action{ovs.Resubmit(0, tableLearned), ovs.Resubmit(0, tableForward)}
-	learned := func(cookie uint64, limit int, actions ...ovs.Action) []ovs.Action {
-		return append([]ovs.Action{ovs.Learn(&ovs.LearnedFlow{
-			Priority: 1, Table: tableLearned, HardTimeout: learnedSeconds, Limit: limit, Cookie: cookie,
-			Matches: []ovs.Match{
-				ovs.FieldMatch("NXM_OF_VLAN_TCI[0..11]", "NXM_OF_VLAN_TCI[0..11]"),
-				ovs.FieldMatch("NXM_OF_ETH_DST[]", "NXM_OF_ETH_SRC[]"),
-			},
-			Actions: append([]ovs.Action{ovs.Load("NXM_OF_IN_PORT[]", "NXM_NX_REG1[0..15]")}, actions...),
-		})}, look...)
-	}
-	p.add(tableLearn, 100, on{port(tunnelPort)},
-		learned(cookieLearnedTunnel, maxLearnedTunnel, ovs.Load("NXM_NX_TUN_IPV4_SRC[]", "NXM_NX_REG2[]")))
-	p.add(tableLearn, 0, nil, learned(cookieLearnedLocal, maxLearnedLocal))
-}
-
 // forward is table 20. A switch never sends a frame back to the port it came
 // from (ovs-actions(7), output), which the tunnel is to all remote hosts at
 // once: no loop can exist. Frames to 01:80:c2:00:00:0x are like any other, since
@@ -156,7 +143,8 @@ func (p *pipeline) forward() {
 	p.add(tableForward, 200, on{remote},
 		[]ovs.Action{ovs.Move("NXM_NX_REG2[]", "NXM_NX_TUN_IPV4_DST[]"), ovs.Output(tunnelPort)})
 	p.add(tableForward, 200, on{port(tunnelPort), unknown}, p.toLocalPorts())
-	p.add(tableForward, 100, on{unknown}, append(p.toLocalPorts(), p.toChunks()...))
+	p.add(tableForward, 150, append(on{unknown}, asks(network.Access.String())...), resubmit(tableAsked))
+	p.add(tableForward, 100, on{unknown}, p.everywhere())
 	p.add(tableForward, 0, nil, []ovs.Action{ovs.OutputField("NXM_NX_REG1[0..15]")})
 }
 
@@ -167,6 +155,8 @@ func (p *pipeline) toLocalPorts() []ovs.Action {
 	}
 	return actions
 }
+
+func (p *pipeline) everywhere() []ovs.Action { return append(p.toLocalPorts(), p.toChunks()...) }
 
 // toChunks goes through the chunks one after the other instead of from one to
 // the next, because resubmits may nest only 64 deep (ovs-actions(7)).

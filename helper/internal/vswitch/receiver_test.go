@@ -167,7 +167,7 @@ func (r *receiver) reset() {
 		r.run("ip", "-6", "addr", "flush", "dev", r.link, "scope", "global")
 		r.run("ip", "-6", "route", "flush", "root", "2001:db8::/32")
 		if now := r.state(); now != r.baseline {
-			r.t.Fatalf("%s does not forget%s", r.namespace, added(r.baseline, now))
+			r.t.Fatalf("%s does not forget %v", r.namespace, added(r.baseline, now))
 		}
 	}
 	r.mu.Lock()
@@ -205,25 +205,24 @@ func (r *receiver) lies() []string {
 	}
 	r.mu.Unlock()
 	if now := r.state(); now != r.baseline {
-		all = append(all, added(r.baseline, now))
+		all = append(all, added(r.baseline, now)...)
 	}
 	sort.Strings(all)
 	return all
 }
 
 // added returns the lines of b that a has not.
-func added(a, b string) string {
+func added(a, b string) (all []string) {
 	had := map[string]bool{}
 	for _, line := range strings.Split(a, "\n") {
 		had[line] = true
 	}
-	text := ""
 	for _, line := range strings.Split(b, "\n") {
 		if !had[line] {
-			text += " " + line
+			all = append(all, line)
 		}
 	}
-	return text
+	return all
 }
 
 // heard reports whether a datagram of the address arrived.
