@@ -10,13 +10,16 @@ type HostSpec struct {
 	Name    string // short: alice
 	ID      int    // Mobula's host ID
 	Address string // in 192.0.2.0/24
-	// Manager configures the network: "ifupdown" or "networkd".
+	// Debian is the release: 12 or 13; 0: 12.
+	Debian int
+	// Manager configures the network: "ifupdown" (Debian 12) or "networkd"; on Debian 13 also
+	// "netplan" (over networkd) or "NetworkManager".
 	Manager string
-	// Image is "full", or "bare": nothing but SSH and Python.
+	// Image is "full", or "bare": nothing but SSH and Python (Debian 12).
 	Image string
 	// DHCP lets networkd ask for the address instead of knowing it.
 	DHCP bool
-	// Resolved puts systemd-resolved with its stub between the host and its resolver (networkd, image full).
+	// Resolved puts systemd-resolved with its stub between the host and its resolver (not ifupdown; image full).
 	Resolved bool
 	// MTU of the NIC in bytes; 0: 1500.
 	MTU int
@@ -24,7 +27,7 @@ type HostSpec struct {
 	NoIPv6 bool
 }
 
-// DefaultHosts are the machines the scenarios know. dave and erin start only when asked for.
+// DefaultHosts are the machines the scenarios know. Those after carol start only when asked for.
 func DefaultHosts() []HostSpec {
 	return []HostSpec{
 		{Name: "alice", ID: 1, Address: "192.0.2.1", Manager: "ifupdown", Image: "full"},
@@ -32,7 +35,17 @@ func DefaultHosts() []HostSpec {
 		{Name: "carol", ID: 256, Address: "192.0.2.3", Manager: "ifupdown", Image: "full"},
 		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare", NoIPv6: true},
 		{Name: "erin", ID: 32766, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
+		{Name: "frank", ID: 400, Address: "192.0.2.6", Debian: 13, Manager: "netplan", Image: "full", Resolved: true},
+		{Name: "grace", ID: 401, Address: "192.0.2.7", Debian: 13, Manager: "NetworkManager", Image: "full"},
 	}
+}
+
+// suite is Debian's name of the host's release, and of the folder with its images.
+func (s HostSpec) suite() string {
+	if s.Debian == 13 {
+		return "trixie"
+	}
+	return "bookworm"
 }
 
 // FQDN is the name the host goes by.
@@ -68,6 +81,9 @@ func (h *Host) pidFile() string { return h.lab.path(h.Name + ".pid") }
 func (h *Host) monitor() string { return h.lab.path(h.Name + ".monitor") }
 func (h *Host) console() string { return h.lab.path(h.Name + ".console") }
 func (h *Host) seed() string    { return h.lab.path(h.Name + ".seed") }
+
+// image is a file of those that the host's release is started from.
+func (h *Host) image(name string) string { return filepath.Join(h.lab.Image, h.suite(), name) }
 
 // disk is not in the lab's folder, which may be in memory.
 func (h *Host) disk() string {

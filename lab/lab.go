@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +49,7 @@ type Options struct {
 type Lab struct {
 	Dir    string
 	Prefix string
-	// Image is the folder with the disk images and the package repository.
+	// Image is the folder with the disk images and the package repository, a folder for each suite of Debian's.
 	Image string
 	Hosts []*Host
 
@@ -99,7 +100,7 @@ func Up(ctx context.Context, o Options) (_ *Lab, err error) {
 	if _, err := os.Stat("/run/netns/" + l.Namespace()); err == nil {
 		return nil, fmt.Errorf("the namespace %s exists already and belongs to a lab in another folder", l.Namespace())
 	}
-	if l.Image, err = buildImage(ctx, l.log); err != nil {
+	if l.Image, err = buildImage(ctx, l.log, o.Hosts); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
@@ -245,12 +246,19 @@ func moduleRoot() (string, error) {
 	return root, err
 }
 
-func buildImage(ctx context.Context, log *progress) (string, error) {
+// buildImage makes what the hosts boot from. Debian 12 is always there: it has the package repository.
+func buildImage(ctx context.Context, log *progress, hosts []HostSpec) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "lab", "image.sh"))
+	suites := []string{"bookworm"}
+	for _, h := range hosts {
+		if !slices.Contains(suites, h.suite()) {
+			suites = append(suites, h.suite())
+		}
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "lab", "image.sh"), suites...)
 	cmd.Stderr = log
 	out, err := cmd.Output()
 	if err != nil {

@@ -26,7 +26,7 @@ func (h *Host) create(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(h.disk()), 0o700); err != nil {
 		return err
 	}
-	base := filepath.Join(h.lab.Image, h.Image+".raw")
+	base := h.image(h.Image + ".raw")
 	if _, err := output(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, h.disk()); err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (h *Host) create(ctx context.Context) error {
 		return err
 	}
 	start := time.Now()
-	h.lab.log.printf("%s: starting (host ID %d, %s, %s, image %s)", h.Name, h.ID, h.Address, h.Manager, h.Image)
+	h.lab.log.printf("%s: starting (host ID %d, %s, %s, image %s of %s)", h.Name, h.ID, h.Address, h.Manager, h.Image, h.suite())
 	ctx, cancel := context.WithTimeout(ctx, longestBoot)
 	defer cancel()
 	if err := h.WaitSSH(ctx); err != nil {
@@ -68,7 +68,7 @@ func (h *Host) Start() error {
 		// left, which makes deploys up to twice as fast.
 		"-accel", "tcg,thread=multi,tb-size=1024", "-smp", "1,maxcpus=2", "-m", "768",
 		"-nodefaults", "-display", "none",
-		"-kernel", filepath.Join(h.lab.Image, "vmlinuz"), "-initrd", filepath.Join(h.lab.Image, "initrd.img"),
+		"-kernel", h.image("vmlinuz"), "-initrd", h.image("initrd.img"),
 		// tsc=reliable: or each look at the clock leaves the emulated processor for the HPET.
 		"-append", "root=/dev/vda rw console=ttyS0 mitigations=off norandmaps tsc=reliable panic=5 init=/usr/local/sbin/lab-init" + h.ipv6(),
 		// unsafe: the guest's flushes reach this machine's memory, which a power cut of the guest spares.

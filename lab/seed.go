@@ -44,11 +44,12 @@ func (h *Host) writeSeed(ctx context.Context) error {
 	s.file("etc/hostname", 0o644, h.FQDN()+"\n")
 	s.file("etc/hosts", 0o644, fmt.Sprintf("127.0.0.1 localhost\n127.0.1.1 %s %s\n", h.FQDN(), h.Name))
 	s.file("etc/machine-id", 0o444, fmt.Sprintf("%x\n", machineID[:16]))
-	if h.Resolved {
+	switch {
+	case h.Resolved:
 		s.link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
 		s.link("etc/systemd/system/sysinit.target.wants/systemd-resolved.service", "/lib/systemd/system/systemd-resolved.service")
 		s.link("etc/systemd/system/dbus-org.freedesktop.resolve1.service", "/lib/systemd/system/systemd-resolved.service")
-	} else {
+	case h.Manager != "NetworkManager": // which writes it
 		s.file("etc/resolv.conf", 0o644, "nameserver "+ResolverAddress+"\n")
 	}
 	s.file("etc/ssh/ssh_host_ed25519_key", 0o600, string(private))
@@ -75,7 +76,7 @@ func (s *seed) withIfupdown() {
 func (h *Host) seedNetwork(s *seed) error {
 	const units = "etc/systemd/system/"
 	switch {
-	case h.Manager == "ifupdown" && !h.DHCP:
+	case h.Manager == "ifupdown" && h.Debian != 13 && !h.DHCP:
 		lines := []string{
 			"source /etc/network/interfaces.d/*", "",
 			"auto lo", "iface lo inet loopback", "",
@@ -112,8 +113,45 @@ func (h *Host) seedNetwork(s *seed) error {
 		s.link(units+"sockets.target.wants/systemd-networkd.socket", "/lib/systemd/system/systemd-networkd.socket")
 		s.link(units+"sysinit.target.wants/systemd-network-generator.service", "/lib/systemd/system/systemd-network-generator.service")
 		s.link(units+"network-online.target.wants/systemd-networkd-wait-online.service", "/lib/systemd/system/systemd-networkd-wait-online.service")
+	case h.Manager == "netplan" && h.Debian == 13 && !h.DHCP:
+		// As cloud-init writes it. netplan turns systemd-networkd on by itself.
+		s.file("etc/netplan/50-cloud-init.yaml", 0o600, fmt.Sprintf(`network:
+  version: 2
+  ethernets:
+    %[1]s:
+      match:
+        macaddress: %[2]s
+      set-name: %[1]s
+      addresses: [%[3]s/24, "%[4]s/64"]
+      nameservers:
+        addresses: [%[5]s]
+      routes:
+        - to: default
+          via: %[6]s
+        - to: default
+          via: %[7]s
+`, NIC, h.MAC(), h.Address, h.IPv6Address(), ResolverAddress, RouterAddress, ipv6Gateway))
+	case h.Manager == "NetworkManager" && h.Debian == 13 && !h.DHCP:
+		s.file("etc/NetworkManager/system-connections/"+NIC+".nmconnection", 0o600, fmt.Sprintf(`[connection]
+id=%[1]s
+type=ethernet
+interface-name=%[1]s
+
+[ipv4]
+method=manual
+address1=%[2]s/24,%[3]s
+dns=%[4]s;
+
+[ipv6]
+method=manual
+address1=%[5]s/64,%[6]s
+`, NIC, h.Address, RouterAddress, ResolverAddress, h.IPv6Address(), ipv6Gateway))
+		// What `systemctl enable NetworkManager` does.
+		s.link(units+"multi-user.target.wants/NetworkManager.service", "/lib/systemd/system/NetworkManager.service")
+		s.link(units+"network-online.target.wants/NetworkManager-wait-online.service", "/lib/systemd/system/NetworkManager-wait-online.service")
+		s.link(units+"dbus-org.freedesktop.nm-dispatcher.service", "/lib/systemd/system/NetworkManager-dispatcher.service")
 	default:
-		return fmt.Errorf("host %s: no network manager %q (DHCP: %v) in the lab; there are ifupdown (static only) and networkd", h.Name, h.Manager, h.DHCP)
+		return fmt.Errorf("host %s: no network manager %q (Debian %d, DHCP: %v) in the lab; there are networkd, ifupdown (Debian 12, static), netplan and NetworkManager (Debian 13, static)", h.Name, h.Manager, h.Debian, h.DHCP)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func (l *Lab) startServices() error {
 		name, namespace string
 		args            []string
 	}{
-		{"repository", l.Namespace(), []string{"serve-repository", filepath.Join(l.Image, "repo")}},
+		{"repository", l.Namespace(), []string{"serve-repository", filepath.Join(l.Image, "bookworm", "repo")}},
 		{"dhcp", l.Namespace(), []string{"serve-dhcp", l.Dir}},
 		{"outside", l.OutsideNamespace(), []string{"serve-outside", l.queryLog()}},
 	} {
