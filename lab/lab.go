@@ -24,8 +24,10 @@ const (
 	DeployerAddress   = "192.0.2.250"
 	RepositoryAddress = "192.0.2.253"
 	RouterAddress     = "192.0.2.254"
-	OutsideAddress    = "198.51.100.1"
-	ResolverAddress   = "198.51.100.53"
+	// MetadataAddress is where clouds answer hosts; here the router pings back.
+	MetadataAddress = "169.254.169.254"
+	OutsideAddress  = "198.51.100.1"
+	ResolverAddress = "198.51.100.53"
 	// OutsideName is what the resolver answers OutsideAddress for.
 	OutsideName = "outside.example.net"
 )

@@ -64,6 +64,7 @@ func (l *Lab) createNetwork(ctx context.Context) error {
 		"-n "+router+" link add outside type veth peer name uplink netns "+outside,
 		"-n "+router+" addr add 198.51.100.254/24 dev outside",
 		"-n "+router+" link set outside up",
+		"-n "+router+" addr add "+MetadataAddress+"/32 dev outside",
 		"netns exec "+router+" sysctl -qw net.ipv4.ip_forward=1",
 		"-n "+outside+" addr add "+OutsideAddress+"/24 dev uplink",
 		"-n "+outside+" addr add "+ResolverAddress+"/24 dev uplink",

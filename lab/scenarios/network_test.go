@@ -135,6 +135,14 @@ ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev e
 		t.Errorf("the outside sees the guest as %q, wanted bob's public address", from)
 	}
 	w.on(t, "alice", "ping -q -c 2 -W 5 10.31.200.7")
+	// What a cloud tells a host, the host is told, and the guest is not.
+	w.on(t, "bob", "ping -q -c 2 -i 0.3 -W 5 169.254.169.254")
+	if _, err := w.Host("dave").Run(w.ctx, in+"ping -q -c 2 -i 0.3 -W 1 169.254.169.254"); err == nil {
+		t.Error("the guest reaches the metadata of bob's cloud")
+	}
+	if out := w.on(t, "bob", "mobula status"); !strings.Contains(out, "packets of guests or clients were refused: host's metadata") {
+		t.Errorf("status does not tell of it:\n%s", out)
+	}
 	// Any layer 2 frame passes, BPDUs of the guest's own bridges among them.
 	w.on(t, "alice", "systemd-run --quiet --collect --unit lab-bpdu timeout 60 tcpdump -ni veth_fac0 -c 1 -w /tmp/bpdu.pcap ether dst 01:80:c2:00:00:00; sleep 2")
 	w.on(t, "dave", in+`python3 -c "

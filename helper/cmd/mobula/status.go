@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/agent"
+	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
@@ -28,6 +29,8 @@ type statusReport struct {
 	// else's address, DroppedBy tells what they claimed and who sent them.
 	Dropped   uint64          `json:"dropped_frames"`
 	DroppedBy []droppedReport `json:"dropped"`
+	// Refused counts what guests and clients may not send through the gateway.
+	Refused []refusedReport `json:"refused,omitempty"`
 	// Differences are what somebody else changed on this host.
 	Differences []string `json:"differences"`
 }
@@ -36,6 +39,11 @@ type droppedReport struct {
 	Claimed string `json:"claimed"` // such as "gateway MAC"
 	From    string `json:"from"`    // guest, tunnel or gateway
 	Frames  uint64 `json:"frames"`
+}
+
+type refusedReport struct {
+	What    string `json:"what"` // such as "host's metadata"
+	Packets uint64 `json:"packets"`
 }
 
 type peerReport struct {
@@ -58,8 +66,9 @@ var statusCommand = command{
 over which relay and since when, the round trip, the share of probes lost in the
 last seconds and in five minutes, the last handshake, bytes, and whether it runs
 the same generation. Then which frames the switch dropped because they claimed
-the address of a gateway or host, and what differs from the plan, which takes a
-second; --quick leaves both out.`,
+the address of a gateway or host, which packets the gateway refused to guests and
+clients, and what differs from the plan, which takes a second; --quick leaves
+these out.`,
 	run: func(c *call) error {
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")
@@ -112,6 +121,13 @@ func (c *call) status(quick bool) (*statusReport, error) {
 	report.Dropped = stats.DroppedPackets()
 	for _, d := range stats.Dropped {
 		report.DroppedBy = append(report.DroppedBy, droppedReport{d.Pin.String(), d.Origin.String(), d.Packets})
+	}
+	refused, err := firewall.New(plan.Namespace, plan.RunDir).Refused(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range refused {
+		report.Refused = append(report.Refused, refusedReport{r.What, r.Packets})
 	}
 	ops, err := h.Differences(c)
 	for _, op := range ops {
@@ -209,6 +225,9 @@ func (c *call) printStatus(r *statusReport) error {
 	}
 	for _, d := range r.DroppedBy {
 		fmt.Fprintf(c.stdout, "  %s, from %s: %d\n", d.Claimed, d.From, d.Frames)
+	}
+	for _, refused := range r.Refused {
+		fmt.Fprintf(c.stdout, "%d packets of guests or clients were refused: %s\n", refused.Packets, refused.What)
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintln(c.stdout, "differs:", d)

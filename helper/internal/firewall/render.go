@@ -25,8 +25,12 @@ type values struct {
 	WireNet, IntrawireNet, ExtrawireNet, AccessNet netip.Prefix
 	Public, Members                                []string
 	Relays, Senders                                []string // elements of the maps
-	OtherSenders                                   string   // range of ports
-	TCP, UDP                                       []uint16
+	HostOnly                                       []string
+	// Ports from which what is masqueraded may leave: UDP to members and of relayed
+	// senders that the document does not know, and by the port that it came from.
+	SpareUDP, SpareTCP portRange
+	FreeUDP, FreeTCP   []portRange
+	TCP, UDP           []uint16
 }
 
 // Render returns the ruleset for nft -f. The same plan gives the same text.
@@ -34,10 +38,12 @@ func Render(f *plan.Firewall) string {
 	v := values{
 		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
 		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, DirectPort: f.DirectPort,
-		OtherSenders: otherSenders(f.WireGuardPort),
-		Intrawire:    network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
+		Intrawire: network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
 		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
 		Public: addresses(f.Public), Members: memberAddresses(f.Members),
+	}
+	for _, p := range network.HostOnly {
+		v.HostOnly = append(v.HostOnly, p.String())
 	}
 	for _, r := range f.Relays {
 		v.Relays = append(v.Relays, fmt.Sprintf("%d : %s . %d", r.Port, r.Endpoint.Addr(), r.Endpoint.Port()))
@@ -50,20 +56,14 @@ func Render(f *plan.Firewall) string {
 			v.TCP = append(v.TCP, p.Number)
 		}
 	}
+	v.FreeUDP = freePorts(append([]uint16{f.WireGuardPort, f.DirectPort}, v.UDP...))
+	v.FreeTCP = freePorts(v.TCP)
+	v.SpareUDP, v.SpareTCP = spare(v.FreeUDP), spare(v.FreeTCP)
 	var s strings.Builder
 	if err := ruleset.Execute(&s, v); err != nil { // the template is part of the program
 		panic(fmt.Sprintf("rendering firewall.nft: %v", err))
 	}
 	return s.String()
-}
-
-// otherSenders returns source ports for relayed packets of senders that the
-// document does not know by address and port: never WireGuard's own.
-func otherSenders(wireGuardPort uint16) string {
-	if wireGuardPort >= 1024 && wireGuardPort < 32768 {
-		return "32768-65535"
-	}
-	return "1024-32767"
 }
 
 func memberAddresses(endpoints []netip.AddrPort) []string {

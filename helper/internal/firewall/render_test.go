@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -47,5 +48,24 @@ func TestDescribe(t *testing.T) {
 	}
 	if got := describe(after, after); got != "" {
 		t.Errorf("nothing differs, found %q", got)
+	}
+}
+
+func TestFreePorts(t *testing.T) {
+	for _, c := range []struct {
+		taken []uint16
+		want  string
+		spare string
+	}{
+		{nil, "[1-1023 1024-65535]", "1024-32767"},
+		{[]uint16{51821, 51820, 51820}, "[1-1023 1024-51819 51822-65535]", "1024-32767"},
+		{[]uint16{1, 1023, 1024, 65535}, "[2-1022 1025-65534]", "1025-32767"},
+		{[]uint16{20000, 2000}, "[1-1023 1024-1999 2001-19999 20001-65535]", "2001-19999"},
+		{[]uint16{9000}, "[1-1023 1024-8999 9001-65535]", "9001-32767"},
+	} {
+		free := freePorts(c.taken)
+		if got := fmt.Sprint(free); got != c.want || spare(free).String() != c.spare {
+			t.Errorf("without %v: found %s and %s, wanted %s and %s", c.taken, got, spare(free), c.want, c.spare)
+		}
 	}
 }

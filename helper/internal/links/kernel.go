@@ -259,6 +259,12 @@ func ruleError(doing string, r plan.Rule, done unix.Errno, f func(*netlink.Handl
 func kernelRule(r plan.Rule) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Priority, rule.Table = unix.AF_INET, r.Priority, r.Table
+	if r.Table == 0 {
+		rule.Table = unix.RT_TABLE_MAIN
+	}
+	if r.Specific {
+		rule.SuppressPrefixlen = 0
+	}
 	if r.From.IsValid() {
 		rule.Src = ipNet(r.From)
 	}

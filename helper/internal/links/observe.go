@@ -184,13 +184,20 @@ func planRoute(r netlink.Route, ns, link string) plan.Route {
 	return route
 }
 
+// observeRules notes the rules that lead to the given table, and those of Mobula's
+// priorities that lead to specific routes of the main table.
 func (s *State) observeRules(h *netlink.Handle, table int) error {
-	rules, err := h.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Table: table}, netlink.RT_FILTER_TABLE)
+	rules, err := h.RuleList(netlink.FAMILY_V4)
 	if err != nil {
 		return err
 	}
 	for _, r := range rules {
-		rule := plan.Rule{Priority: r.Priority, Table: r.Table}
+		rule := plan.Rule{Priority: r.Priority, Table: r.Table, Specific: r.SuppressPrefixlen == 0}
+		if r.Table == unix.RT_TABLE_MAIN && rule.Specific && plan.RulePriority <= r.Priority && r.Priority <= plan.MaxRulePriority {
+			rule.Table = 0
+		} else if r.Table != table {
+			continue
+		}
 		if r.Src != nil {
 			rule.From = prefix(r.Src)
 		}

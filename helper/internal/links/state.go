@@ -46,8 +46,9 @@ func keyOf(r plan.Route) RouteKey { return RouteKey{r.NS, r.Table, r.To, r.Metri
 type Kernel interface {
 	// Observe returns what the host has in its own and the given namespaces:
 	// all links, their IPv4 addresses, the routes of the main table and the
-	// given one, and the rules that lead to it; of IPv6 what the host's own
-	// namespace has of permanent addresses and static routes.
+	// given one, the rules that lead to it, and Mobula's that lead to specific
+	// routes of the main table; of IPv6 what the host's own namespace has of
+	// permanent addresses and static routes.
 	Observe(namespaces []string, table int, settings []plan.Setting) (*State, error)
 	AddNamespace(name string) error
 	DeleteNamespace(name string) error

@@ -46,10 +46,14 @@ func describeRoute(r plan.Route) string {
 }
 
 func describeRule(r plan.Rule) string {
-	if r.From.IsValid() {
-		return fmt.Sprintf("from %s to table %d", r.From, r.Table)
+	table := fmt.Sprintf("table %d", r.Table)
+	if r.Specific {
+		table = "the main table's specific routes"
 	}
-	return fmt.Sprintf("to %s to table %d", r.To, r.Table)
+	if r.From.IsValid() {
+		return fmt.Sprintf("from %s to %s", r.From, table)
+	}
+	return fmt.Sprintf("to %s to %s", r.To, table)
 }
 
 func namespaceName(ns string) string {

@@ -116,7 +116,9 @@ func (b *bench) damages(want *plan.Host) []damage {
 		rule := rule
 		add(fmt.Sprint("delete rule ", rule.Priority), func() error { return b.kernel.DeleteRule(rule) })
 		other := rule
-		other.Priority += 50
+		if other.Priority += 50; other.Specific { // others may have such, too, but not there
+			other.Priority = plan.MaxRulePriority
+		}
 		add(fmt.Sprint("strange rule ", other.Priority), func() error { return b.kernel.AddRule(other) })
 	}
 	for _, s := range want.Settings {

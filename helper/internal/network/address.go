@@ -26,6 +26,16 @@ var (
 	DirectGateway = netip.MustParseAddr("10.30.0.0")
 )
 
+// HostOnly are the addresses at which clouds answer the host itself, with its
+// credentials among what they say: link-local (RFC 3927; most clouds have
+// 169.254.169.254), Azure's 168.63.129.16 and Alibaba's 100.100.100.200. Guests
+// and clients never reach them through a gateway.
+var HostOnly = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("168.63.129.16/32"),
+	netip.MustParsePrefix("100.100.100.200/32"),
+}
+
 // AccessBroadcast is the broadcast address of Access (RFC 919), and what would be
 // the access address of host ID MaxHostID.
 var AccessBroadcast = netip.MustParseAddr("10.31.255.255")

@@ -30,10 +30,12 @@ const (
 	TunnelVNI = 1
 	// ProbeUDPPort is the agent's port inside WireGuard.
 	ProbeUDPPort = 6255
-	// RouteTable is the host's routing table for intrawire and extrawire, and
-	// RulePriority the first of the two rules that lead to it.
-	RouteTable   = 1030
-	RulePriority = 1030
+	// RouteTable is the host's routing table for what takes the direct link, and
+	// RulePriority the first of the rules that lead to it. MaxRulePriority ends
+	// the priorities that are ours.
+	RouteTable      = 1030
+	RulePriority    = 1030
+	MaxRulePriority = 1039
 	// KeepaliveSeconds holds NAT mappings between hosts open.
 	KeepaliveSeconds = 25
 )
@@ -170,10 +172,18 @@ func (b builder) routes() []Route {
 }
 
 func (b builder) rules() []Rule {
-	return []Rule{
+	all := []Rule{
 		{Priority: RulePriority, From: host(network.IntrawireAddress(b.self.ID)), Table: RouteTable},
 		{Priority: RulePriority + 1, To: network.Wire, Table: RouteTable},
 	}
+	// What answers the host alone is asked over the direct link, where nobody else
+	// speaks. Routes of the host's own, of another link say, come first.
+	for _, to := range network.HostOnly {
+		all = append(all,
+			Rule{Priority: RulePriority + 2, To: to, Specific: true},
+			Rule{Priority: RulePriority + 3, To: to, Table: RouteTable})
+	}
+	return all
 }
 
 // settings are the gateway's. New interfaces inherit those of "default".

@@ -30,7 +30,7 @@ func (h *Host) text() string {
 			at(r.NS), r.Table, r.To, r.Metric, r.Link, r.Via, r.OnLink, r.Source, r.Uplink, r.Protocol)
 	}
 	for _, r := range h.Rules {
-		line("rule %d: from=%s to=%s table=%d", r.Priority, r.From, r.To, r.Table)
+		line("rule %d: from=%s to=%s table=%d specific=%v", r.Priority, r.From, r.To, r.Table, r.Specific)
 	}
 	for _, s := range h.Settings {
 		line("setting %s %s = %s", at(s.NS), s.Key, s.Value)

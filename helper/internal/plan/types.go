@@ -97,7 +97,10 @@ type Route struct {
 type Rule struct {
 	Priority int
 	From, To netip.Prefix // one of them, the other is zero
-	Table    int
+	Table    int          // 0: the main table
+	// Specific leaves the table's default route out (suppress_prefixlength 0,
+	// ip-rule(8)).
+	Specific bool
 }
 
 // Setting is a sysctl(8) setting of a namespace, such as

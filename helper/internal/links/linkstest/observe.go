@@ -43,7 +43,7 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 		}
 	}
 	for r := range k.rules {
-		if r.Table == table {
+		if r.Table == table || r.Table == 0 && r.Specific && plan.RulePriority <= r.Priority && r.Priority <= plan.MaxRulePriority {
 			s.Rules[r] = true
 		}
 	}
@@ -87,7 +87,11 @@ func (k *Kernel) String() string {
 		}
 		if ns == "" {
 			for r := range k.rules {
-				lines = append(lines, fmt.Sprintf("rule %d: from %s to %s lookup %d", r.Priority, orAll(r.From), orAll(r.To), r.Table))
+				line := fmt.Sprintf("rule %d: from %s to %s lookup %d", r.Priority, orAll(r.From), orAll(r.To), r.Table)
+				if r.Specific {
+					line += " suppress_prefixlength 0"
+				}
+				lines = append(lines, line)
 			}
 		}
 		sort.Strings(lines)

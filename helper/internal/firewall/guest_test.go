@@ -1,0 +1,143 @@
+package firewall
+
+import (
+	"context"
+	"testing"
+)
+
+// TestMetadata: what a cloud tells the host, its credentials among it, is for
+// the host alone.
+func TestMetadata(t *testing.T) {
+	if !world(t) {
+		return
+	}
+	const metadata = "169.254.169.254:80"
+	serve(t, outside, metadata)
+	serve(t, outside, "198.51.100.1:80")
+	if got := ask(hostOf(1), metadata); got != "192.0.2.1" {
+		t.Errorf("the host is answered %q, wanted its public address", got)
+	}
+	for _, ns := range []string{hostOf(1), guestOf(1)} {
+		if got := ask(ns, "198.51.100.1:80"); got != "192.0.2.1" {
+			t.Errorf("%s is answered %q by the outside, wanted the public address", ns, got)
+		}
+	}
+	if got := ask(guestOf(1), metadata); got != "" {
+		t.Errorf("a guest is answered %q", got)
+	}
+	// Another host's gateway, and a guest that says that it is the host.
+	sh(t, guestOf(1), "ip route add 169.254.169.254 via 10.31.0.2; ip route flush cache")
+	if got := ask(guestOf(1), metadata); got != "" {
+		t.Errorf("a guest is answered %q by way of another gateway", got)
+	}
+	sh(t, guestOf(1), "ip addr flush dev eth0; ip addr add 10.31.128.1/16 dev eth0; ip route add default via 10.31.0.1")
+	sh(t, gateway(1), "ip neigh replace 10.31.128.1 lladdr "+sh(t, guestOf(1), "cat /sys/class/net/eth0/address")+" dev ovsbr-mobula")
+	if got := ask(guestOf(1), metadata); got != "" {
+		t.Errorf("a guest with the host's address is answered %q", got)
+	}
+	// A host's own routes of other links come first.
+	sh(t, hostOf(1), "ip link add other type veth peer name bmc; ip link set other up; ip link set bmc up; ip addr add 169.254.95.118/24 dev other")
+	if got := sh(t, hostOf(1), "ip route get 169.254.95.120 | grep -o 'dev [^ ]*'"); got != "dev other" {
+		t.Errorf("the host's other link-local network is reached by %s", got)
+	}
+	refused, err := New(gateway(1), t.TempDir()).Refused(context.Background())
+	if err != nil || len(refused) != 1 || refused[0].What != "host's metadata" || refused[0].Packets < 2 {
+		t.Errorf("counted %+v (%v), wanted the guest's attempts", refused, err)
+	}
+}
+
+// TestForgedSource: what no machine of the access network may say it is.
+func TestForgedSource(t *testing.T) {
+	if !world(t) {
+		return
+	}
+	at := udp(t, outside, "198.51.100.1:9")
+	for _, source := range []string{"10.30.0.1", "10.30.0.2", "10.30.128.1", "203.0.113.9", "169.254.169.254"} {
+		sh(t, guestOf(1), "ip addr add "+source+"/32 dev eth0")
+		send(t, udp(t, guestOf(1), source+":9"), "198.51.100.1:9", source)
+		if text, from := hear(t, at); text != "" {
+			t.Errorf("%s passed as %s", text, from)
+		}
+	}
+	send(t, udp(t, guestOf(1), "10.31.200.1:9"), "198.51.100.1:9", "itself")
+	if text, _ := hear(t, at); text != "itself" {
+		t.Error("a guest's own address does not pass")
+	}
+}
+
+// TestGuestTakesNoPort: a guest whose packets come from a port at which others
+// look for the host gets another one, and takes no packet away from the host.
+func TestGuestTakesNoPort(t *testing.T) {
+	if !world(t) {
+		return
+	}
+	wireGuard, service := udp(t, gateway(1), "192.0.2.1:51820"), udp(t, hostOf(1), "10.30.0.1:443")
+	third, fourth := udp(t, outside, "192.0.2.3:51820"), udp(t, outside, "192.0.2.4:51820")
+	stranger := udp(t, outside, "198.51.100.1:51820")
+	for _, c := range []struct {
+		port     string
+		to, from string
+	}{
+		{"51820", "192.0.2.3:51820", "WireGuard's"}, {"51820", "198.51.100.1:51820", "WireGuard's"}, {"51821", "192.0.2.3:51820", "the probes'"},
+		{"32772", "192.0.2.3:51820", "a relay's"}, {"443", "198.51.100.1:51820", "a service's"},
+	} {
+		at := third
+		if c.to != "192.0.2.3:51820" {
+			at = stranger
+		}
+		guest := udp(t, guestOf(1), "10.31.200.1:"+c.port)
+		send(t, guest, c.to, "guest")
+		text, from := hear(t, at)
+		if text != "guest" || from.Port() < 1024 || from.Port() >= 32768 {
+			t.Errorf("%s port: the guest's packet came as %q from %s, wanted a port that is nobody's", c.from, text, from)
+		}
+		send(t, at, from.String(), "answer")
+		if text, _ := hear(t, guest); text != "answer" {
+			t.Errorf("%s port: the guest hears %q, wanted its answer", c.from, text)
+		}
+		guest.Close()
+	}
+	send(t, third, "192.0.2.1:51820", "to WireGuard")
+	if text, from := hear(t, wireGuard); text != "to WireGuard" || from.String() != "192.0.2.3:51820" {
+		t.Errorf("WireGuard hears %q from %s", text, from)
+	}
+	send(t, stranger, "192.0.2.1:443", "to the service")
+	if text, _ := hear(t, service); text != "to the service" {
+		t.Errorf("the service hears %q", text)
+	}
+	send(t, third, "192.0.2.1:32772", "to be relayed")
+	text, from := hear(t, fourth)
+	if text != "to be relayed" || from.String() != "192.0.2.1:32771" {
+		t.Fatalf("the other member hears %q from %s", text, from)
+	}
+	send(t, fourth, from.String(), "relayed answer")
+	if text, from := hear(t, third); text != "relayed answer" || from.String() != "192.0.2.1:32772" {
+		t.Errorf("the first member hears %q from %s", text, from)
+	}
+	// Other ports stay: by them guests meet others behind NATs.
+	send(t, udp(t, guestOf(1), "10.31.200.1:50000"), "198.51.100.1:51820", "as before")
+	if text, from := hear(t, stranger); text != "as before" || from.Port() != 50000 {
+		t.Errorf("port 50000 came as %q from %s", text, from)
+	}
+}
+
+// TestWireGuardIsUntracked: WireGuard's own packets make no entry that could be
+// taken or that would fill the table.
+func TestWireGuardIsUntracked(t *testing.T) {
+	if !world(t) {
+		return
+	}
+	wireGuard, third := udp(t, gateway(1), "192.0.2.1:51820"), udp(t, outside, "192.0.2.3:51820")
+	send(t, wireGuard, "192.0.2.3:51820", "out")
+	send(t, third, "192.0.2.1:51820", "in")
+	if text, _ := hear(t, wireGuard); text != "in" {
+		t.Errorf("WireGuard hears %q", text)
+	}
+	if text, from := hear(t, third); text != "out" || from.Port() != 51820 {
+		t.Errorf("the peer hears %q from %s", text, from)
+	}
+	send(t, udp(t, guestOf(1), "10.31.200.1:9"), "192.0.2.3:51820", "guest")
+	if entries := sh(t, gateway(1), "conntrack -L -p udp 2>/dev/null | grep -c '' || true"); entries != "1" {
+		t.Errorf("%s entries of UDP, wanted the guest's alone", entries)
+	}
+}
