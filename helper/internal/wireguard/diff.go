@@ -109,7 +109,7 @@ func settle(want []plan.Peer, present devicePeers) []plan.Peer {
 	return settled
 }
 
-// newKey gives the device another private key and, in the same message, the
+// newKey gives the device another private key and, in the same message or the next, the
 // preshared keys that follow from it. Nothing more can be sent over the sessions
 // there are, only received; so the keepalive of the hosts is then taken off and
 // put on, which makes WireGuard shake hands at once. Which of its keys a rotating

@@ -122,23 +122,33 @@ func (d *Device) do(c change, public network.Key) error {
 		key := wgtypes.Key(private)
 		config.PrivateKey = &key
 	}
-	err := d.kernel.ConfigureDevice(d.link, config)
+	err := d.configure(config)
 	if err == nil && len(c.wake.Peers) > 0 {
-		err = d.kernel.ConfigureDevice(d.link, c.wake)
+		err = d.configure(c.wake)
 	}
 	return err
+}
+
+// configure changes the device, in as many messages as that takes.
+func (d *Device) configure(config wgtypes.Config) error {
+	for _, message := range messages(config) {
+		if err := d.kernel.ConfigureDevice(d.link, message); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // GiveAllowedIPs lets a peer have allowed IPs, which no other one has then. No
 // packet falls between. A peer that is not there does not get them.
 func (d *Device) GiveAllowedIPs(peer network.Key, ips []netip.Prefix) error {
-	return d.kernel.ConfigureDevice(d.link, wgtypes.Config{Peers: []wgtypes.PeerConfig{
+	return d.configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{
 		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, AllowedIPs: ipNets(ips)}}})
 }
 
 // SetEndpoint sends what is for a peer to another underlay endpoint.
 func (d *Device) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error {
-	return d.kernel.ConfigureDevice(d.link, wgtypes.Config{Peers: []wgtypes.PeerConfig{
+	return d.configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{
 		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, Endpoint: udpAddr(endpoint)}}})
 }
 
@@ -165,7 +175,7 @@ func (d *Device) ShakeAgain(peers []network.Key) error {
 	if len(config.Peers) == 0 {
 		return nil
 	}
-	return d.kernel.ConfigureDevice(d.link, config)
+	return d.configure(config)
 }
 
 // PeerState is what the kernel knows of a peer.

@@ -56,10 +56,40 @@ func (k *Kernel) ConfigureDevice(name string, c wgtypes.Config) error {
 	if c.ReplacePeers {
 		k.device.Peers = nil
 	}
-	for _, p := range c.Peers {
+	for _, p := range batched(c.Peers) {
 		k.configurePeer(p)
 	}
 	return nil
+}
+
+// What wgctrl puts into one message at most: peers, and allowed IPs of all of them
+// (shouldBatch in its internal/wglinux/configure_linux.go, 2024).
+const (
+	maxPeers      = 32
+	maxAllowedIPs = 256
+)
+
+// batched returns peers as wgctrl hands them to the kernel. What is too much for one
+// message becomes a message a peer, and of those about one key only the first carries
+// more than flags and allowed IPs (buildBatches, ibid.).
+func batched(peers []wgtypes.PeerConfig) []wgtypes.PeerConfig {
+	ips := 0
+	for _, p := range peers {
+		ips += len(p.AllowedIPs)
+	}
+	if len(peers) <= maxPeers && ips <= maxAllowedIPs {
+		return peers
+	}
+	seen := map[wgtypes.Key]bool{}
+	var all []wgtypes.PeerConfig
+	for _, p := range peers {
+		if seen[p.PublicKey] {
+			p.PresharedKey, p.Endpoint, p.PersistentKeepaliveInterval, p.ReplaceAllowedIPs = nil, nil, nil, false
+		}
+		seen[p.PublicKey] = true
+		all = append(all, p)
+	}
+	return all
 }
 
 func (k *Kernel) configurePeer(c wgtypes.PeerConfig) {
