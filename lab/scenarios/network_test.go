@@ -135,6 +135,12 @@ ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev e
 		t.Errorf("the outside sees the guest as %q, wanted bob's public address", from)
 	}
 	w.on(t, "alice", "ping -q -c 2 -W 5 10.31.200.7")
+	// A service on an intrawire address sees that it is not bob who asks.
+	w.on(t, "carol", "systemd-run --quiet --collect --unit lab-who timeout 60 tcpdump -ni mo-dir-hs -c 1 -w /tmp/who.pcap icmp[icmptype]=icmp-echo; sleep 2")
+	w.on(t, "dave", in+"ping -q -c 3 10.30.1.0")
+	if seen := w.on(t, "carol", "tcpdump -nr /tmp/who.pcap 2>/dev/null"); !strings.Contains(seen, "10.31.0.2 > 10.30.1.0") {
+		t.Errorf("carol sees %q, wanted bob's gateway", seen)
+	}
 	// What a cloud tells a host, the host is told, and the guest is not.
 	w.on(t, "bob", "ping -q -c 2 -i 0.3 -W 5 169.254.169.254")
 	if _, err := w.Host("dave").Run(w.ctx, in+"ping -q -c 2 -i 0.3 -W 1 169.254.169.254"); err == nil {

@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -140,4 +142,61 @@ func TestWireGuardIsUntracked(t *testing.T) {
 	if entries := sh(t, gateway(1), "conntrack -L -p udp 2>/dev/null | grep -c '' || true"); entries != "1" {
 		t.Errorf("%s entries of UDP, wanted the guest's alone", entries)
 	}
+}
+
+// TestBehindAHost: a service on an intrawire address can tell another host from
+// what stands behind that host, whose gateway's address it sees.
+func TestBehindAHost(t *testing.T) {
+	if !world(t) {
+		return
+	}
+	const service = "10.30.0.2:80"
+	serve(t, hostOf(2), service)
+	at := udp(t, hostOf(2), "10.30.0.2:9")
+	check := func(when, ofHost, ofGuest string) {
+		t.Helper()
+		if got := ask(hostOf(1), service); got != ofHost {
+			t.Errorf("%s: a host comes as %q, wanted %q", when, got, ofHost)
+		}
+		if got := ask(guestOf(1), service); got != ofGuest {
+			t.Errorf("%s: a guest comes as %q, wanted %q", when, got, ofGuest)
+		}
+	}
+	check("both know the mark", "10.30.0.1", "10.31.0.1")
+	// The host is what it is, whatever it writes into its packets; and so is the guest.
+	for ns, want := range map[string]string{hostOf(1): "10.30.0.1", guestOf(1): "10.31.0.1"} {
+		for _, dscp := range []int{0x2b, 0, 46} {
+			sh(t, ns, fmt.Sprintf("printf x | python3 -c \"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(0, 1, %d); s.sendto(b'x', ('10.30.0.2', 9))\"", dscp<<2))
+			if text, from := hear(t, at); text != "x" || from.Addr().String() != want {
+				t.Errorf("%s with DSCP %d comes as %q from %s, wanted %s", ns, dscp, text, from, want)
+			}
+		}
+	}
+	// A client of host 1: here it sits beside host 2's gateway.
+	sh(t, gateway(2), `ip addr add 10.30.128.1/32 dev lo; ip rule add from 10.30.128.1 lookup 77; ip route add 10.30.0.2 dev mo-wg-gw table 77
+nft 'table ip client { chain out { type filter hook output priority raw; ip saddr 10.30.128.1 notrack; }; }'`)
+	client := udp(t, gateway(2), "10.30.128.1:9")
+	send(t, client, "10.30.0.2:9", "client")
+	text, from := hear(t, at)
+	if text != "client" || from.Addr().String() != "10.31.0.1" {
+		t.Errorf("a client comes as %q from %s, wanted 10.31.0.1", text, from)
+	}
+	// Hosts are upgraded one by one.
+	without := func(id uint16, rule string) {
+		text := Render(firewallOf(id))
+		var lines []string
+		for _, line := range strings.Split(text, "\n") {
+			if !strings.Contains(line, rule) {
+				lines = append(lines, line)
+			}
+		}
+		if err := New(gateway(id), t.TempDir()).load(context.Background(), strings.Join(lines, "\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	without(1, "dscp set")
+	check("only the receiver knows the mark", "10.30.0.1", "10.30.0.1")
+	without(1, "no such rule")
+	without(2, "snat ip prefix")
+	check("only the sender knows the mark", "10.30.0.1", "10.30.0.1")
 }

@@ -16,6 +16,11 @@ import (
 
 var ruleset = template.Must(template.New("firewall.nft").Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates.FS, "firewall.nft"))
 
+// behind is the DSCP (RFC 2474) of what comes from another host's intrawire
+// address, but from behind that host: xxxx11 is for experimental and local use.
+// Hosts that do not know it ignore it. Inside WireGuard nobody else changes it.
+const behind = "0x2b"
+
 // values are what the ruleset's template sees.
 type values struct {
 	External, Wire, Access, Direct                 string
@@ -25,6 +30,8 @@ type values struct {
 	WireNet, IntrawireNet, ExtrawireNet, AccessNet netip.Prefix
 	Public, Members                                []string
 	Relays, Senders                                []string // elements of the maps
+	GatewayNet                                     netip.Prefix
+	Behind                                         string
 	HostOnly                                       []string
 	// Ports from which what is masqueraded may leave: UDP to members and of relayed
 	// senders that the document does not know, and by the port that it came from.
@@ -40,6 +47,7 @@ func Render(f *plan.Firewall) string {
 		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, DirectPort: f.DirectPort,
 		Intrawire: network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
 		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
+		GatewayNet: network.Gateways, Behind: behind,
 		Public: addresses(f.Public), Members: memberAddresses(f.Members),
 	}
 	for _, p := range network.HostOnly {

@@ -2,18 +2,16 @@ package firewall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"mobula/helper/internal/netns"
+	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
@@ -50,21 +48,10 @@ func firewallOf(id uint16) *plan.Firewall {
 // returns true. The members 3 and 4 and the rest of the Internet are one namespace.
 func world(t *testing.T) bool {
 	t.Helper()
-	const mark = "MOBULA_TEST_ALONE"
-	if os.Getenv(mark) != t.Name() {
-		again := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
-		again.Env = append(os.Environ(), mark+"="+t.Name())
-		again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-		out, err := again.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-			t.Fatalf("in namespaces of its own: %v\n%s", err, out)
-		}
+	if !netnstest.Alone(t) {
 		return false
 	}
-	if err := errors.Join(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("run", "/run", "tmpfs", 0, "")); err != nil {
-		t.Fatal(err)
-	}
-	add(t, outside)
+	netnstest.Namespace(t, outside)
 	sh(t, outside, `ip link add net type bridge; ip link set net up; sysctl -qw net.ipv4.ip_forward=0
 ip addr add 192.0.2.3/24 dev net; ip addr add 192.0.2.4/24 dev net
 ip addr add 198.51.100.1/32 dev net; ip addr add 169.254.169.254/32 dev net`)
@@ -90,7 +77,7 @@ func guestOf(id uint16) string { return fmt.Sprintf("guest%d", id) }
 func site(t *testing.T, id uint16) {
 	t.Helper()
 	for _, ns := range []string{gateway(id), hostOf(id), guestOf(id)} {
-		add(t, ns)
+		netnstest.Namespace(t, ns)
 	}
 	intrawire, access, guest := network.IntrawireAddress(id), network.AccessAddress(id), fmt.Sprintf("10.31.200.%d", id)
 	sh(t, gateway(id), fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.all.arp_ignore=1
@@ -137,14 +124,6 @@ func rules(t *testing.T, id uint16) {
 		}
 		sh(t, hostOf(id), rule)
 	}
-}
-
-func add(t *testing.T, ns string) {
-	t.Helper()
-	if err := netns.Create(ns); err != nil {
-		t.Fatal(err)
-	}
-	sh(t, ns, "ip link set lo up")
 }
 
 // sh runs a script in a namespace and returns what it prints.

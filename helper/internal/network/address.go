@@ -22,6 +22,8 @@ var (
 	Wire = netip.MustParsePrefix("10.30.0.0/16")
 	// Access is the layer 2 network that spans all hosts.
 	Access = netip.MustParsePrefix("10.31.0.0/16")
+	// Gateways is the half of Access that holds the hosts' gateways.
+	Gateways = netip.MustParsePrefix("10.31.0.0/17")
 	// DirectGateway is the gateway's side of the direct link, on every host.
 	DirectGateway = netip.MustParseAddr("10.30.0.0")
 )
