@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -23,8 +24,6 @@ import (
 const (
 	// shortestSleep bounds how often the engine is served.
 	shortestSleep = 5 * time.Millisecond
-	// echoesPerSecond bounds what the agent answers.
-	echoesPerSecond = 800
 )
 
 // healer keeps a working path to every peer of one generation of the namespace.
@@ -56,8 +55,9 @@ type healer struct {
 	mtus       network.MTUs
 	observe    bool // the engine wants a look at the kernel
 	settings   int  // endpoints set, ever
-	echoes     float64
-	echoesAt   time.Time
+	echoes     bucket
+	macs       [sources]bucket // of direct messages from where no peer is known to be
+	seed       maphash.Seed    // sorts them
 	sendFailed time.Time
 }
 
@@ -83,6 +83,10 @@ type remote struct {
 	window     probe.Window
 	generation probe.Generation
 	heard      time.Time
+	at         netip.AddrPort // where the last direct message came from that was the peer's
+	ownEchoes  bucket
+	echoes     bucket // beyond them
+	macs       bucket
 	ownBytes   int64 // of messages inside WireGuard, as WireGuard counts
 }
 
@@ -165,7 +169,7 @@ func (a *Agent) startHealing(ctx context.Context, running *store.Change, self ne
 // newHealer returns a healer that does not run yet.
 func newHealer(log *slog.Logger, privateKey func(network.Key) (network.Key, error), inside, below socket, d device) *healer {
 	now := time.Now()
-	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, began: now, session: uint64(now.UnixNano()),
+	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, began: now, seed: maphash.MakeSeed(), session: uint64(now.UnixNano()),
 		poke: make(chan struct{}, 1), rotates: make(chan struct{}, 1), peers: map[uint16]*remote{}, askers: map[asked]uint64{}, engine: paths.New(paths.Config{}, now.UnixNano())}
 }
 

@@ -236,7 +236,7 @@ func TestDirectMessagesAreVerified(t *testing.T) {
 	for _, h := range n.healers { // they would send by themselves
 		h.stop()
 	}
-	one, two := n.healers[1], n.healers[2]
+	two := n.healers[2]
 	request := probe.Direct{Type: probe.Request, From: 2, To: 1, Sequence: 1, Session: 9, Size: 1472}
 	b := request.Append(nil, &two.secrets(1)[0])
 	if got := n.below(b); got != 1 {
@@ -251,14 +251,6 @@ func TestDirectMessagesAreVerified(t *testing.T) {
 	}
 	if got := n.below([]byte("MOBU")); got != 0 {
 		t.Errorf("%d answers to nonsense, wanted none", got)
-	}
-	request.Sequence = 2
-	for i := 0; i < 2*echoesPerSecond; i++ { // whoever asks too often gets fewer answers
-		request.Sequence++
-		n.below(request.Append(nil, &two.secrets(1)[0]))
-	}
-	if one.echoes > 100 {
-		t.Errorf("%v echoes are left after %d requests", one.echoes, 2*echoesPerSecond)
 	}
 }
 

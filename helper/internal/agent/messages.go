@@ -88,7 +88,7 @@ func (h *healer) takeInside(b []byte, from netip.AddrPort) {
 	switch m.Type {
 	case probe.Request:
 		r.window.Adopt(m.Session)
-		if h.mayEcho() {
+		if h.mayEcho(r) {
 			m.Type, m.Generation = probe.Echo, h.number
 			h.sendInside(id, r, m)
 		}
@@ -116,14 +116,20 @@ func (h *healer) takeInside(b []byte, from netip.AddrPort) {
 func (h *healer) takeBelow(b []byte, from netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m, err := probe.ParseDirect(b, h.self.ID, h.secrets)
+	m, err := probe.ParseDirect(b, h.self.ID, func(id uint16) []probe.Secret {
+		if r := h.peers[id]; r == nil || !h.mayVerify(r, from) {
+			return nil
+		}
+		return h.secrets(id)
+	})
 	if err != nil {
 		return
 	}
 	r := h.peers[m.From]
+	r.at = from
 	now := h.now()
 	if m.Type == probe.Request {
-		if r.window.Accept(m) && h.mayEcho() {
+		if r.window.Accept(m) && h.mayEcho(r) {
 			m.Type, m.From, m.To = probe.Echo, m.To, m.From
 			h.sendBelow(r, m, from)
 		}
@@ -157,21 +163,6 @@ func (h *healer) secrets(id uint16) []probe.Secret {
 		}
 	}
 	return r.secrets
-}
-
-// mayEcho bounds the answers, whoever asks how often.
-func (h *healer) mayEcho() bool {
-	now := time.Now()
-	h.echoes += echoesPerSecond * now.Sub(h.echoesAt).Seconds()
-	h.echoesAt = now
-	if h.echoes > echoesPerSecond/2 {
-		h.echoes = echoesPerSecond / 2
-	}
-	if h.echoes < 1 {
-		return false
-	}
-	h.echoes--
-	return true
 }
 
 // remember keeps the session of who asked, for the answer.

@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"net/netip"
+	"testing"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/probe"
+)
+
+// silent returns healers that send nothing by themselves.
+func silent(t *testing.T, hosts uint16) *testNet {
+	n := newTestNet(t, hosts)
+	for _, h := range n.healers {
+		h.stop()
+	}
+	for _, h := range n.healers {
+		h.inside.(*testSocket).drain()
+		h.below.(*testSocket).drain()
+	}
+	return n
+}
+
+// TestOneMemberDoesNotUseUpTheEchoes: members that ask as often as they can, in
+// the tunnel and below it, leave another one what its own path needs, and one
+// alone leaves more.
+func TestOneMemberDoesNotUseUpTheEchoes(t *testing.T) {
+	n := silent(t, 12)
+	one := n.healers[1]
+	ask := func(id uint16, times int) (inside, below int) {
+		h := n.healers[id]
+		for i := 1; i <= times; i++ {
+			b := probe.Traffic{Type: probe.Request, Sequence: uint32(i), Session: 9}.Append(nil)
+			one.takeInside(b, netip.AddrPortFrom(network.IntrawireAddress(id), plan.ProbeUDPPort))
+			b = probe.Direct{Type: probe.Request, From: id, To: 1, Sequence: uint32(i), Session: 9}.Append(nil, &h.secrets(1)[0])
+			one.takeBelow(b, underlay(id))
+			inside += len(h.inside.(*testSocket).drain())
+			below += len(h.below.(*testSocket).drain())
+		}
+		return inside, below
+	}
+	if inside, below := ask(2, 1000); inside+below < 32 || inside+below > 400 {
+		t.Errorf("host 2 got %d and %d answers to 1000 requests each, wanted some", inside, below)
+	}
+	if inside, below := ask(3, 40); inside != 40 || below != 40 {
+		t.Errorf("after one that asked too often another one got %d and %d answers, wanted all 40", inside, below)
+	}
+	for id := uint16(4); id <= 11; id++ {
+		ask(id, 1000)
+	}
+	if inside, below := ask(12, 16); inside != 16 || below != 16 {
+		t.Errorf("after many that asked too often another one got %d and %d answers, wanted its own 16", inside, below)
+	}
+}
+
+// TestStrangersDoNotMakeItCompute: whoever has no key is soon not even verified,
+// and takes nothing away from the peer in whose name it speaks.
+func TestStrangersDoNotMakeItCompute(t *testing.T) {
+	n := silent(t, 2)
+	one, two := n.healers[1], n.healers[2]
+	stranger, moved := netip.MustParseAddrPort("198.51.100.2:51820"), netip.MustParseAddrPort("203.0.113.2:4000")
+	for one.source(stranger.Addr()) == one.source(moved.Addr()) {
+		b := moved.Addr().As4()
+		b[2]++
+		moved = netip.AddrPortFrom(netip.AddrFrom4(b), moved.Port())
+	}
+	sequence := uint32(0)
+	answered := func(from netip.AddrPort) bool {
+		sequence++
+		b := probe.Direct{Type: probe.Request, From: 2, To: 1, Sequence: sequence, Session: 9}.Append(nil, &two.secrets(1)[0])
+		before := one.peers[2].ownEchoes.used
+		one.takeBelow(b, from)
+		return one.peers[2].ownEchoes.used > before
+	}
+	forged := probe.Direct{Type: probe.Request, From: 2, To: 1, Sequence: 1 << 20, Session: 1 << 40}.Append(nil, &probe.Secret{1})
+	for i := 0; i < 5000; i++ {
+		one.takeBelow(forged, stranger)
+	}
+	if answered(stranger) {
+		t.Error("what a stranger sent was still verified after 5000 forged messages")
+	}
+	if !answered(underlay(2)) {
+		t.Error("the peer is not answered any more")
+	}
+	if !answered(moved) {
+		t.Error("the peer is not answered at a new address")
+	}
+}
