@@ -70,8 +70,8 @@ func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]recon
 	return []reconcile.Operation{op}, nil
 }
 
-// list returns the table as the kernel has it, without counters; "" if there is
-// none.
+// list returns the table as the kernel has it, without counters and what packets
+// have put into sets; "" if there is none.
 func (f *Firewall) list(ctx context.Context) (string, error) {
 	if !netns.Exists(f.namespace) {
 		return "", nil
@@ -83,7 +83,32 @@ func (f *Firewall) list(ctx context.Context) (string, error) {
 	if !strings.Contains(tables+"\n", "table inet "+table+"\n") {
 		return "", nil
 	}
-	return f.nft(ctx, "", "--stateless", "list", "table", "inet", table)
+	listing, err := f.nft(ctx, "", "--stateless", "list", "table", "inet", table)
+	return withoutDynamic(listing), err
+}
+
+// withoutDynamic leaves out the elements of sets that packets fill.
+func withoutDynamic(listing string) string {
+	var kept []string
+	dynamic, skipping := false, false
+	for _, line := range strings.Split(listing, "\n") {
+		text := strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(text, "set "), strings.HasPrefix(text, "map "), strings.HasPrefix(text, "chain "):
+			dynamic = false
+		case strings.HasPrefix(text, "flags ") && strings.Contains(text, "dynamic"):
+			dynamic = true
+		case dynamic && strings.HasPrefix(text, "elements = {"):
+			skipping = true
+		}
+		if !skipping {
+			kept = append(kept, line)
+		}
+		if strings.HasSuffix(text, "}") {
+			skipping = false
+		}
+	}
+	return strings.Join(kept, "\n")
 }
 
 func (f *Firewall) load(ctx context.Context, text string) error {

@@ -3,8 +3,12 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"mobula/helper/internal/netns/netnstest"
 )
 
 // TestMetadata: what a cloud tells the host, its credentials among it, is for
@@ -24,17 +28,17 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("%s is answered %q by the outside, wanted the public address", ns, got)
 		}
 	}
-	if got := ask(guestOf(1), metadata); got != "" {
+	if got := askFor(guestOf(1), metadata, quiet); got != "" {
 		t.Errorf("a guest is answered %q", got)
 	}
 	// Another host's gateway, and a guest that says that it is the host.
 	sh(t, guestOf(1), "ip route add 169.254.169.254 via 10.31.0.2; ip route flush cache")
-	if got := ask(guestOf(1), metadata); got != "" {
+	if got := askFor(guestOf(1), metadata, quiet); got != "" {
 		t.Errorf("a guest is answered %q by way of another gateway", got)
 	}
 	sh(t, guestOf(1), "ip addr flush dev eth0; ip addr add 10.31.128.1/16 dev eth0; ip route add default via 10.31.0.1")
 	sh(t, gateway(1), "ip neigh replace 10.31.128.1 lladdr "+sh(t, guestOf(1), "cat /sys/class/net/eth0/address")+" dev ovsbr-mobula")
-	if got := ask(guestOf(1), metadata); got != "" {
+	if got := askFor(guestOf(1), metadata, quiet); got != "" {
 		t.Errorf("a guest with the host's address is answered %q", got)
 	}
 	// A host's own routes of other links come first.
@@ -57,7 +61,7 @@ func TestForgedSource(t *testing.T) {
 	for _, source := range []string{"10.30.0.1", "10.30.0.2", "10.30.128.1", "203.0.113.9", "169.254.169.254"} {
 		sh(t, guestOf(1), "ip addr add "+source+"/32 dev eth0")
 		send(t, udp(t, guestOf(1), source+":9"), "198.51.100.1:9", source)
-		if text, from := hear(t, at); text != "" {
+		if text, from := hearFor(t, at, quiet); text != "" {
 			t.Errorf("%s passed as %s", text, from)
 		}
 	}
@@ -199,4 +203,78 @@ nft 'table ip client { chain out { type filter hook output priority raw; ip sadd
 	without(1, "no such rule")
 	without(2, "snat ip prefix")
 	check("only the sender knows the mark", "10.30.0.1", "10.30.0.1")
+}
+
+// TestGuestFillsNoTable: one guest has at most so many connections at a time, and
+// asks for at most so many addresses that nobody has; another one, and the host,
+// notice nothing. Addresses that it invents help it nothing.
+func TestGuestFillsNoTable(t *testing.T) {
+	if !world(t) {
+		return
+	}
+	serve(t, outside, "198.51.100.1:80")
+	netnstest.Namespace(t, "other")
+	sh(t, gateway(1), "ip link add port2 type veth peer name eth0 netns other; ip link set port2 master ovsbr-mobula up")
+	sh(t, "other", "ip link set eth0 up; ip addr add 10.31.200.77/16 dev eth0; ip route add default via 10.31.0.1")
+	entries := func() int {
+		n, err := strconv.Atoi(sh(t, gateway(1), "conntrack -C"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	sh(t, gateway(1), "sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600") // however long this takes
+	sh(t, guestOf(1), "for n in $(seq 1 5); do ip addr add 10.31.201.$n/32 dev eth0; done")
+	sh(t, guestOf(1), `python3 -c "
+import socket
+for n in range(1, 6):
+    for port in range(2000, 2500):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind(('10.31.201.%d' % n, port)); s.sendto(b'x', ('198.51.100.1', 7))
+        s.close()
+"`)
+	if n := entries(); n < maxConnections || n > maxConnections+20 {
+		t.Errorf("a guest that began 2500 connections has %d, wanted %d", n, maxConnections)
+	}
+	if got := askFor(guestOf(1), "198.51.100.1:80", quiet); got != "" {
+		t.Errorf("it gets another one, and is answered %q", got)
+	}
+	for _, ns := range []string{"other", hostOf(1)} {
+		if got := ask(ns, "198.51.100.1:80"); got == "" {
+			t.Errorf("%s gets no connection", ns)
+		}
+	}
+	began := time.Now()
+	sh(t, "other", `ip route add 10.31.77.0/24 via 10.31.0.1; python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for n in range(1, 255): s.sendto(b'x', ('10.31.77.%d' % n, 7))
+"`)
+	may := 101 + int(20*time.Since(began).Seconds())
+	if n, err := strconv.Atoi(sh(t, gateway(1), "ip neigh show dev ovsbr-mobula | grep -c '^10.31.77.'")); err != nil || n > may {
+		t.Errorf("%d neighbors were looked for that nobody is, wanted at most %d", n, may)
+	}
+	if got := ask("other", "198.51.100.1:80"); got == "" {
+		t.Error("it gets no connection to the outside any more")
+	}
+	// Many connections to one address are no many addresses.
+	sh(t, "other", "ip route add 10.31.201.1 via 10.31.0.1; sleep 0.3")
+	at := udp(t, guestOf(1), "10.31.201.1:7")
+	for i := 0; i < 150; i++ {
+		send(t, udp(t, "other", "10.31.200.77:0"), "10.31.201.1:7", "x")
+	}
+	for heard := 0; heard < 150; heard++ {
+		if text, _ := hear(t, at); text == "" {
+			t.Fatalf("of 150 connections to one address %d passed", heard)
+		}
+	}
+	f := New(gateway(1), t.TempDir())
+	refused, err := f.Refused(context.Background())
+	if err != nil || len(refused) != 2 || refused[0].Packets < 400 || refused[1].Packets < 1 {
+		t.Errorf("counted %+v (%v), wanted both kinds", refused, err)
+	}
+	// What packets put into sets is no change of the rules.
+	if listing, err := f.list(context.Background()); err != nil || strings.Count(listing, "elements = {") != 3 {
+		t.Errorf("%v, %s", err, listing)
+	}
 }

@@ -19,6 +19,8 @@ type Refused struct {
 var refusals = []struct{ counter, what string }{
 	{"guest_metadata", "host's metadata"},
 	{"guest_source", "address of another network"},
+	{"guest_connections", "more connections than one may have"},
+	{"guest_neighbors", "asks for too many addresses of the access network"},
 }
 
 // Refused reads the counters; those that are 0 are left out.

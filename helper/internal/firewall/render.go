@@ -21,6 +21,15 @@ var ruleset = template.Must(template.New("firewall.nft").Funcs(template.FuncMap{
 // Hosts that do not know it ignore it. Inside WireGuard nobody else changes it.
 const behind = "0x2b"
 
+const (
+	// maxConnections is how many connections a guest or client may have through the
+	// gateway at a time. The kernel's table has 6,144 entries on a host with 768 MiB of
+	// memory, and 65,536 from 1 GiB on (nf_conntrack_max).
+	maxConnections = 2048
+	// maxSources is how many guests and how many clients may have any.
+	maxSources = 4096
+)
+
 // values are what the ruleset's template sees.
 type values struct {
 	External, Wire, Access, Direct                 string
@@ -31,7 +40,9 @@ type values struct {
 	Public, Members                                []string
 	Relays, Senders                                []string // elements of the maps
 	GatewayNet                                     netip.Prefix
+	Gateway                                        netip.Addr
 	Behind                                         string
+	MaxConnections, MaxSources                     int
 	HostOnly                                       []string
 	// Ports from which what is masqueraded may leave: UDP to members and of relayed
 	// senders that the document does not know, and by the port that it came from.
@@ -48,6 +59,7 @@ func Render(f *plan.Firewall) string {
 		Intrawire: network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
 		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
 		GatewayNet: network.Gateways, Behind: behind,
+		Gateway: network.GatewayAddress(f.HostID), MaxConnections: maxConnections, MaxSources: maxSources,
 		Public: addresses(f.Public), Members: memberAddresses(f.Members),
 	}
 	for _, p := range network.HostOnly {

@@ -20,7 +20,8 @@ import (
 // what is bridged to its access network is guest<n>.
 const (
 	outside = "outside" // 198.51.100.1 and the cloud's 169.254.169.254, with other members
-	quiet   = 300 * time.Millisecond
+	// patience is for what has to come, quiet for what must not.
+	patience, quiet = 5 * time.Second, 300 * time.Millisecond
 )
 
 var members = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:51820"), netip.MustParseAddrPort("192.0.2.2:51820"),
@@ -168,8 +169,13 @@ func send(t *testing.T, conn *net.UDPConn, to, text string) {
 // hear returns what arrives at a socket, and from where; "" if nothing does.
 func hear(t *testing.T, conn *net.UDPConn) (text string, from netip.AddrPort) {
 	t.Helper()
+	return hearFor(t, conn, patience)
+}
+
+func hearFor(t *testing.T, conn *net.UDPConn, most time.Duration) (text string, from netip.AddrPort) {
+	t.Helper()
 	b := make([]byte, 100)
-	if err := conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(most)); err != nil {
 		t.Fatal(err)
 	}
 	n, from, err := conn.ReadFromUDPAddrPort(b)
@@ -204,11 +210,13 @@ func serve(t *testing.T, ns, at string) {
 }
 
 // ask connects from a namespace and returns what serve answers; "" for none.
-func ask(ns, to string) string {
+func ask(ns, to string) string { return askFor(ns, to, patience) }
+
+func askFor(ns, to string, most time.Duration) string {
 	answer := make([]byte, 100)
 	n := 0
 	_ = netns.Do(ns, func() error {
-		conn, err := net.DialTimeout("tcp4", to, quiet)
+		conn, err := net.DialTimeout("tcp4", to, most)
 		if err != nil {
 			return err
 		}
