@@ -53,19 +53,23 @@ func NewOwn(p *plan.Host, namespace string) *Own {
 	}
 	for _, r := range p.Routes {
 		if r.NS == namespace {
-			table := uint32(r.Table)
-			if table == 0 {
-				table = unix.RT_TABLE_MAIN
-			}
-			o.routes[ownRoute{table, r.To.Masked(), uint32(r.Metric)}] = true
+			o.routes[ownRoute{kernelTable(r.Table), r.To.Masked(), uint32(r.Metric)}] = true
 		}
 	}
 	if namespace == "" {
 		for _, r := range p.Rules {
-			o.rules[ownRule{uint32(r.Priority), uint32(r.Table)}] = true
+			o.rules[ownRule{uint32(r.Priority), kernelTable(r.Table)}] = true
 		}
 	}
 	return o
+}
+
+// kernelTable returns the number of a plan's routing table, whose 0 is the main one.
+func kernelTable(table int) uint32 {
+	if table == 0 {
+		return unix.RT_TABLE_MAIN
+	}
+	return uint32(table)
 }
 
 // Watch reports what disappears or goes down of what own returns then, as text

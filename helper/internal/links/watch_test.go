@@ -55,6 +55,7 @@ func TestDescribeLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	host, gateway := NewOwn(p, ""), NewOwn(p, plan.Namespace)
+	specific := map[uint16]string{unix.FRA_PRIORITY: number32(plan.RulePriority + 2), unix.FRA_TABLE: number32(unix.RT_TABLE_MAIN)}
 	rule := map[uint16]string{unix.FRA_PRIORITY: number32(plan.RulePriority), unix.FRA_TABLE: number32(plan.RouteTable)}
 	for _, c := range []struct {
 		what string
@@ -83,6 +84,7 @@ func TestDescribeLoss(t *testing.T) {
 		{"another's route", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_BGP, unix.RT_TABLE_MAIN, 24), map[uint16]string{unix.RTA_DST: "\xc6\x33\x64\x00"}), ""},
 		{"the kernel's route", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_KERNEL, unix.RT_TABLE_MAIN, 16), map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00"}), ""},
 		{"rule", host, message(unix.RTM_DELRULE, bits(32), rule), "rule 1030 deleted"},
+		{"rule to the main table", host, message(unix.RTM_DELRULE, bits(32), specific), "rule 1032 deleted"},
 		{"another's rule", host, message(unix.RTM_DELRULE, bits(32), map[uint16]string{unix.FRA_PRIORITY: number32(100), unix.FRA_TABLE: number32(100)}), ""},
 		{"nothing is known", new(Own), message(unix.RTM_DELRULE, bits(32), rule), ""},
 		{"cut short", host, message(unix.RTM_DELLINK, []byte{1, 2}, nil), ""},
