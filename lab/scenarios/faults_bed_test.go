@@ -181,10 +181,11 @@ func changed(t *testing.T, document []byte, self int) []byte {
 // there, the network is not. The document comes with the deploy that follows.
 func (b *bed) bare(t *testing.T, helper string) {
 	t.Helper()
-	if err := b.host.CopyTo(b.ctx, helper, "/usr/local/sbin/mobula", 0o755); err != nil {
+	if err := b.host.CopyTo(b.ctx, helper, "/root/mobula", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	b.insist(t, "mobula key")
+	b.insist(t, `d=/usr/local/lib/mobula/$(sha256sum /root/mobula | cut -c -16) && mkdir -p "$d" && mv /root/mobula "$d" &&
+		ln -s "$d/mobula" /usr/local/sbin/mobula && mobula key`)
 	if err := b.host.Save("faults-bare"); err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func badInput(t *testing.T, w *world) {
 	}
 	delete(w.extra, "carol")
 	w.inventory(t)
-	w.on(t, "alice", "rm -f /usr/local/sbin/mobula")
+	w.on(t, "alice", "rm -rf /usr/local/sbin/mobula /usr/local/lib/mobula")
 	if now := w.on(t, "alice", fingerprint); now != untouched {
 		t.Errorf("something was touched: %s", difference(untouched, now))
 	}

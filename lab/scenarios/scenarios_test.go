@@ -28,6 +28,7 @@ var scenarios = []step{
 	{"check changes nothing", checkMode},
 	{"change a host", changeHost},
 	{"unchanged redeploy", unchangedRedeploy},
+	{"downgrade and upgrade", upgrade},
 	{"add a bare host", addHost},
 	{"a way around", wayAround},
 	{"broken by hand", brokenByHand},

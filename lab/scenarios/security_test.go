@@ -188,8 +188,8 @@ func privileges(t *testing.T, w *world) {
 	}
 	for _, h := range w.members() {
 		if open := w.on(t, h.Name, `find /var/lib/mobula /run/mobula ! -type l -perm /077 -printf '%M %p\n'
-find /usr/local/sbin/mobula /etc/systemd /etc/NetworkManager -name '*mobula*' ! -type l -perm /022 -printf '%M %p\n' 2>/dev/null || true
-find /var/lib/mobula /run/mobula /usr/local/sbin/mobula ! -user root -printf '%u %p\n'`); open != "" {
+find /usr/local/sbin/mobula /usr/local/lib/mobula /etc/systemd /etc/NetworkManager -name '*mobula*' ! -type l -perm /022 -printf '%M %p\n' 2>/dev/null || true
+find /var/lib/mobula /run/mobula /usr/local/sbin/mobula /usr/local/lib/mobula ! -user root -printf '%u %p\n'`); open != "" {
 			t.Errorf("%s: open to others than root:\n%s", h.Name, open)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"mobula/helper/internal/agent"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/system"
 )
 
 // statePath is the socket on which the agent tells its state.
@@ -30,9 +31,16 @@ finds broken on the host itself it has repaired by ` + plan.UnitRepair + `.`,
 		}
 		h := c.host()
 		a := &agent.Agent{Host: h, Log: c.log,
-			PrivateKey:  h.Store.Keys().PrivateKey,
-			Facts:       h.Store.Facts,
-			Repair:      repairByUnit,
+			PrivateKey: h.Store.Keys().PrivateKey,
+			Facts:      h.Store.Facts,
+			Repair:     repairByUnit,
+			Superseded: func() bool {
+				other, err := system.NewPrograms().Superseded(plan.UnitAgent)
+				if err != nil {
+					c.log.Warn("which program is the agent", "error", err)
+				}
+				return other
+			},
 			AppliedPath: filepath.Join(plan.RunDir, "applied.json"), SwitchDir: plan.OVSDir, StatePath: statePath(),
 		}
 		return a.Run(c)

@@ -188,13 +188,16 @@ func (c *call) apply(h *transaction.Host, s staged, attempt string, detach, asJS
 	if err := store.WriteFile(attemptPath(), []byte(attempt), 0o600); err != nil {
 		return err
 	}
+	if _, err := h.Programs.Settle(c); err != nil { // the worker is started from there
+		return err
+	}
 	s.Waiting = asking()
 	if err := stage(s); err != nil {
 		return err
 	}
 	// From where the way back is armed on, that ends what hangs, and sooner.
 	most := patience + repairPatience + s.Timeout + 2*patience
-	if err := system.Detached(c, workerUnit, most, "apply", "--worker"); err != nil {
+	if err := system.Detached(c, workerUnit, most, s.Change.Helper, "apply", "--worker"); err != nil {
 		return err
 	}
 	unlock() // for the worker

@@ -98,7 +98,8 @@ ended after ` + patience.String() + ` is killed.`,
 				return err
 			}
 		}
-		defer unlock()
+		c.locked(unlock)
+		defer c.unlock()
 		_ = os.Remove(stagedPath()) // nothing of it is left to do
 		return c.host().Rollback(c)
 	},
@@ -111,7 +112,8 @@ var downCommand = command{
 and removes everything that apply made. Like every change it has to be confirmed
 within the confirm timeout. The keys stay in ` + plan.StateDir + `.`,
 	run: func(c *call) error {
-		s := staged{Change: store.Change{Down: true}}
+		h := c.host()
+		s := staged{Change: store.Change{Down: true, Helper: h.Programs.Self()}}
 		c.flags.DurationVar(&s.Timeout, "confirm-timeout", defaultConfirmTimeout, "how long the change may stay unconfirmed")
 		detach := c.flags.Bool("detach", false, "if the NIC has to move, wait only until it is about to")
 		asJSON := c.flags.Bool("json", false, "print JSON")
@@ -124,7 +126,6 @@ within the confirm timeout. The keys stay in ` + plan.StateDir + `.`,
 			return err
 		}
 		s.PauseBefore = p.before
-		h := c.host()
 		if facts, err := h.Store.Facts(); err != nil || facts == nil {
 			if err == nil {
 				err = c.printOutcome(newOutcome(nil, &s.Change, nil), *asJSON)
@@ -155,7 +156,8 @@ host and the exit code is 1.`,
 		if err != nil {
 			return err
 		}
-		defer unlock()
+		c.locked(unlock)
+		defer c.unlock()
 		err = c.host().Boot(c, system.Active(c, networkPre), linkExists)
 		if errors.Is(err, transaction.ErrBeginAgain) || err != nil && c.Err() != nil {
 			return exitError{exitBusy, err} // systemd does

@@ -29,9 +29,9 @@ const documentFormat = network.FormatVersion
 
 // host wires the hands of this host together.
 func (c *call) host() *transaction.Host {
-	kept := store.New(plan.StateDir)
+	kept, ofHost := store.New(plan.StateDir), c.ofHost()
 	return &transaction.Host{
-		Store: kept, Alarm: system.Alarm{}, Survey: survey, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
+		Store: kept, Alarm: system.Alarm{Program: ofHost.Self()}, Programs: ofHost, Survey: survey, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: c.log, Subjects: []reconcile.Subject{
 				system.New(facts.Uplink, booting),
@@ -134,7 +134,8 @@ func evict(log *slog.Logger) error {
 		return fmt.Errorf("%s: %w", lockPath(), err)
 	}
 	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", who.PID))
-	if who.Doing == "boot" || strings.TrimSuffix(program, " (deleted)") != plan.Helper {
+	program = strings.TrimSuffix(program, " (deleted)")
+	if who.Doing == "boot" || program != plan.Helper && plan.ProgramID(program) == "" {
 		return nil // or it has just ended
 	}
 	log.Warn("ending what hangs and holds the lock", "doing", who.Doing, "process", who.PID, "since", who.Since)
@@ -164,6 +165,9 @@ func (c *call) readChange(h *transaction.Host, path string, hostID uint16) (*sto
 		if err == nil && confirmed == nil {
 			err = exitError{exitUsage, errors.New("this host has no network document yet: name one with --document")}
 		}
+		if err == nil {
+			confirmed.Helper = h.Programs.Self()
+		}
 		return confirmed, err
 	}
 	document, err := c.readDocument(path)
@@ -180,7 +184,7 @@ func (c *call) readChange(h *transaction.Host, path string, hostID uint16) (*sto
 		}
 		hostID = confirmed.HostID
 	}
-	return &store.Change{HostID: hostID, Document: document}, nil
+	return &store.Change{HostID: hostID, Document: document, Helper: h.Programs.Self()}, nil
 }
 
 // outcome is what plan and apply report.

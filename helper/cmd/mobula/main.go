@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"mobula/helper/internal/plan"
 )
 
 // Exit codes, the same for all commands.
@@ -25,8 +27,8 @@ const (
 	exitBusy    = 75 // not now: somebody else changes the host, or its NIC is not there yet; try again later
 )
 
-// version is set when the program is built.
-var version = "devel"
+// version is set when the program is built: what git calls the sources.
+var version = "unknown (built without git)"
 
 // command is one subcommand.
 type command struct {
@@ -42,6 +44,8 @@ type call struct {
 	stdout, stderr io.Writer
 	log            *slog.Logger
 	arguments      []string
+	// unlock gives up the lock that the command holds; nil: none.
+	unlock func()
 }
 
 // exitError carries an exit code other than 1. Its error may be nil.
@@ -149,16 +153,18 @@ something to do, 64 wrong usage, 75 somebody else is changing this host.
 
 var versionCommand = command{
 	name: "version", summary: "print the version of this program",
-	help: "Prints the version and the format of network documents it reads.",
+	help: `Prints what git calls the sources that it was built from, its ID, which follows from
+its content and names its folder in ` + plan.ProgramDir + `, and the format of network
+documents that it writes. It reads that one and the one before.`,
 	run: func(c *call) error {
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		if err := c.parse(); err != nil {
 			return err
 		}
 		if *asJSON {
-			return c.printJSON(map[string]any{"version": version, "document_format": documentFormat})
+			return c.printJSON(map[string]any{"version": version, "id": c.ofHost().Self(), "document_format": documentFormat})
 		}
-		_, err := fmt.Fprintf(c.stdout, "mobula %s, network document format %d\n", version, documentFormat)
+		_, err := fmt.Fprintf(c.stdout, "mobula %s, ID %s, network document format %d\n", version, c.ofHost().Self(), documentFormat)
 		return err
 	},
 }

@@ -116,7 +116,8 @@ func (c *call) work() error {
 	}
 	unlock, err := lockAfterRepair(c, "apply", patience)
 	if err == nil {
-		defer unlock()
+		c.locked(unlock)
+		defer c.unlock()
 		p := pause{before: s.PauseBefore}
 		h := c.host()
 		h.Before, h.Leave = p.step, s.leave

@@ -31,6 +31,8 @@ type Agent struct {
 	// Repair compares the host with its plan and puts right what differs. It
 	// runs outside the agent, which lacks the privileges.
 	Repair func(ctx context.Context) error
+	// Superseded reports that systemd would start another program as the agent now.
+	Superseded func() bool
 	// AppliedPath is a file that changes whenever Running does.
 	AppliedPath string
 	// SwitchDir holds the sockets of Open vSwitch, and StatePath is the socket
@@ -57,6 +59,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	for {
 		if now := fileAt(a.AppliedPath); now != read || running == nil {
 			running, read = a.running(running), now
+			if running != nil && a.Superseded() && !a.Host.Changing() {
+				a.Log.Info("another version of the program is in force: it takes over")
+				return nil
+			}
 		}
 		a.follow(ctx, parts, running)
 		select {

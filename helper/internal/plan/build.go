@@ -66,7 +66,7 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 		Firewall:   b.firewall(),
 		Switch:     b.vswitch(),
 		Files:      b.files(),
-		Services:   services(),
+		Services:   b.services(),
 	}, nil
 }
 

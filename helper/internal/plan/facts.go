@@ -33,6 +33,9 @@ type Facts struct {
 	SSHPorts []uint16 `json:"ssh_ports"`
 	// Managers are the network managers installed on the host.
 	Managers []Manager `json:"managers"`
+	// Program is the path of the program that the host is to have: of the change,
+	// not of the host before, so it is not kept.
+	Program string `json:"-"`
 }
 
 // Manager is a program that configures a host's network.

@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"text/template"
 
@@ -12,7 +15,13 @@ import (
 
 // Where things are on a host.
 const (
-	Helper   = "/usr/local/sbin/mobula"
+	// Helper is what an operator calls: a symbolic link to the program in force,
+	// one of those in ProgramDir. Once the program itself was there.
+	Helper = "/usr/local/sbin/mobula"
+	// ProgramDir has a folder for each version of this program that the host may
+	// need: the one in force and, while a change waits, the one before.
+	ProgramDir = "/usr/local/lib/mobula"
+
 	StateDir = "/var/lib/mobula"
 	RunDir   = "/run/mobula"
 	OVSDir   = RunDir + "/ovs"
@@ -31,11 +40,35 @@ const (
 	UnitRepair  = "mobula-repair.service"
 )
 
+// ProgramPath returns where the program with an ID lies; "" for no ID.
+func ProgramPath(id string) string {
+	if id == "" {
+		return ""
+	}
+	return ProgramDir + "/" + id + "/mobula"
+}
+
+// ProgramID is the reverse of ProgramPath; "" for any other path.
+func ProgramID(path string) string {
+	if id := filepath.Base(filepath.Dir(path)); IsProgramID(id) && path == ProgramPath(id) {
+		return id
+	}
+	return ""
+}
+
+// NewProgramID returns the ID of a program with this SHA-256.
+func NewProgramID(sum [sha256.Size]byte) string { return hex.EncodeToString(sum[:8]) }
+
+// IsProgramID reports whether s can be the ID of a program: 16 hexadecimal digits.
+func IsProgramID(s string) bool {
+	return len(s) == 16 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
 // UnitsRollback begins the names of the transient units of the way back.
 const UnitsRollback = "mobula-rollback-"
 
-func services() []Service {
-	return []Service{{UnitOVSDB, true}, {UnitVSwitch, true}, {UnitAgent, false}}
+func (b builder) services() []Service {
+	return []Service{{Unit: UnitOVSDB, BeforeSwitch: true}, {Unit: UnitVSwitch, BeforeSwitch: true}, {Unit: UnitAgent, Program: b.facts.Program}}
 }
 
 // Paths of the drop-ins that keep the host's network managers off the uplink.
@@ -52,7 +85,8 @@ const (
 
 // OwnedFiles returns every path that Mobula may ever create on a host with the
 // given uplink. Whatever stands there and is not in a plan is removed.
-// /etc/resolv.conf is not among them: it always has a content.
+// /etc/resolv.conf is not among them: it always has a content. Nor is Helper: who
+// takes Mobula off a host may still need the program, and removes it.
 func OwnedFiles(uplink string) []string {
 	return append(unitFiles(),
 		IfupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
@@ -85,6 +119,9 @@ func (b builder) files() []File {
 		b.render(UnitDir+UnitRepair, UnitRepair),
 		{Path: UnitDir + "network-online.target.wants/" + UnitBoot, Target: UnitDir + UnitBoot},
 		{Path: UnitDir + "multi-user.target.wants/" + UnitAgent, Target: UnitDir + UnitAgent},
+	}
+	if b.facts.Program != "" {
+		files = append(files, File{Path: Helper, Target: b.facts.Program, Yields: true})
 	}
 	for _, m := range b.facts.Managers {
 		files = append(files, b.managerFiles(m)...)
@@ -153,9 +190,13 @@ var fileTemplates = template.Must(template.ParseFS(templates.FS, "systemd/*", "m
 // render fills one of the embedded templates. They are part of the program, so
 // that a failure is a programming error, found by the first test.
 func (b builder) render(path, name string) File {
+	program := b.facts.Program
+	if program == "" {
+		program = Helper
+	}
 	var s strings.Builder
 	err := fileTemplates.ExecuteTemplate(&s, name, map[string]string{
-		"Helper": Helper, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
+		"Helper": program, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
 		"Uplink": b.facts.Uplink, "UplinkVeth": UplinkVeth(b.facts.Uplink), "AccessLink": AccessLink,
 	})
 	if err != nil {

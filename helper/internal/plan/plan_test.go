@@ -49,6 +49,11 @@ func facts(managers ...Manager) Facts {
 	}
 }
 
+func withProgram(f Facts) Facts {
+	f.Program = ProgramPath("0123456789abcdef")
+	return f
+}
+
 func mustBuild(t testing.TB, d *network.Document, id uint16, f Facts) *Host {
 	t.Helper()
 	h, err := Build(d, id, f)
@@ -95,7 +100,7 @@ func TestGolden(t *testing.T) {
 					d.Hosts[i].ManualAccess = c.manual
 				}
 			})
-			golden(t, "testdata/"+name+".txt", mustBuild(t, d, c.id, facts(c.manager)).text())
+			golden(t, "testdata/"+name+".txt", mustBuild(t, d, c.id, withProgram(facts(c.manager))).text())
 		})
 	}
 	t.Run("without", func(t *testing.T) { golden(t, "testdata/without.txt", Without(facts(Ifupdown)).text()) })

@@ -55,7 +55,7 @@ func (h *Host) text() string {
 		line("switch %+v", *h.Switch)
 	}
 	for _, s := range h.Services {
-		line("service %s before-switch=%v", s.Unit, s.BeforeSwitch)
+		line("service %s before-switch=%v program=%s", s.Unit, s.BeforeSwitch, s.Program)
 	}
 	line("keep %v", h.Keep)
 	files := append([]File{}, h.Files...)

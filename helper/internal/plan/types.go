@@ -34,6 +34,8 @@ type Service struct {
 	Unit string
 	// BeforeSwitch starts it before Open vSwitch is configured.
 	BeforeSwitch bool
+	// Program is the path of the program that it runs; "": whichever.
+	Program string
 }
 
 // Kind is what a link is.
@@ -203,4 +205,7 @@ type File struct {
 	// Over is how the content begins that this one replaces; whatever else is at
 	// Path stays. "": it replaces everything.
 	Over string
+	// Yields leaves a file that somebody put where the link should be to the next
+	// change: it is how another version arrives.
+	Yields bool `json:",omitempty"`
 }

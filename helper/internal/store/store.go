@@ -44,12 +44,17 @@ type Change struct {
 	// SSHPorts are the ports of the host's SSH that the change publishes; nil: those
 	// of the facts.
 	SSHPorts []uint16 `json:"ssh_ports"`
+	// Helper is the ID of the program that made the change, see plan.ProgramPath:
+	// only that one may plan it. "": one that did not say, see transaction.
+	Helper string `json:"helper,omitempty"`
 }
 
 // Validate refuses what no host was ever told to have, so that a damaged file
 // is an error that says so, and never a plan.
 func (c *Change) Validate() error {
 	switch {
+	case c.Helper != "" && !plan.IsProgramID(c.Helper):
+		return fmt.Errorf("helper: found %q, wanted the ID of a program", c.Helper)
 	case c.Down && c.Document == nil:
 		return nil
 	case c.Down || c.Document == nil:
@@ -73,9 +78,9 @@ func (c *Change) Generation() string {
 	return c.Document.Generation()
 }
 
-// Same reports that both tell the same host to have the same.
+// Same reports that both tell the same host to have the same, by the same program.
 func (c *Change) Same(other *Change) bool {
-	return c.Down == other.Down && c.HostID == other.HostID && c.Generation() == other.Generation()
+	return c.Helper == other.Helper && c.Down == other.Down && c.HostID == other.HostID && c.Generation() == other.Generation()
 }
 
 // Applied is the change that the running host was given last. It belongs into a

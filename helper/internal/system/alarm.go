@@ -12,12 +12,15 @@ import (
 // Alarm arms the way back: a systemd timer, which needs no agent, no SSH and no
 // network. It does not survive a reboot and need not: boot builds what was
 // confirmed.
-type Alarm struct{}
+//
+// It starts the program with this ID, which has another one do it if that made what is
+// confirmed.
+type Alarm struct{ Program string }
 
 // Arm sets an alarm that replaces all others, also a rollback that failed and
 // waits for its next try. Its units have names of their own: it is set before the one
 // it replaces goes, so that there is no moment without.
-func (Alarm) Arm(ctx context.Context, after time.Duration) error {
+func (a Alarm) Arm(ctx context.Context, after time.Duration) error {
 	old, err := alarms(ctx)
 	if err != nil {
 		return err
@@ -25,7 +28,7 @@ func (Alarm) Arm(ctx context.Context, after time.Duration) error {
 	err = run(ctx, "systemd-run", "--quiet", "--collect", fmt.Sprintf("--unit=%s%d", plan.UnitsRollback, time.Now().UnixNano()), fmt.Sprintf("--on-active=%d", int(after.Seconds())),
 		"--timer-property=AccuracySec=100ms", "--property=Restart=on-failure", "--property=RestartSec=3", // slower than what systemd takes for a loop and ends
 		"--property=RuntimeMaxSec=180", // one that hangs is begun again
-		plan.Helper, "rollback")
+		plan.ProgramPath(a.Program), "rollback")
 	if err != nil || len(old) == 0 {
 		return err
 	}
@@ -57,10 +60,10 @@ func alarms(ctx context.Context, flags ...string) ([]string, error) {
 	return units, err
 }
 
-// Detached runs the helper with args as a transient unit, so that it outlives
+// Detached runs the program with the ID with args as a transient unit, so that it outlives
 // the SSH session that started it. It is ended if it takes longer than most, which
 // is rounded to seconds.
-func Detached(ctx context.Context, unit string, most time.Duration, args ...string) error {
+func Detached(ctx context.Context, unit string, most time.Duration, program string, args ...string) error {
 	return run(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit=" + unit,
-		fmt.Sprintf("--property=RuntimeMaxSec=%.0f", most.Seconds()), "--property=TimeoutStopSec=10", plan.Helper}, args...)...)
+		fmt.Sprintf("--property=RuntimeMaxSec=%.0f", most.Seconds()), "--property=TimeoutStopSec=10", plan.ProgramPath(program)}, args...)...)
 }

@@ -66,7 +66,7 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		path, op := f.Path, reconcile.Operation{Step: fileStep(f), Verb: reconcile.Change, Object: "file " + f.Path}
 		f.Path = s.at(path)
 		op.Do = func(context.Context) error { return put(f) }
-		same, exists, err := compare(f)
+		same, exists, err := s.compare(f)
 		if err != nil {
 			return nil, err
 		}
@@ -129,6 +129,14 @@ func fileStep(f plan.File) reconcile.Step {
 		return reconcile.StepResolver
 	}
 	return reconcile.StepFiles
+}
+
+// compare is compare, but for what may stay until the next change.
+func (s *System) compare(f plan.File) (same, exists bool, err error) {
+	if info, err := os.Lstat(f.Path); f.Yields && s.booting && err == nil && info.Mode().IsRegular() {
+		return true, true, nil
+	}
+	return compare(f)
 }
 
 // compare reports whether the file is as wanted and whether it exists at all.

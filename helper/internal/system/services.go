@@ -28,7 +28,7 @@ func (s *System) serviceOperations(ctx context.Context, want *plan.Host) ([]reco
 		case !Active(ctx, unit):
 			ops = append(ops, reconcile.Operation{Step: step, Verb: reconcile.Add, Object: "service " + unit, Detail: "start",
 				Do: func(ctx context.Context) error { return systemctl(ctx, "start", unit) }})
-		case !service.BeforeSwitch && runsOldProgram(ctx, unit):
+		case !service.BeforeSwitch && runsOldProgram(ctx, unit, service.Program):
 			ops = append(ops, reconcile.Operation{Step: step, Verb: reconcile.Change, Object: "service " + unit, Detail: "restart with the new helper",
 				Do: func(ctx context.Context) error { return systemctl(ctx, "restart", unit) }})
 		}
@@ -47,14 +47,22 @@ func (s *System) serviceOperations(ctx context.Context, want *plan.Host) ([]reco
 	return ops, nil
 }
 
-// runsOldProgram reports that the unit's program was replaced since it started.
-func runsOldProgram(ctx context.Context, unit string) bool {
+// runsOldProgram reports that the unit runs another version of this program, or one
+// that was replaced since it started.
+func runsOldProgram(ctx context.Context, unit, program string) bool {
 	pid, err := output(ctx, "systemctl", "show", "--property=MainPID", "--value", unit)
 	if err != nil {
 		return false
 	}
 	target, err := os.Readlink("/proc/" + strings.TrimSpace(pid) + "/exe")
-	return err == nil && strings.HasSuffix(target, " (deleted)")
+	return err == nil && otherProgram(target, program)
+}
+
+// otherProgram reports that running, a link in /proc, is another version than wanted.
+// What is no version at all is systemd, about to execute the right one.
+func otherProgram(running, wanted string) bool {
+	path := strings.TrimSuffix(running, " (deleted)")
+	return path != running || wanted != "" && path != wanted && (path == plan.Helper || plan.ProgramID(path) != "")
 }
 
 // stale reports that systemd has not read what became of our units: it refuses to

@@ -72,6 +72,9 @@ func (h *Host) check(change *store.Change, o Options) error {
 	if change.Down {
 		return nil
 	}
+	if self := h.programs().Self(); change.Helper != self {
+		return fmt.Errorf("helper: found a change by the program %s, wanted one by this one, %s", change.Helper, self)
+	}
 	self, ok := change.Document.Host(change.HostID)
 	if !ok {
 		return fmt.Errorf("host_id %d: not in the network document", change.HostID)
@@ -211,6 +214,7 @@ func (h *Host) note(ctx context.Context, change *store.Change) error {
 	if err := h.Store.SetConfirmed(change); err != nil {
 		return err
 	}
+	h.forgetPrograms(change)
 	return errors.Join(h.setApplied(change, true), h.prune(change))
 }
 

@@ -31,13 +31,17 @@ func (h *Host) Boot(ctx context.Context, late bool, exists func(link string) boo
 	if late && h.Alarm.Armed(ctx) {
 		return nil // somebody changes the host since; that has a way back of its own
 	}
+	confirmed, err := h.Store.Confirmed()
+	other, confirmed := h.maker(ctx, confirmed)
+	if other != "" {
+		return h.programs().Yield(ctx, other, "boot")
+	}
 	if pending, err := h.Store.Pending(); err != nil || pending != nil {
 		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
 	}
 	if err := waitFor(ctx, facts.Uplink, exists); err != nil {
 		return err
 	}
-	confirmed, err := h.Store.Confirmed()
 	if err == nil && confirmed == nil {
 		return h.free(ctx, facts, late)
 	}
@@ -130,6 +134,10 @@ func (h *Host) Repair(ctx context.Context, subjects ...string) ([]string, error)
 	t, err := h.runningTarget(ctx, len(subjects) == 0)
 	if err != nil || t == nil {
 		return nil, err
+	}
+	if t.change.Helper != h.programs().Self() {
+		h.Log.Warn("nothing is repaired: another program made what runs", "wanted", t.change.Helper, "found", h.programs().Self())
+		return nil, nil
 	}
 	if err := h.keepPorts(t.change); err != nil {
 		return nil, err

@@ -46,6 +46,31 @@ func (h *Host) prune(confirmed *store.Change) error {
 	return h.Store.Keys().Prune(self.Keys()...)
 }
 
+// forgetPrograms removes the programs that the only change left does not need. What
+// cannot be removed goes with the next one.
+func (h *Host) forgetPrograms(confirmed *store.Change) {
+	if err := h.programs().Prune(confirmed.Helper); err != nil {
+		h.Log.Warn("removing programs that nobody needs", "error", err)
+	}
+}
+
+// maker returns the ID of the program whose business the confirmed change is; "": it
+// is this one's. If that one cannot run this one stands in for it, with the plan
+// that it makes itself of the change that is returned.
+func (h *Host) maker(ctx context.Context, confirmed *store.Change) (other string, mine *store.Change) {
+	if confirmed == nil || confirmed.Helper == "" || confirmed.Helper == h.programs().Self() {
+		return "", confirmed
+	}
+	err := h.programs().Runs(ctx, confirmed.Helper)
+	if err == nil {
+		return confirmed.Helper, nil
+	}
+	h.Log.Error("the program that made what is confirmed cannot run; this one stands in for it", "error", err, "program", h.programs().Self())
+	taken := *confirmed
+	taken.Helper = h.programs().Self()
+	return "", &taken
+}
+
 // finishing reports that a Down was confirmed and finish has not done its work.
 func finishing(pending, confirmed *store.Change) bool {
 	return confirmed == nil && pending != nil && pending.Down
@@ -95,6 +120,10 @@ func (h *Host) Rollback(ctx context.Context) error {
 		return h.finish(ctx, false)
 	}
 	h.Log.Warn("rolling back", "from", pending.Generation(), "to", confirmed.Generation())
+	other, confirmed := h.maker(ctx, confirmed)
+	if other != "" {
+		return h.programs().Yield(ctx, other, "rollback")
+	}
 	back, err := h.withMorePorts(ctx, confirmed)
 	if err != nil {
 		return fmt.Errorf("rolling back: %w", err)

@@ -20,6 +20,7 @@ type fakeSystem struct {
 	w       *world
 	files   map[string]plan.File
 	active  map[string]bool
+	agent   string // the version of the program that it runs
 	booting bool
 }
 
@@ -77,6 +78,11 @@ func (s *fakeSystem) services(want *plan.Host) []reconcile.Operation {
 	for _, service := range want.Services {
 		unit := service.Unit
 		wanted[unit] = true
+		if s.active[unit] && service.Program != "" && plan.ProgramPath(s.agent) != service.Program {
+			ops = append(ops, reconcile.Operation{Step: reconcile.StepServices, Verb: reconcile.Change, Object: "service " + unit,
+				Do: func(context.Context) error { s.start(unit); return nil }})
+			continue
+		}
 		if s.active[unit] || s.booting && !service.BeforeSwitch {
 			continue
 		}
@@ -89,7 +95,7 @@ func (s *fakeSystem) services(want *plan.Host) []reconcile.Operation {
 			if !exists || unit != plan.UnitAgent && s.w.kernel.Identity(plan.Namespace, "lo") == nil {
 				return fmt.Errorf("unit %s: no file or no namespace", unit)
 			}
-			s.active[unit] = true
+			s.start(unit)
 			return nil
 		}})
 	}
@@ -105,6 +111,13 @@ func (s *fakeSystem) services(want *plan.Host) []reconcile.Operation {
 		}
 	}
 	return ops
+}
+
+func (s *fakeSystem) start(unit string) {
+	s.active[unit] = true
+	if unit == plan.UnitAgent {
+		s.agent = s.w.named(unit)
+	}
 }
 
 func (s *fakeSystem) stop(unit string) {
@@ -136,6 +149,9 @@ func (s *fakeSystem) excluded() bool {
 func (s *fakeSystem) String() string {
 	var lines []string
 	for path, f := range s.files {
+		if path == plan.Helper {
+			continue // stays when Mobula goes: see leads
+		}
 		lines = append(lines, fmt.Sprintf("file %s %o %q → %q", path, f.Mode, f.Content, f.Target))
 	}
 	for unit, active := range s.active {

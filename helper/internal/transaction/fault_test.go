@@ -89,6 +89,14 @@ var scenarios = []scenario{
 	{"rollback down", left, doRollback, "first"},
 	{"boot with down", left, doBoot, "first"},
 
+	{"a new program", older, doApply, "older"},
+	{"confirm a new program", upgraded(older), doConfirm, "older first"},
+	{"rollback to the old program", upgraded(older), doRollback, "older"},
+	{"boot with a new program", upgraded(older), doBoot, "older"},
+	{"the first program with an ID", ancient, doApply, "ancient"},
+	{"rollback to the one without", upgraded(ancient), doRollback, "ancient"},
+	{"boot with the one without", upgraded(ancient), doBoot, "ancient"},
+
 	{"announce a key", reach("", announce), doApply, "first"},
 	{"confirm an announced key", change("", announce), doConfirm, "first announce"},
 	{"switch to it", reach(announce, switchKey), doApply, "announce"},
@@ -116,6 +124,12 @@ func states(t *testing.T, m plan.Manager, own func(*world)) map[string]string {
 	rotated := newWorld(t, m)
 	own(rotated)
 	rotated.rotationStates(all)
+	for name, prepare := range map[string]func(*world) *store.Change{"older": older, "ancient": ancient} {
+		w := newWorld(t, m)
+		own(w)
+		prepare(w)
+		all[name] = w.String()
+	}
 	unit := w.system.files["/etc/systemd/system/"+plan.UnitBoot]
 	w.apply(down)
 	w.confirm(down)

@@ -5,6 +5,7 @@ package transaction
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -14,6 +15,45 @@ import (
 	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
 )
+
+// Programs are the versions of this program on the host, each known by an ID. What
+// a change means is up to the program that made it: another version's plan for the
+// same document is another one. So boot and the rollback belong to the program that
+// made what is confirmed, and a repair to the one that made what runs.
+type Programs interface {
+	// Self returns the ID of this program.
+	Self() string
+	// Settle puts this program and the one in force, whose ID it returns, where they
+	// are found later; "": none is in force.
+	Settle(ctx context.Context) (inForce string, err error)
+	// Runs returns why a program cannot run.
+	Runs(ctx context.Context, id string) error
+	// Yield has another program carry out a command, 'boot' or 'rollback', and
+	// returns its error.
+	Yield(ctx context.Context, id, command string) error
+	// Prune removes all programs but this one and those.
+	Prune(ids ...string) error
+}
+
+func (h *Host) programs() Programs {
+	if h.Programs == nil {
+		return onlyProgram{}
+	}
+	return h.Programs
+}
+
+// onlyProgram is the one program of a host that has no others.
+type onlyProgram struct{}
+
+func (onlyProgram) Self() string                           { return "" }
+func (onlyProgram) Settle(context.Context) (string, error) { return "", nil }
+func (onlyProgram) Runs(context.Context, string) error {
+	return errors.New("there is no other program")
+}
+func (onlyProgram) Yield(context.Context, string, string) error {
+	return errors.New("there is no other program")
+}
+func (onlyProgram) Prune(...string) error { return nil }
 
 // Alarm rolls the host back after a while unless it is disarmed, whatever
 // happens to the process that armed it.
@@ -28,6 +68,8 @@ type Alarm interface {
 type Host struct {
 	Store *store.Store
 	Alarm Alarm
+	// Programs is nil where there is one alone, without an ID.
+	Programs Programs
 	// Survey finds what the host is before its first change.
 	Survey func(ctx context.Context, uplink string) (*plan.Facts, error)
 	// SSHPorts returns the ports on which SSH answers now.
@@ -126,6 +168,7 @@ func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
 	if change.SSHPorts != nil {
 		known.SSHPorts = change.SSHPorts
 	}
+	known.Program = plan.ProgramPath(change.Helper)
 	return plan.Build(change.Document, change.HostID, known)
 }
 

@@ -84,7 +84,11 @@ func (j *journey) transition() bool {
 	if err != nil {
 		j.fail("%v", err)
 	}
+	if j.rand.Intn(6) == 0 { // somebody works with another version
+		j.become([]string{programNow, programOther}[j.rand.Intn(2)])
+	}
 	name, do := j.anyAct(pending)
+	name += " by " + j.program
 	f := fault{}
 	if j.rand.Intn(2) == 0 {
 		kinds := []faultKind{failure, killed, powerCut, failures}
@@ -94,15 +98,15 @@ func (j *journey) transition() bool {
 	j.with(f)
 	actErr, dead := j.run(do)
 	struck := f.step > 0 && len(j.steps) >= f.step
-	if actErr != nil && !struck && name != "apply another" {
+	if actErr != nil && !struck && !strings.HasPrefix(name, "apply another") {
 		j.fail("%s: %v", name, actErr)
 	}
 	j.fault = fault{}
 	switch {
-	case dead == powerCut, struck && name == "boot":
+	case dead == powerCut, struck && strings.HasPrefix(name, "boot"):
 		err = j.boot()
-	case struck && name == "repair":
-		_, err = j.host.Repair(ctx)
+	case struck && strings.HasPrefix(name, "repair"):
+		err = j.repair()
 	case struck || j.rand.Intn(4) == 0:
 		j.ring()
 	}
@@ -130,11 +134,21 @@ func (j *journey) anyAct(pending *store.Change) (string, func() error) {
 		return "down", func() error { return doApply(j.world, down) }
 	case n < 11:
 		j.damage()
-		return "repair", func() error { _, err := j.host.Repair(ctx); return err }
-	case pending != nil:
+		return "repair", j.repair
+	case pending != nil && (pending.Down || pending.Helper == j.program):
 		return "apply again", func() error { return doApply(j.world, pending) }
+	case pending != nil:
+		return "apply another", func() error { return doApply(j.world, change) }
 	}
 	return "apply", func() error { return doApply(j.world, change) }
+}
+
+// repair is what the unit does, if there is one.
+func (j *journey) repair() error {
+	if program := j.named(plan.UnitRepair); program != "" {
+		return j.do(program, "repair")
+	}
+	return nil
 }
 
 // damage does what a careless hand does to a running host.
@@ -178,12 +192,15 @@ func (j *journey) rest() {
 	if pending != nil {
 		is = pending
 	}
-	want := j.end(is)
+	want := j.end(is, confirmed)
 	if is == nil {
 		j.takeInertUnit()
 	}
 	if got := j.String(); got != want {
 		j.fail("the host, which has %s, differs by\n%s", is.Generation(), difference(got, want))
+	}
+	if is != nil && !is.Down {
+		j.leads(is.Helper)
 	}
 	if _, err := j.host.Store.Keys().PrivateKey(j.world.own); err != nil {
 		j.fail("%v", err)
@@ -198,17 +215,23 @@ func (j *journey) takeInertUnit() {
 }
 
 // end returns what the host is with a change, as a fresh host has it.
-func (j *journey) end(c *store.Change) string {
+// A change that takes Mobula off leaves the confirmed one's units for now.
+func (j *journey) end(c, confirmed *store.Change) string {
 	j.Helper()
 	if c == nil {
 		return j.ends["none"]
 	}
-	key := fmt.Sprint(c.Generation(), c.Down)
+	program := c.Helper
+	if c.Down {
+		program = confirmed.Helper
+	}
+	key := fmt.Sprint(c.Generation(), c.Down, program)
 	if text, known := j.ends[key]; known {
 		return text
 	}
 	w := newWorld(j.T, managers...)
 	j.own(w)
+	w.become(program)
 	if c.Down {
 		w.apply(w.document(1, nil, 9))
 		w.confirm(w.document(1, nil, 9))

@@ -46,12 +46,28 @@ func names(steps []step) []string {
 	return all
 }
 
+// settle keeps the programs that the change and its way back need. A confirmed
+// change of before programs had IDs gets the one of the program that runs it.
+func (h *Host) settle(ctx context.Context) error {
+	inForce, err := h.programs().Settle(ctx)
+	if err != nil {
+		return fmt.Errorf("keeping the programs: %w", err)
+	}
+	pending, confirmed, err := h.changes()
+	if err != nil || confirmed == nil || pending != nil || inForce == "" || confirmed.Helper == inForce {
+		return err // while a change waits, the program in force may be its own
+	}
+	confirmed.Helper = inForce
+	return h.Store.SetConfirmed(confirmed)
+}
+
 // beginning starts the clock of the way back and notes the change, in this
 // order: a clock without a noted change finds nothing to take back, a noted
 // change without a clock would wait forever. The first change counts when the
 // facts are there, too.
 func (h *Host) beginning(t *target, o Options) []step {
 	return []step{
+		{"keep the programs", h.settle},
 		{"arm the way back", func(ctx context.Context) error {
 			if err := h.Alarm.Arm(ctx, o.ConfirmTimeout); err != nil {
 				return fmt.Errorf("arming the way back: %w", err)
@@ -98,8 +114,8 @@ func (h *Host) leaving(ctx context.Context) error {
 	return h.Leave(ctx)
 }
 
-// keeping makes the pending change the confirmed one. The clock stops last: should
-// this hang, it ends it, and finds nothing to take back.
+// keeping makes the pending change the confirmed one. The clock stops when all that
+// counts is done: should this hang, it ends it, and finds nothing to take back.
 func (h *Host) keeping(pending *store.Change) []step {
 	after := step{"forget other keys", func(context.Context) error { return h.prune(pending) }}
 	if pending.Down { // if that fails, the clock tries again
@@ -114,5 +130,6 @@ func (h *Host) keeping(pending *store.Change) []step {
 			}
 			return nil
 		}},
+		{"forget other programs", func(context.Context) error { h.forgetPrograms(pending); return nil }},
 	}
 }

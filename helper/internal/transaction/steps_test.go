@@ -31,10 +31,10 @@ func TestStepsAreWhatIsWalked(t *testing.T) {
 				t.Fatal(err)
 			}
 			apply, confirm := w.host.Steps(next, ops)
-			around := 6
+			around := 7
 			for _, op := range ops {
 				if op.Reconnects { // which is said once
-					around = 7
+					around = 8
 				}
 			}
 			if len(apply) != len(ops)+around || len(apply) < c.least || len(confirm) < 3 {

@@ -39,9 +39,15 @@ type world struct {
 	// sshPorts are those of SSH, or sshError why nobody knows.
 	sshPorts []uint16
 	sshError error
-	// armed tells that the clock of the way back runs.
-	armed bool
-	own   network.Key
+	// armed tells that the clock of the way back runs, to start that program.
+	armed   bool
+	armedBy string
+	// program is the version that host is, installed are all that the host has, and
+	// yielded what they did for another.
+	program   string
+	installed map[string]bool
+	yielded   []string
+	own       network.Key
 	// fresh is what the host's keys rotate to; its file is made by rotating.
 	fresh, freshPrivate network.Key
 
@@ -167,7 +173,9 @@ func newWorld(t *testing.T, managers ...plan.Manager) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{T: t, facts: plantest.Facts(managers...), kernel: linkstest.New(), sshPorts: []uint16{22}}
+	w.program, w.installed = programNow, map[string]bool{programNow: true}
 	w.system = &fakeSystem{w: w, files: map[string]plan.File{plan.ResolvConfPath: w.facts.ResolvConf}, active: map[string]bool{}}
+	w.lead(programNow)
 	w.vswitch = &fakeSwitch{w: w}
 	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }}
 	w.kernel.Occupied = func(string) bool { return w.system.active[plan.UnitOVSDB] || w.system.active[plan.UnitVSwitch] }
@@ -189,10 +197,13 @@ func newWorld(t *testing.T, managers ...plan.Manager) *world {
 }
 
 // restart makes a new helper on the same disk.
-func (w *world) restart() {
+func (w *world) restart() { w.host = w.hostOf(w.program) }
+
+// hostOf is the host as a version of the program sees it.
+func (w *world) hostOf(program string) *Host {
 	state, run := filepath.Join(w.dir, "state"), filepath.Join(w.dir, "run")
-	w.host = &Host{
-		Store: store.On(state, w), Alarm: w, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	return &Host{
+		Store: store.On(state, w), Alarm: alarm{w, program}, Programs: programs{w, program}, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Survey: func(context.Context, string) (*plan.Facts, error) {
 			if problem := w.kernel.Reachable(w.facts); problem != "" {
 				return nil, errors.New(problem)
@@ -204,7 +215,7 @@ func (w *world) restart() {
 		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 			for _, s := range []reconcile.Subject{w.system, links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), (*fakeFirewall)(w), w.vswitch} {
-				r.Subjects = append(r.Subjects, watched{s, w})
+				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r
 		},
@@ -231,7 +242,7 @@ func (w *world) boot() error {
 		if !w.system.enabled(plan.UnitBoot) {
 			return nil
 		}
-		return w.host.Boot(context.Background(), false, func(string) bool { return true })
+		return w.do(w.named(plan.UnitBoot), "boot")
 	})
 	if dead == powerCut {
 		w.with(fault{})
@@ -242,7 +253,9 @@ func (w *world) boot() error {
 			w.Fatal(err)
 		}
 	}
-	w.system.active[plan.UnitAgent] = w.system.enabled(plan.UnitAgent)
+	if w.system.enabled(plan.UnitAgent) {
+		w.system.start(plan.UnitAgent)
+	}
 	if dead != "" {
 		return fmt.Errorf("boot was ended by %s", dead)
 	}
@@ -253,7 +266,7 @@ func (w *world) boot() error {
 func (w *world) ring() {
 	w.Helper()
 	for try := 0; w.armed; try++ {
-		err, dead := w.run(func() error { return w.host.Rollback(context.Background()) })
+		err, dead := w.run(func() error { return w.do(w.armedBy, "rollback") })
 		if dead == powerCut {
 			w.with(fault{})
 			if err := w.boot(); err != nil {
@@ -299,5 +312,5 @@ func (w *world) document(serial int64, change func(*network.Host), others ...uin
 	}
 	d := plantest.Document(hosts...)
 	d.Serial = serial
-	return &store.Change{HostID: 1, Document: d}
+	return &store.Change{HostID: 1, Document: d, Helper: w.program}
 }

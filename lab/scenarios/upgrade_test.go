@@ -1,0 +1,131 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// lastVersion is the last one that had its program in /usr/local/sbin itself.
+const lastVersion = "4978688"
+
+// upgrade takes the fleet back to the version before, host by host, and to this one
+// again, while all pairs exchange packets. On the way one host has its upgrade
+// rolled back.
+func upgrade(t *testing.T, w *world) {
+	old := w.oldCheckout(t)
+	program := w.on(t, "alice", "readlink -f /usr/local/sbin/mobula")
+	m := w.streams(t, w.members())
+	for _, h := range w.members() {
+		w.deployFrom(t, old, h)
+		if got := w.on(t, h.Name, "mobula version; stat -c %F /usr/local/sbin/mobula"); got != "mobula devel, network document format 1\nregular file" {
+			t.Errorf("%s after the downgrade: %s", h.Name, got)
+		}
+		w.runs(t, h, "/usr/local/sbin/mobula")
+	}
+	w.rolledBack(t, "alice", program)
+	for _, h := range w.members() {
+		w.deployFrom(t, w.dir, h)
+		if got := w.on(t, h.Name, "readlink -f /usr/local/sbin/mobula"); got != program {
+			t.Errorf("%s after the upgrade: runs %s, wanted %s", h.Name, got, program)
+		}
+		w.runs(t, h, program)
+		if now := w.status(t, h.Name); len(now.Differences) > 0 {
+			t.Errorf("%s after the upgrade: %v", h.Name, now.Differences)
+		}
+	}
+	lossless(t, w, m)
+	for host, r := range w.deploy(t) {
+		if r.changed != 0 {
+			t.Errorf("%s: changed=%d after the upgrade, wanted 0", host, r.changed)
+		}
+	}
+}
+
+// oldCheckout is the operator's folder with the version before.
+func (w *world) oldCheckout(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "mobula")
+	const script = `mkdir "$1" && git -c safe.directory='*' -C "$0" archive "$2" | tar -x -C "$1"`
+	if out, err := exec.CommandContext(w.ctx, "bash", "-c", "set -o pipefail; "+script, root, dir, lastVersion).CombinedOutput(); err != nil {
+		t.Fatalf("commit %s, from which the upgrade begins, is not in this clone: found %v: %s; wanted a full one (git fetch --unshallow)", lastVersion, err, out)
+	}
+	keys := "wireguard_pubkeys:\n"
+	for _, h := range w.members() {
+		keys += fmt.Sprintf("  %s: {host_id: %d, public_key: '%s', underlay_mtu: 1500}\n", h.Address, h.ID, w.status(t, h.Name).PublicKey)
+	}
+	for name, content := range map[string]string{
+		"hosts.yml": read(t, w, "hosts.yml"), "extra_hosts.yml": read(t, w, "extra_hosts.yml"), "extra_wires.yml": read(t, w, "extra_wires.yml"),
+		"wireguard_pubkeys.yml": keys,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// deployFrom deploys one host from a checkout.
+func (w *world) deployFrom(t *testing.T, dir string, h *lab.Host) {
+	t.Helper()
+	mine := w.dir
+	w.dir = dir
+	defer func() { w.dir = mine }()
+	w.deploy(t, "--limit", h.Address, "-e", "allow_older=1")
+}
+
+// runs holds that everything on a host is this program.
+func (w *world) runs(t *testing.T, h *lab.Host, program string) {
+	t.Helper()
+	if got := w.on(t, h.Name, `grep -ho '^Exec.*/mobula [a-z]*' /etc/systemd/system/mobula-*.service | sed 's/^[^/]*//; s/ .*//' | sort -u`); got != program {
+		t.Errorf("%s: the units start %s, wanted %s", h.Name, got, program)
+	}
+	eventually(t, 20*time.Second, h.Name+": the agent is "+program, func() error {
+		if got := w.on(t, h.Name, "readlink /proc/$(systemctl show -P MainPID mobula-agent)/exe"); got != program {
+			return fmt.Errorf("found %s", got)
+		}
+		return nil
+	})
+}
+
+// rolledBack has a host of the version before take this one and nobody confirm it.
+func (w *world) rolledBack(t *testing.T, name, program string) {
+	t.Helper()
+	before := w.on(t, name, fingerprint)
+	id := w.on(t, name, "sha256sum /usr/local/sbin/mobula | cut -c -16")
+	old := "/usr/local/lib/mobula/" + id + "/mobula"
+	w.on(t, name, program+" apply --confirm-timeout 20s")
+	w.runs(t, w.Host(name), program)
+	eventually(t, 90*time.Second, "the upgrade is rolled back", func() error {
+		if now := w.on(t, name, "ls /var/lib/mobula; systemctl list-units --no-legend 'mobula-rollback*' 'mobula-apply*'"); strings.Contains(now, "pending") || strings.Contains(now, "mobula-") {
+			return fmt.Errorf("found %s", now)
+		}
+		return nil
+	})
+	if got := w.on(t, name, "mobula version; readlink /usr/local/sbin/mobula"); got != "mobula devel, network document format 1\n"+old {
+		t.Errorf("%s after the rollback: %s", name, got)
+	}
+	w.on(t, name, "grep -q '^ExecStart=/usr/local/sbin/mobula agent' /etc/systemd/system/mobula-agent.service")
+	eventually(t, 20*time.Second, "the old agent is back", func() error {
+		if got := w.on(t, name, "readlink /proc/$(systemctl show -P MainPID mobula-agent)/exe"); got != old {
+			return fmt.Errorf("found %s", got)
+		}
+		return nil
+	})
+	after := strings.NewReplacer(old+"\n", "", "/usr/local/lib/mobula/"+id+"\n", "").Replace(w.on(t, name, fingerprint))
+	if after != before {
+		t.Errorf("the rollback left %s", difference(before, after))
+	}
+}
