@@ -16,9 +16,13 @@ import (
 	"sort"
 )
 
-// FormatVersion is the version of the document's format that this program
-// writes and the only one it reads.
-const FormatVersion = 1
+// FormatVersion is the version of the document's format that this program writes.
+// OldestFormat is the oldest that it reads: the one before, as soon as there is
+// one, for a fleet is upgraded host by host.
+const (
+	FormatVersion = 1
+	OldestFormat  = 1
+)
 
 // Document is a network as all its hosts see it. A Document that came out of
 // Parse or Seal is valid and in canonical order.
@@ -201,11 +205,21 @@ func (d *Document) Generation() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Parse reads a document strictly and validates it; its error lists everything
-// that is wrong.
-func Parse(data []byte) (*Document, error) {
+// Parse reads a document strictly and validates it, as it comes from the operator;
+// its error lists everything that is wrong.
+func Parse(data []byte) (*Document, error) { return parse(data, true, FormatVersion) }
+
+// ParseStored reads what this host kept. A version after this one may have written
+// it, with fields that this one does not know and the next format: for a host that
+// goes back to this version, which then needs the serial and the keys. Only the
+// version that wrote a document plans it.
+func ParseStored(data []byte) (*Document, error) { return parse(data, false, FormatVersion+1) }
+
+func parse(data []byte, strict bool, newest int) (*Document, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
+	if strict {
+		decoder.DisallowUnknownFields()
+	}
 	var d Document
 	if err := decoder.Decode(&d); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -216,8 +230,8 @@ func Parse(data []byte) (*Document, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("network document: found more after the end of the JSON object")
 	}
-	if d.Format != FormatVersion {
-		return nil, fmt.Errorf("network document: format: found %d, wanted %d", d.Format, FormatVersion)
+	if d.Format < OldestFormat || d.Format > newest {
+		return nil, fmt.Errorf("network document: format: found %d, wanted %s", d.Format, formats(OldestFormat, newest))
 	}
 	if problems := d.Validate(); len(problems) > 0 {
 		errs := make([]error, len(problems))
@@ -228,4 +242,11 @@ func Parse(data []byte) (*Document, error) {
 	}
 	d.sortCanonically()
 	return &d, nil
+}
+
+func formats(oldest, newest int) string {
+	if oldest == newest {
+		return fmt.Sprint(newest)
+	}
+	return fmt.Sprintf("%d..%d", oldest, newest)
 }

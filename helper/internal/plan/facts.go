@@ -50,7 +50,8 @@ const (
 )
 
 // Validate refuses what no survey finds. Names and paths of files, units and
-// links follow from the facts, so nothing else may come back from the disk.
+// links follow from the facts, so nothing else may come back from the disk. A
+// manager that only a later version knows is none of this one's business.
 func (f *Facts) Validate() error {
 	var problems []error
 	wrong := func(field string, found any, want string) {
@@ -92,11 +93,6 @@ func (f *Facts) Validate() error {
 	}
 	if f.ResolvConf.Path != ResolvConfPath {
 		wrong("resolv_conf", f.ResolvConf.Path, ResolvConfPath)
-	}
-	for _, m := range f.Managers {
-		if m != Ifupdown && m != Networkd && m != NetworkManager {
-			wrong("managers", m, "a network manager")
-		}
 	}
 	return errors.Join(problems...)
 }

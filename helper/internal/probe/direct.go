@@ -36,6 +36,8 @@ type Direct struct {
 //
 //	0 magic, 4 version, 5 type, 6 from, 8 to, 10 length, 12 sequence,
 //	16 session, 24 MAC of everything else, 40 zeros up to the end
+//
+// What later versions may send at the end is ignored, but it has to verify.
 
 // Secret is what two hosts share that nobody else has.
 type Secret [sha256.Size]byte
@@ -88,14 +90,14 @@ func (m Direct) Append(b []byte, s *Secret) []byte {
 
 var errMAC = errors.New("a wrong MAC")
 
-// ParseDirect reads one message strictly and verifies it. secretsOf returns the
+// ParseDirect reads one message and verifies it. secretsOf returns the
 // secrets shared with a host, of which the message may carry any; none for a
 // stranger. It is asked before anything is computed.
 func ParseDirect(p []byte, self uint16, secretsOf func(from uint16) []Secret) (Direct, error) {
 	if len(p) < DirectSize || len(p) > MaxSize {
 		return Direct{}, errSize
 	}
-	if binary.BigEndian.Uint32(p) != Magic || p[4] != version {
+	if binary.BigEndian.Uint32(p) != Magic || !readable(p[4]) {
 		return Direct{}, errors.New("another format")
 	}
 	m := Direct{
@@ -117,9 +119,6 @@ func ParseDirect(p []byte, self uint16, secretsOf func(from uint16) []Secret) (D
 	}
 	if !verified(p, secrets) {
 		return Direct{}, errMAC
-	}
-	if !zeros(p[DirectSize:]) {
-		return Direct{}, errPadding
 	}
 	return m, nil
 }

@@ -38,16 +38,49 @@ func TestTrafficRefuses(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"nothing": nil, "short": make([]byte, TrafficSize-1), "long": make([]byte, MaxSize+1),
-		"version": change(0, 2), "type": change(1, 6), "target": change(2, 1), "flags": change(24, 1), "unknown flag": change(24, 4),
-		"reserved": change(25, 1), "padding": change(39, 1),
-		"padded query":  Traffic{Type: Query, Target: 1, Size: TrafficSize + 1}.Append(nil),
-		"loss":          Traffic{Type: Answer, Target: 1, Verdict: Verdict{LossPermille: 1001}}.Append(nil),
-		"no target":     Traffic{Type: Answer}.Append(nil),
-		"goodbye twice": Traffic{Type: Goodbye, Sequence: 1}.Append(nil), "padded goodbye": Traffic{Type: Goodbye, Size: TrafficSize + 1}.Append(nil),
+		"version": change(0, 2), "no version": change(0, 0), "type": change(1, 6),
+		"loss":      Traffic{Type: Answer, Target: 1, Verdict: Verdict{LossPermille: 1001}}.Append(nil),
+		"no target": Traffic{Type: Answer}.Append(nil),
 	} {
 		if m, err := ParseTraffic(b); err == nil {
 			t.Errorf("%s: found %+v, wanted an error", name, m)
 		}
+	}
+}
+
+// TestLaterVersions: what a later version may put where this one has zeros is
+// ignored, and what it knows is read.
+func TestLaterVersions(t *testing.T) {
+	for _, m := range messages() {
+		want, sent := m, m.Append(nil)
+		sent[24] |= ^byte(flagReachable | flagFullSize)
+		sent[25], sent[32], sent[35] = 0xff, 1, 0xff
+		sent = append(sent, 1, 2, 3, 0xff)
+		want.Size += 4
+		switch m.Type {
+		case Request, Echo:
+			copy(sent[2:4], "xy")
+			copy(sent[26:32], "abcdef")
+		case Query:
+			copy(sent[26:32], "abcdef")
+		case Goodbye:
+			copy(sent[2:8], "xyzxyz")
+		}
+		if got, err := ParseTraffic(sent); err != nil || got != want {
+			t.Errorf("found %+v, %v, wanted %+v", got, err, want)
+		}
+	}
+	a, _ := pair(t)
+	secretOf := func(uint16) []Secret { return []Secret{a} }
+	m := Direct{Type: Request, From: 1, To: 2, Sequence: 3, Session: 4, Size: DirectSize + 8}
+	sent := m.Append(nil, &a)
+	copy(sent[DirectSize:], "\x01more\xff")
+	if _, err := ParseDirect(sent, 2, secretOf); err == nil {
+		t.Error("took bytes that the MAC does not cover")
+	}
+	copy(sent[directHeader:], a.mac(sent))
+	if got, err := ParseDirect(sent, 2, secretOf); err != nil || got != m {
+		t.Errorf("found %+v, %v, wanted %+v", got, err, m)
 	}
 }
 
@@ -152,8 +185,12 @@ func FuzzTraffic(f *testing.F) {
 		f.Add(m.Append(nil))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if m, err := ParseTraffic(b); err == nil && !bytes.Equal(m.Append(nil), b) {
-			t.Errorf("%x was read as %+v, which is written differently", b, m)
+		m, err := ParseTraffic(b)
+		if err != nil {
+			return
+		}
+		if again, err := ParseTraffic(m.Append(nil)); err != nil || again != m || m.Size != len(b) {
+			t.Errorf("%x was read as %+v, which is written and read as %+v, %v", b, m, again, err)
 		}
 	})
 }
@@ -168,8 +205,12 @@ func FuzzDirect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		secretOf := func(uint16) []Secret { return []Secret{a} }
 		check := func(b []byte) {
-			if m, err := ParseDirect(b, 2, secretOf); err == nil && !bytes.Equal(m.Append(nil, &a), b) {
-				t.Errorf("%x was read as %+v, which is written differently", b, m)
+			m, err := ParseDirect(b, 2, secretOf)
+			if err != nil {
+				return
+			}
+			if again, err := ParseDirect(m.Append(nil, &a), 2, secretOf); err != nil || again != m || m.Size != len(b) {
+				t.Errorf("%x was read as %+v, which is written and read as %+v, %v", b, m, again, err)
 			}
 		}
 		check(b)

@@ -9,8 +9,15 @@ import (
 	"fmt"
 )
 
-// version is the version of both formats.
-const version = 1
+// version is the version of both formats that is sent, and oldest the oldest that is
+// read: the one before, as soon as there is one. What this version calls zero or
+// reserved it ignores, so that a later one can use it without another format.
+const (
+	version = 1
+	oldest  = 1
+)
+
+func readable(v byte) bool { return v >= oldest && v <= version }
 
 // Type says what a message inside WireGuard is.
 type Type byte
@@ -68,6 +75,8 @@ type Traffic struct {
 //
 //	0 version, 1 type, 2 target, 4 sequence, 8 session, 16 generation,
 //	24 flags, 25 zero, 26 loss, 28 RTT, 32 zero, 36 zeros up to the end
+//
+// A field that a type does not have is zero. What is zero is sent so and not read.
 const (
 	flagReachable = 1
 	flagFullSize  = 2
@@ -97,55 +106,37 @@ func (m Traffic) Append(b []byte) []byte {
 	return b
 }
 
-var (
-	errSize    = errors.New("a message of this size")
-	errPadding = errors.New("something where zeros belong")
-)
+var errSize = errors.New("a message of this size")
 
-// ParseTraffic reads one message strictly: whatever Append would not write is
-// an error.
+// ParseTraffic reads one message.
 func ParseTraffic(p []byte) (Traffic, error) {
 	if len(p) < TrafficSize || len(p) > MaxSize {
 		return Traffic{}, errSize
 	}
-	if p[0] != version {
+	if !readable(p[0]) {
 		return Traffic{}, fmt.Errorf("version %d", p[0])
 	}
-	m := Traffic{
-		Type: Type(p[1]), Target: binary.BigEndian.Uint16(p[2:]), Sequence: binary.BigEndian.Uint32(p[4:]),
-		Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Size: len(p),
-		Verdict: Verdict{
-			Reachable: p[24]&flagReachable != 0, FullSize: p[24]&flagFullSize != 0,
-			LossPermille: binary.BigEndian.Uint16(p[26:]), RTTMicroseconds: binary.BigEndian.Uint32(p[28:]),
-		},
-	}
-	if p[24]&^(flagReachable|flagFullSize) != 0 || p[25] != 0 || !zeros(p[32:]) {
-		return Traffic{}, errPadding
-	}
+	m := Traffic{Type: Type(p[1]), Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Size: len(p)}
 	switch m.Type {
 	case Request, Echo:
-		if m.Target != 0 || m.Verdict != (Verdict{}) {
-			return Traffic{}, errPadding
-		}
+		m.Sequence = binary.BigEndian.Uint32(p[4:])
 	case Query, Answer:
-		if m.Type == Query && m.Verdict != (Verdict{}) || m.Verdict.LossPermille > 1000 || m.Target == 0 || len(p) != TrafficSize {
-			return Traffic{}, errPadding
+		m.Sequence, m.Target = binary.BigEndian.Uint32(p[4:]), binary.BigEndian.Uint16(p[2:])
+		if m.Target == 0 {
+			return Traffic{}, errors.New("no target")
 		}
 	case Goodbye:
-		if m.Target != 0 || m.Sequence != 0 || m.Verdict != (Verdict{}) || len(p) != TrafficSize {
-			return Traffic{}, errPadding
-		}
 	default:
 		return Traffic{}, fmt.Errorf("type %d", m.Type)
 	}
-	return m, nil
-}
-
-func zeros(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
-			return false
+	if m.Type == Answer {
+		m.Verdict = Verdict{
+			Reachable: p[24]&flagReachable != 0, FullSize: p[24]&flagFullSize != 0,
+			LossPermille: binary.BigEndian.Uint16(p[26:]), RTTMicroseconds: binary.BigEndian.Uint32(p[28:]),
+		}
+		if m.Verdict.LossPermille > 1000 {
+			return Traffic{}, fmt.Errorf("a loss of %d ‰", m.Verdict.LossPermille)
 		}
 	}
-	return true
+	return m, nil
 }

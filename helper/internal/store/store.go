@@ -60,7 +60,7 @@ func (c *Change) Validate() error {
 	case c.Down || c.Document == nil:
 		return errors.New("found a change with both or neither of 'down' and a document, wanted one of them")
 	}
-	document, err := network.Parse(c.Document.Encode())
+	document, err := network.ParseStored(c.Document.Encode())
 	if err != nil {
 		return err
 	}
