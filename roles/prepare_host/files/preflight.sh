@@ -6,7 +6,7 @@ echo "uid=$(id -u)"
 helper=/usr/local/sbin/mobula
 if [ -x "$helper" ]; then
 	echo "helper=$(sha256sum "$helper" | cut -d ' ' -f 1)"
-	echo "report=$("$helper" "$@" 2>/dev/null | tr -d '\n')"
+	printf 'report=%s\n' "$("$helper" "$@" 2>/dev/null | tr -d '\n')" # echo reads backslashes
 fi
 # The programs that are whole: each lies in a folder named after its content.
 echo "programs=$(sha256sum /usr/local/lib/mobula/*/mobula 2>/dev/null |
