@@ -92,7 +92,7 @@ func (w *world) runs(t *testing.T, h *lab.Host, program string) {
 	if got := w.on(t, h.Name, `grep -ho '^Exec.*/mobula [a-z]*' /etc/systemd/system/mobula-*.service | sed 's/^[^/]*//; s/ .*//' | sort -u`); got != program {
 		t.Errorf("%s: the units start %s, wanted %s", h.Name, got, program)
 	}
-	eventually(t, 20*time.Second, h.Name+": the agent is "+program, func() error {
+	eventually(t, time.Minute, h.Name+": the agent is "+program, func() error {
 		if got := w.on(t, h.Name, "readlink /proc/$(systemctl show -P MainPID mobula-agent)/exe"); got != program {
 			return fmt.Errorf("found %s", got)
 		}
@@ -106,9 +106,11 @@ func (w *world) rolledBack(t *testing.T, name, program string) {
 	before := w.on(t, name, fingerprint)
 	id := w.on(t, name, "sha256sum /usr/local/sbin/mobula | cut -c -16")
 	old := "/usr/local/lib/mobula/" + id + "/mobula"
-	w.on(t, name, program+" apply --confirm-timeout 20s")
+	w.on(t, name, program+" apply --confirm-timeout 300s")
 	w.runs(t, w.Host(name), program)
-	eventually(t, 90*time.Second, "the upgrade is rolled back", func() error {
+	// What the rollback timer does when it fires.
+	w.on(t, name, `timer=$(systemctl list-units --no-legend --plain 'mobula-rollback-*.timer' | awk '{print $1}') && systemctl start "${timer%.timer}.service"`)
+	eventually(t, 2*time.Minute, "the upgrade is rolled back", func() error {
 		if now := w.on(t, name, "ls /var/lib/mobula; systemctl list-units --no-legend 'mobula-rollback*' 'mobula-apply*'"); strings.Contains(now, "pending") || strings.Contains(now, "mobula-") {
 			return fmt.Errorf("found %s", now)
 		}
@@ -118,7 +120,7 @@ func (w *world) rolledBack(t *testing.T, name, program string) {
 		t.Errorf("%s after the rollback: %s", name, got)
 	}
 	w.on(t, name, "grep -q '^ExecStart=/usr/local/sbin/mobula agent' /etc/systemd/system/mobula-agent.service")
-	eventually(t, 20*time.Second, "the old agent is back", func() error {
+	eventually(t, time.Minute, "the old agent is back", func() error {
 		if got := w.on(t, name, "readlink /proc/$(systemctl show -P MainPID mobula-agent)/exe"); got != old {
 			return fmt.Errorf("found %s", got)
 		}
