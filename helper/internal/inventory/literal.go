@@ -121,6 +121,28 @@ func (s *sources) literal(file, host, field string, n *yaml.Node) {
 		"a plain decimal number, or the text in quotes"})
 }
 
+// iniAssignment is where one of Mobula's variables gets a value in an INI inventory.
+// Ansible reads such a value as Python does (ast.literal_eval), quoted or not.
+var iniAssignment = regexp.MustCompile(`(?:^|\s)(` + strings.Join(variableNames(), "|") + `)\s*=\s*["']?([^\s"'#]+)`)
+
+// pythonNumber is what Python reads as another number than what is written. 010 is
+// none to Python, and stays a text.
+var pythonNumber = regexp.MustCompile(`^[-+]?(0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|[0-9]+(_[0-9]+)+)$`)
+
+// iniLiterals is literals for an INI inventory.
+func (s *sources) iniLiterals(path string, data []byte) {
+	for i, line := range strings.Split(string(data), "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		for _, m := range iniAssignment.FindAllStringSubmatch(line, -1) {
+			if pythonNumber.MatchString(m[2]) {
+				s.problems.add(Problem{path, i + 1, "", m[1], cut(m[2], maxShown) + ", which Ansible reads as another number", "a plain decimal number"})
+			}
+		}
+	}
+}
+
 // variableFiles reads group_vars and host_vars beside an inventory source, which
 // count for more than what stands in it.
 func (s *sources) variableFiles(source string) {

@@ -85,3 +85,14 @@ func TestMisreadLiteralsAreRefused(t *testing.T) {
 		"hosts.yml:16: 192.0.2.8: uplink: found on, which Ansible reads as a truth value" + want,
 	})
 }
+
+func TestMisreadLiteralsInINI(t *testing.T) {
+	dir := t.TempDir()
+	source := write(t, dir, "hosts.ini", "# host_id=0x1\n[all]\n192.0.2.1 host_id=0x10 hostname=h16.example.com publish=\"1_443\"\n192.0.2.2 host_id=2 my_host_id=0x2\n[all:vars]\nwireguard_port = 0b11\n")
+	resolved := resolvedHosts(vars{"name": "192.0.2.1", "vars": vars{"host_id": 16, "hostname": "h16.example.com"}})
+	wantLines(t, mustFail(t, dir, Input{Resolved: resolved, Sources: []string{source}}), []string{
+		"hosts.ini:3: host_id: found 0x10, which Ansible reads as another number, wanted a plain decimal number",
+		"hosts.ini:3: publish: found 1_443, which Ansible reads as another number, wanted a plain decimal number",
+		"hosts.ini:6: wireguard_port: found 0b11, which Ansible reads as another number, wanted a plain decimal number",
+	})
+}

@@ -108,7 +108,7 @@ func (s *sources) directory(path string, depth int) {
 func (s *sources) file(path string, executable bool) {
 	ending := filepath.Ext(path)
 	named := ending == ".yml" || ending == ".yaml" || ending == ".json"
-	if !named && (ending != "" || executable) {
+	if !named && executable {
 		return
 	}
 	data, problem := readFile(path)
@@ -118,7 +118,11 @@ func (s *sources) file(path string, executable bool) {
 		}
 		return
 	}
-	if bytes.HasPrefix(data, []byte("#!")) || bytes.HasPrefix(data, []byte("$ANSIBLE_VAULT;")) || !named && !looksLikeYAML(data) {
+	if bytes.HasPrefix(data, []byte("#!")) || bytes.HasPrefix(data, []byte("$ANSIBLE_VAULT;")) {
+		return
+	}
+	if !named && (ending != "" || !looksLikeYAML(data)) {
+		s.iniLiterals(path, data)
 		return
 	}
 	s.decode(path, data)

@@ -140,6 +140,7 @@ func FuzzSources(f *testing.F) {
 		looksLikeYAML(data)
 		s.decode("h.yml", data)
 		s.literals()
+		s.iniLiterals("h.yml", data)
 		s.ownVariable("x", "host_id")
 		s.groupVariable("host_id")
 		lines := 1 + strings.Count(string(data), "\n") + strings.Count(string(data), "\r") +
