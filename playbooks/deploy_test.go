@@ -4,6 +4,7 @@ package playbooks_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -67,5 +68,22 @@ func TestConnectionsThatProveNothing(t *testing.T) {
 	d.mustSay(out, err, true, "found ansible_become or ansible_connection given with -e")
 	if got := d.read("order") + d.read("sudo"); strings.TrimSpace(got) != "" {
 		t.Errorf("touched: %s", got)
+	}
+}
+
+// TestCheckOfABareHost: --check shows what the helper says of a host that does not
+// have it, for what the inventory says, and leaves nothing there.
+func TestCheckOfABareHost(t *testing.T) {
+	d := newDeployer(t, 2)
+	d.report(address(2), "/etc/resolv.conf: found it immutable")
+	d.inventory("    publish: [80, 'udp/53']\n    wireguard_port: 51000\n", address(1), address(2))
+	out, err := d.play("deploy.yml", "--check")
+	d.mustSay(out, err, true, "a new host: packages, helper, keys, then the whole network", "192.0.2.2: refused: /etc/resolv.conf: found it immutable")
+	const want = "check --host --json --uplink= --wireguard-port=51000 --publish=80,udp/53 --upstream-dns= --access-address=auto\n"
+	if got := d.read(address(1), "asked"); got != want {
+		t.Errorf("asked for %q, wanted %q\n%s", got, want, out)
+	}
+	if left, _ := filepath.Glob(filepath.Join(d.hosts, address(1), "usr/local/*/*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
