@@ -30,7 +30,8 @@ type distiller struct {
 // question: the chain of CNAMEs from its name, the records at those names, the
 // SOA of a negative answer, with DO also signatures and denials. Where the
 // chain reaches a name that is answered here, the zone has the word, so that no
-// cache behind us learns a private name's address from upstream. No TTL in the
+// cache behind us learns a private name's address from upstream; nor does it learn
+// that a name above a private one does not exist. No TTL in the
 // result is longer than maxTTL, nor than maxNegativeTTL in a negative answer.
 // An answer that is none is errUnhelpful.
 func (d distiller) distill(r *dns.Msg, q question) (distilled, error) {
@@ -46,8 +47,12 @@ func (d distiller) distill(r *dns.Msg, q question) (distilled, error) {
 			authority = []dns.RR{ours.soa}
 		}
 	}
+	proven := q // by the records that the authority section may have
+	if rcode == dns.RcodeNameError && d.zone.parents[last] {
+		rcode, proven.do = dns.RcodeSuccess, false
+	}
 	negative := rcode == dns.RcodeNameError || !answers(records, q)
-	authority, soa := denial(authority, q, last, negative)
+	authority, soa := denial(authority, proven, last, negative)
 	if rcode == dns.RcodeSuccess && len(records) == 0 && soa == nil && (len(r.Answer) > 0 || refers(r.Ns)) {
 		return distilled{}, errUnhelpful // a referral, or records nobody asked for
 	}
@@ -116,7 +121,7 @@ func relevant(records []dns.RR, q question, names map[string]bool) []dns.RR {
 		if sig, ok := rr.(*dns.RRSIG); ok && q.do {
 			t = sig.TypeCovered
 		}
-		wanted := t == q.qtype || t == dns.TypeCNAME || q.qtype == dns.TypeANY && !isMeta(t)
+		wanted := t == q.qtype || h.Rrtype == q.qtype || t == dns.TypeCNAME || q.qtype == dns.TypeANY && !isMeta(t)
 		belongs := names[owner] && wanted || t == dns.TypeDNAME && aboveAny(owner, names)
 		if h.Class != dns.ClassINET || !belongs {
 			continue

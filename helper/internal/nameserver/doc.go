@@ -10,6 +10,7 @@
 //   - Every other name is forwarded to the upstream resolvers, through a bounded
 //     cache. A name *below* a private name (www.alice.example.com) is such a
 //     name, unless it is private itself: the document lists names, not zones.
+//     A name *above* one exists, even if upstream says that it does not.
 //   - What is no question from inside is dropped without an answer, so that the
 //     server cannot be used to reflect packets.
 //

@@ -60,6 +60,13 @@ func newForwarder(s *Server, addresses []netip.AddrPort) *forwarder {
 	return f
 }
 
+func (f *forwarder) addresses() (all []netip.AddrPort) {
+	for _, u := range f.upstreams {
+		all = append(all, u.address)
+	}
+	return all
+}
+
 // resolve returns the answer to a question, SERVFAIL if there is none. Equal
 // questions that are asked at the same time are sent once.
 func (f *forwarder) resolve(ctx context.Context, q question) reply {

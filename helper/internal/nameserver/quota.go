@@ -5,8 +5,10 @@ import (
 	"sync"
 )
 
-// quota bounds how many things are under way, in all and for each source, so
-// that one client cannot take what all share.
+// quota bounds how many things are under way, in all and for each source. A
+// source may begin one more only while more are left than it has under way. So n
+// greedy ones get total/(n+1) each and leave as many: whoever comes then finds
+// room (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998).
 type quota struct {
 	total, perSource int
 
@@ -23,7 +25,7 @@ func newQuota(total, perSource int) *quota {
 func (q *quota) acquire(source netip.Addr) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.all >= q.total || q.used[source] >= q.perSource {
+	if used := q.used[source]; used >= q.total-q.all || used >= q.perSource {
 		return false
 	}
 	q.all++

@@ -159,25 +159,57 @@ func (s *Server) serveConns(ctx context.Context, l net.Listener, running *sync.W
 	})
 }
 
-// serveConn answers one connection's questions in turn (RFC 7766), until the
-// client closes it, is idle for too long, or sends what deserves no answer.
+// serveConn answers one connection's questions until the client closes it, is
+// idle for too long, or sends what deserves no answer. A question that has to
+// wait for an upstream resolver holds up none behind it (RFC 7766 section
+// 6.2.1.1); the bounds are those of UDP.
 func (s *Server) serveConn(ctx context.Context, conn net.Conn, source netip.Addr) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	client := &stream{conn: conn, idle: s.cfg.IdleTimeout}
+	var waiting sync.WaitGroup
+	defer waiting.Wait() // a client may close its side and read on
 	for {
-		conn.SetDeadline(time.Now().Add(s.cfg.IdleTimeout))
+		conn.SetReadDeadline(time.Now().Add(s.cfg.IdleTimeout))
 		packet, err := readFrame(conn, maxQueryBytes)
 		if err != nil {
 			return
 		}
 		out, q := s.answer(packet, source, true)
-		if q != nil {
-			out = s.wait(ctx, q)
-			conn.SetWriteDeadline(time.Now().Add(s.cfg.IdleTimeout))
+		if q != nil && !s.pending.acquire(source) {
+			s.stats.overloaded.Add(1)
+			out, q = q.refuse(dns.RcodeServerFailure), nil
 		}
-		if out == nil || writeFrame(conn, out) != nil {
+		switch {
+		case q != nil:
+			waiting.Add(1)
+			go func() {
+				defer waiting.Done()
+				defer s.pending.release(source)
+				client.send(s.wait(ctx, q))
+			}()
+		case out == nil || client.send(out) != nil:
 			return
 		}
 	}
+}
+
+// stream is a connection to which several questions' answers are written.
+type stream struct {
+	conn net.Conn
+	idle time.Duration
+	mu   sync.Mutex
+}
+
+// send writes one answer. A client that does not take it is given up.
+func (c *stream) send(out []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn.SetWriteDeadline(time.Now().Add(c.idle))
+	err := writeFrame(c.conn, out)
+	if err != nil {
+		c.conn.Close()
+	}
+	return err
 }

@@ -97,7 +97,7 @@ func TestTCPConnections(t *testing.T) {
 		return conn
 	}
 	t.Run("their number is bounded", func(t *testing.T) {
-		s := start(t, Config{MaxConns: 3, MaxConnsPerSource: 3})
+		s := start(t, Config{MaxConns: 6, MaxConnsPerSource: 3})
 		var open []*dns.Conn
 		for i := 0; i < 3; i++ {
 			conn := &dns.Conn{Conn: dial(t, s)}

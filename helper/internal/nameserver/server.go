@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,8 +38,8 @@ type Config struct {
 	MaxNegativeTTL time.Duration // longest life of a negative answer; default 5 min
 
 	MaxOutstanding      int // questions on their way to upstream resolvers; default 512
-	MaxPending          int // UDP clients that wait for them; default 1,024
-	MaxPendingPerSource int // default 128
+	MaxPending          int // clients that wait for them, however they ask; default 512
+	MaxPendingPerSource int // default 128; fewer while others wait, see quota
 	MaxConns            int // TCP connections of clients; default 128
 	MaxConnsPerSource   int // default 16
 
@@ -59,7 +60,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxTTL, time.Hour)
 	orDefault(&c.MaxNegativeTTL, 5*time.Minute)
 	orDefault(&c.MaxOutstanding, 512)
-	orDefault(&c.MaxPending, 1024)
+	orDefault(&c.MaxPending, 512)
 	orDefault(&c.MaxPendingPerSource, 128)
 	orDefault(&c.MaxConns, 128)
 	orDefault(&c.MaxConnsPerSource, 16)
@@ -90,6 +91,7 @@ type Server struct {
 	log *slog.Logger
 	now func() time.Time
 
+	changing    sync.Mutex // held by whoever replaces zone or forwarder
 	zone        atomic.Pointer[zone]
 	forwarder   atomic.Pointer[forwarder]
 	outstanding chan struct{} // one for each question on its way upstream
@@ -109,16 +111,22 @@ func New(cfg Config, logger *slog.Logger) *Server {
 	return s
 }
 
-// SetZone makes the names of a valid document those that are answered here.
+// SetZone makes the names of a valid document those that are answered here. What
+// the cache holds is forgotten: of names around them it may not be true any more.
 func (s *Server) SetZone(d *network.Document) {
 	z := newZone(d)
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	s.zone.Store(z)
+	s.forwarder.Store(newForwarder(s, s.forwarder.Load().addresses()))
 	s.log.Info("private names changed", slog.Int("names", len(z.addresses)), slog.Int64("serial", d.Serial))
 }
 
 // SetUpstreams replaces the upstream resolvers. If they differ from those
 // before, what the cache holds is forgotten.
 func (s *Server) SetUpstreams(addresses []netip.AddrPort) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	old := s.forwarder.Load()
 	if sameUpstreams(old.upstreams, addresses) {
 		return

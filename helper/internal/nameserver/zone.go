@@ -23,6 +23,9 @@ type zone struct {
 	// nonTerminals are the reverse names without records of their own above
 	// those that have some: they exist (RFC 8020).
 	nonTerminals map[string]bool
+	// parents are the names above private ones. They exist, whatever an upstream
+	// resolver knows: where a parent does not, nothing below it does (RFC 8020).
+	parents map[string]bool
 }
 
 // reverseApexes are the reverse zones that are answered here.
@@ -46,6 +49,7 @@ func newZone(d *network.Document) *zone {
 		addresses:    map[string]netip.Addr{},
 		pointers:     map[string][]string{},
 		nonTerminals: map[string]bool{},
+		parents:      map[string]bool{},
 	}
 	for _, apex := range reverseApexes {
 		z.nonTerminals[apex] = true
@@ -58,6 +62,7 @@ func newZone(d *network.Document) *zone {
 	}
 	for _, p := range d.PrivateNames() {
 		z.addresses[p.Name+"."] = p.Address
+		z.own(p.Name + ".")
 		z.point(p.Address, p.Name)
 	}
 	for _, h := range d.Hosts {
@@ -66,6 +71,13 @@ func newZone(d *network.Document) *zone {
 		}
 	}
 	return z
+}
+
+// own notes the names above a private one.
+func (z *zone) own(name string) {
+	for _, above, _ := strings.Cut(name, "."); above != "" && !z.parents[above]; _, above, _ = strings.Cut(above, ".") {
+		z.parents[above] = true
+	}
 }
 
 // point makes name one of the reverse names of a.
