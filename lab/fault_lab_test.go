@@ -249,7 +249,7 @@ func TestMeterProcess(t *testing.T) {
 	if err := Lossless([]FlowResult{back}); err != nil {
 		t.Errorf("the other direction: %v", err)
 	}
-	if there.TCPError != "" || there.BlocksSent != there.BlocksReceived || there.BlocksSent < 10 {
+	if there.TCPError != "" || there.BlocksSent != there.BlocksReceived || there.BlocksSent < uint64(3*time.Second/meter.TCPEvery) {
 		t.Errorf("TCP did not survive: %s", Table([]FlowResult{there, back}))
 	}
 }

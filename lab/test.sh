@@ -8,9 +8,14 @@ export MOBULA_LAB_LOGS=$logs/lab
 rm -rf "$logs" && mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 
-# stage NAME COMMAND…: counts Go's own PASS and FAIL lines, or the stage as one.
+# unrun LOG: what looks green and was not run: skipped tests, packages and patterns
+# without one.
+unrun() { grep -E '^ *--- SKIP|no tests to run|no fuzz tests to fuzz' "$1"; }
+
+# stage NAME COMMAND…: counts Go's own PASS and FAIL lines, or the stage as one. What
+# was skipped or was not there to run has failed.
 stage() {
-	local name=$1 began=$SECONDS log=$logs/$1.log p f status
+	local name=$1 began=$SECONDS log=$logs/$1.log p f s status
 	shift
 	echo "== $name"
 	"$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(lab |ok |FAIL|--- |panic|=== RUN +TestScenarios/|    --- |fuzz: elapsed)|not formatted' || true; }
@@ -18,13 +23,18 @@ stage() {
 	p=$(grep -cE '^ *--- PASS' "$log") f=$(grep -cE '^ *--- FAIL' "$log")
 	[ $((p + f)) -gt 0 ] || p=$((status == 0))
 	[ "$status" -eq 0 ] || [ "$f" -gt 0 ] || f=1
-	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + $(grep -cE '^ *--- SKIP' "$log")))
+	s=$(unrun "$log" | wc -l)
+	passed=$((passed + p)) failed=$((failed + f + s)) skipped=$((skipped + s))
+	if [ "$s" -gt 0 ]; then
+		echo "-- $name: was not run, which is a failure:"
+		unrun "$log" | tee -a "$logs/why.log"
+	fi
 	if [ "$f" -gt 0 ]; then
 		echo "-- $name failed; the end of $log:"
 		tail -n 60 "$log" | cut -c 1-300
 		if grep -q '^ *--- FAIL' "$log"; then why "$log"; else tail -n 20 "$log"; fi | cut -c 1-500 >>"$logs/why.log"
 	fi
-	echo "== $name: $p passed, $f failed, $((SECONDS - began)) s"
+	echo "== $name: $p passed, $f failed, $s not run, $((SECONDS - began)) s"
 }
 
 # why LOG: what the tests that failed said, each its first lines.
@@ -79,9 +89,10 @@ stage walks go test -count=1 -timeout 25m -v ./helper/internal/transaction ./hel
 stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage fuzz fuzz
+stage lab go test -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab
 stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios' ./lab/scenarios
 
 [ "$failed" -eq 0 ] || tail -n 80 "$logs/why.log"
-echo "$skipped skipped"
+echo "$skipped not run"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

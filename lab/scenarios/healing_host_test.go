@@ -40,7 +40,7 @@ func noFlapping(t *testing.T, w *world) {
 	time.Sleep(during)
 	undo()
 	moved := moves() - before
-	t.Logf("20 %% loss for %v: %d moves\n%s", during, moved, lab.Table(w.stop(t, m)))
+	t.Logf("20 %% loss for %v: %d moves\n%s", during, moved, lab.Table(w.struck(t, m, "alice", "bob", 2*time.Second)))
 	if moved > 4 {
 		t.Errorf("%d moves on a path with 20 %% loss", moved)
 	}
@@ -55,39 +55,88 @@ func noFlapping(t *testing.T, w *world) {
 		time.Sleep(time.Second)
 	}
 	moved = moves() - before
-	t.Logf("a path that comes and goes each second, %d times: %d moves\n%s", times, moved, lab.Table(w.stop(t, m)))
+	t.Logf("a path that comes and goes each second, %d times: %d moves\n%s", times, moved, lab.Table(w.struck(t, m, "alice", "bob", 3*time.Second)))
 	if moved > 4 {
 		t.Errorf("%d moves on a path that comes and goes", moved)
 	}
 	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 }
 
+// struck ends a meter. The fault must have lost packets between two hosts, but not
+// all for so long, and none of the others'.
+func (w *world) struck(t *testing.T, m *lab.Meter, a, b string, most time.Duration) []lab.FlowResult {
+	t.Helper()
+	results := w.stop(t, m)
+	var lost, longest uint64
+	for _, r := range results {
+		if between(r.From, r.To, a, b) {
+			lost, longest = lost+r.Lost, max(longest, r.LongestLoss)
+		}
+	}
+	if lost == 0 {
+		t.Errorf("nothing was lost between %s and %s: no fault struck", a, b)
+	}
+	if silent := time.Duration(longest) * packetEvery; silent >= most {
+		t.Errorf("%s–%s: packets were lost for %v, wanted less than %v", a, b, silent, most)
+	}
+	if err := lab.Lossless(others(results, a, b)); err != nil {
+		t.Errorf("the path of %s and %s was disturbed, and others lost packets: %v", a, b, err)
+	}
+	return results
+}
+
 func smallerMTU(t *testing.T, w *world) {
+	const most = 20 * time.Second
+	fullSize := func(count string) error {
+		_, err := w.Host("alice").Run(w.ctx, "ping -M do -s 1412 -i 0.2 -W 1 -c "+count+" "+w.Host("bob").IntrawireAddress())
+		return err
+	}
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 	m := w.packets(t, "alice", "bob")
 	undo := w.broken(t, "alice", "bob", lab.Fault{MTU: 1300})
 	began := time.Now()
-	eventually(t, time.Minute, "a way for packets of full size", func() error {
-		_, err := w.Host("alice").Run(w.ctx, "ping -M do -s 1412 -c 2 -i 0.2 -W 1 "+w.Host("bob").IntrawireAddress())
-		return err
-	})
-	t.Logf("full-size packets pass again after %v", time.Since(began).Round(100*time.Millisecond))
+	if fullSize("1") == nil {
+		t.Error("a packet of full size passed: no fault struck")
+	}
+	eventually(t, most, "a way for packets of full size", func() error { return fullSize("2") })
+	path := w.pathTo(t, "alice", "bob")
+	t.Logf("full-size packets pass again after %v, over %s", time.Since(began).Round(100*time.Millisecond), path)
 	undo()
-	t.Logf("\n%s", lab.Table(w.stop(t, m)))
+	results := w.stop(t, m)
+	t.Logf("\n%s", lab.Table(results))
+	if !strings.Contains(path, ".") { // a relay's name
+		t.Errorf("the path is %s, wanted a relay", path)
+	}
+	if err := lab.Lossless(others(results, "alice", "bob")); err != nil {
+		t.Errorf("others lost packets: %v", err)
+	}
 	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 }
 
 // longDelay makes a path slow. That is no reason to call a peer dead; whether a
 // relay is faster is the engine's choice.
 func longDelay(t *testing.T, w *world) {
+	const delay, most = 500 * time.Millisecond, 3 * time.Second
+	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 	m := w.packets(t, "alice", "bob")
-	undo := w.broken(t, "alice", "bob", lab.Fault{Delay: 500 * time.Millisecond})
+	before := w.moves(t, "alice", "bob")
+	undo := w.broken(t, "alice", "bob", lab.Fault{Delay: delay})
+	if took := w.pings(t, "alice", "bob", "-c 1 -W 4"); took < delay {
+		t.Errorf("the first packet after the fault took %v: no fault struck", took)
+	}
 	time.Sleep(30 * time.Second)
 	path := w.pathTo(t, "alice", "bob")
-	w.on(t, "alice", "ping -q -c 3 -i 0.3 -W 4 "+w.Host("bob").IntrawireAddress())
+	took := w.pings(t, "alice", "bob", "-c 3 -i 0.3 -W 4")
+	moved := w.moves(t, "alice", "bob") - before
 	undo()
-	t.Logf("500 ms more on each packet: over %s\n%s", path, lab.Table(w.stop(t, m)))
+	results := w.stop(t, m)
+	outage := longest(results, "alice", "bob", time.Time{}, forever)
+	t.Logf("500 ms more on each packet: over %s, round trip %v, %d moves\n%s", path, took, moved, lab.Table(results))
 	if path == "down" || path == "unknown" {
 		t.Errorf("the path is %s, wanted one that works", path)
+	}
+	if lost := time.Duration(outage.Lost) * packetEvery; lost >= most || moved > 20 {
+		t.Errorf("packets lost for %v and %d moves, wanted less than %v and at most 20", lost, moved, most)
 	}
 	w.waitDirect(t, 3*time.Minute, "alice", "bob")
 }

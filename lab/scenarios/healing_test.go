@@ -214,7 +214,7 @@ func percentile(all []time.Duration, p int) time.Duration {
 // Packets lost tell how long the path was broken, also where a host stands still.
 // The other pairs must not notice.
 func cutPaths(t *testing.T, w *world) {
-	const during = 4 * time.Second
+	const during, mostOutage = 4 * time.Second, 2 * time.Second
 	var outages, lost, noise []time.Duration
 	for i, a := range w.hosts {
 		for _, b := range w.hosts[i+1:] {
@@ -242,13 +242,20 @@ func cutPaths(t *testing.T, w *world) {
 				outage, before := longest(results, a, b, at, at.Add(during)), longest(results, a, b, at.Add(-during), at.Add(-time.Second))
 				t.Logf("%s–%s: silent for %v, before at most %v", a, b, outage, before)
 				outages, noise = append(outages, outage.Length), append(noise, before.Length)
-				lost = append(lost, time.Duration(outage.Lost)*packetEvery)
+				silent := time.Duration(outage.Lost) * packetEvery
+				lost = append(lost, silent)
+				if silent == 0 || silent >= mostOutage {
+					t.Errorf("%s–%s: packets were lost for %v, wanted more than none (else no fault struck) and less than %v", a, b, silent, mostOutage)
+				}
 			}
 		}
 	}
 	t.Logf("outage of a cut path over %d repetitions: p50 %v, p99 %v, max %v; by packets lost: p50 %v, p99 %v; silence before: p50 %v, max %v", len(outages),
 		percentile(outages, 50), percentile(outages, 99), percentile(outages, 100), percentile(lost, 50), percentile(lost, 99),
 		percentile(noise, 50), percentile(noise, 100))
+	if typical := percentile(lost, 50); typical >= time.Second {
+		t.Errorf("half of the cuts lost packets for %v or more, wanted less than 1 s", typical)
+	}
 }
 
 // wayAround cuts one path, however busy the machines are: who needs figures takes
@@ -272,7 +279,12 @@ func wayAround(t *testing.T, w *world) {
 // ping returns the average round trip over intrawire.
 func (w *world) ping(t *testing.T, from, to string) time.Duration {
 	t.Helper()
-	out := w.on(t, from, "ping -q -c 100 -i 0.05 "+w.Host(to).IntrawireAddress()+" | tail -1")
+	return w.pings(t, from, to, "-c 100 -i 0.05")
+}
+
+func (w *world) pings(t *testing.T, from, to, options string) time.Duration {
+	t.Helper()
+	out := w.on(t, from, "ping -q "+options+" "+w.Host(to).IntrawireAddress()+" | tail -1")
 	fields := strings.Split(out, "/")
 	if len(fields) < 5 {
 		t.Fatalf("ping: %s", out)
