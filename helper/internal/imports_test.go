@@ -17,7 +17,7 @@ const module = "mobula/"
 // of the layers above its own line only.
 var layers = [][]string{
 	{"templates", "helper/internal/network", "helper/internal/netns"},
-	{"helper/internal/inventory", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/probe"},
+	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/probe"},
 	{"helper/internal/reconcile"},
 	{"helper/internal/links", "helper/internal/wireguard", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths"},
 	{"helper/internal/store"},
@@ -30,6 +30,7 @@ var layers = [][]string{
 // owners are the only packages that may import a dependency.
 var owners = map[string][]string{
 	"gopkg.in/yaml.v3":                       {"helper/internal/inventory"},
+	"rsc.io/qr":                              {"helper/internal/client"},
 	"github.com/spf13/pflag":                 {"helper/cmd/mobula", "lab"},
 	"golang.zx2c4.com/wireguard/wgctrl":      {"helper/internal/wireguard"},
 	"github.com/vishvananda/netlink":         {"helper/internal/links"},

@@ -66,7 +66,7 @@ func (e exitError) Unwrap() error { return e.err }
 func commands() []command {
 	return []command{
 		checkCommand, compileCommand, keyCommand, planCommand, applyCommand, confirmCommand,
-		rollbackCommand, statusCommand, agentCommand, repairCommand, bootCommand, downCommand, versionCommand,
+		rollbackCommand, statusCommand, agentCommand, repairCommand, bootCommand, downCommand, clientCommand, versionCommand,
 	}
 }
 
@@ -120,16 +120,20 @@ func runCommand(ctx context.Context, c command, args []string, stdin io.Reader, 
 
 // parse reads the flags that the command has defined.
 func (c *call) parse() error {
-	if err := c.flags.Parse(c.arguments); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return err
-		}
-		return exitError{exitUsage, err}
+	words, err := c.parseWords()
+	if err == nil && len(words) > 0 {
+		err = exitError{exitUsage, fmt.Errorf("found argument %q, wanted flags only", words[0])}
 	}
-	if c.flags.NArg() > 0 {
-		return exitError{exitUsage, fmt.Errorf("found argument %q, wanted flags only", c.flags.Arg(0))}
+	return err
+}
+
+// parseWords is parse for commands that also take words.
+func (c *call) parseWords() ([]string, error) {
+	err := c.flags.Parse(c.arguments)
+	if err != nil && !errors.Is(err, pflag.ErrHelp) {
+		err = exitError{exitUsage, err}
 	}
-	return nil
+	return c.flags.Args(), err
 }
 
 func (c *call) printJSON(value any) error {

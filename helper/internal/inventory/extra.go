@@ -159,11 +159,37 @@ func (f *strictFile) extraWires(top map[string]*yaml.Node) []network.Client {
 		}
 		f.places[subject{entry, "address"}] = place{f.path, p.key.Line}
 		f.places[subject{entry, "key"}] = place{f.path, p.value.Line}
-		if key, good := f.publicKey(entry, "key", p.value); good && goodAddress {
-			clients = append(clients, network.Client{Address: prefix.Addr(), PublicKey: key})
+		f.places[subject{entry, "name"}] = place{f.path, p.value.Line}
+		if c, good := f.client(entry, p.value); good && goodAddress {
+			c.Address = prefix.Addr()
+			clients = append(clients, c)
 		}
 	}
 	return clients
+}
+
+// client reads a public key, or a mapping that also gives the client a name.
+func (f *strictFile) client(entry string, n *yaml.Node) (c network.Client, good bool) {
+	if n.Kind != yaml.MappingNode {
+		c.PublicKey, good = f.publicKey(entry, "key", n)
+		return c, good
+	}
+	values := f.known(n, entry, "name", "public_key")
+	key, name := values["public_key"], values["name"]
+	if key == nil {
+		f.add(n, entry, "key", "nothing", "public_key: a WireGuard public key")
+	} else {
+		c.PublicKey, good = f.publicKey(entry, "key", key)
+	}
+	if name != nil {
+		s, isText := text(name)
+		if !isText || !network.IsFQDN(s) {
+			f.add(name, entry, "name", describe(name), "a fully qualified name such as laptop.example.com")
+			good = false
+		}
+		c.Name = s
+	}
+	return c, good
 }
 
 // shownKey is how many runes of a broken key are shown: enough to find it, and

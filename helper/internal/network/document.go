@@ -107,6 +107,8 @@ type Name struct {
 type Client struct {
 	Address   netip.Addr `json:"address"`
 	PublicKey Key        `json:"public_key"`
+	// Name is the client's fully qualified private name; empty: none.
+	Name string `json:"name,omitempty"`
 }
 
 // Key is a WireGuard (Curve25519) public key. The zero Key means there is none.

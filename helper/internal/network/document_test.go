@@ -20,7 +20,7 @@ func small() Document {
 			{ID: 2, Name: "192.0.2.2", Hostname: "bob.example.com", Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")},
 		},
 		Names:   []Name{{netip.MustParseAddr("10.31.0.254"), []string{"nas.example.com"}}},
-		Clients: []Client{{netip.MustParseAddr("10.30.128.1"), Key{9}}},
+		Clients: []Client{{Address: netip.MustParseAddr("10.30.128.1"), PublicKey: Key{9}, Name: "laptop.example.com"}},
 	}
 }
 
@@ -188,7 +188,7 @@ func TestPrivateNames(t *testing.T) {
 	for _, n := range d.PrivateNames() {
 		text = append(text, n.Name+" "+n.Address.String())
 	}
-	const want = "alice.example.com 10.31.128.1, bob.example.com 10.31.128.2, carol.example.com 10.31.129.0, nas.example.com 10.31.0.254"
+	const want = "alice.example.com 10.31.128.1, bob.example.com 10.31.128.2, carol.example.com 10.31.129.0, laptop.example.com 10.30.128.1, nas.example.com 10.31.0.254"
 	if got := strings.Join(text, ", "); got != want {
 		t.Errorf("found %s, wanted %s", got, want)
 	}

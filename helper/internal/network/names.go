@@ -25,6 +25,11 @@ func (d *Document) PrivateNames() []NameAddress {
 			all = append(all, NameAddress{strings.ToLower(name), n.Address})
 		}
 	}
+	for _, c := range d.Clients {
+		if c.Name != "" {
+			all = append(all, NameAddress{strings.ToLower(c.Name), c.Address})
+		}
+	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
 	return all
 }

@@ -134,6 +134,9 @@ func (v *validation) extraWires(clients []Client) {
 		if c.PublicKey.IsZero() {
 			v.add(entry, "key", "nothing", "a WireGuard public key")
 		}
+		if c.Name != "" {
+			v.name(entry, "name", c.Name)
+		}
 		v.key(entry, c.PublicKey)
 	}
 }

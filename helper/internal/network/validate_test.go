@@ -52,7 +52,10 @@ func TestValidate(t *testing.T) {
 		{"extra host twice", func(d *Document) { d.Names = append(d.Names, Name{d.Names[0].Address, []string{"b.example.com"}}) }, "10.31.0.254: address: found 10.31.0.254 twice, wanted each address once, with a list of names"},
 		{"extra host without a name", func(d *Document) { d.Names[0].Names = nil }, "10.31.0.254: name: found nothing, wanted a name or a list of names"},
 		{"client outside", func(d *Document) { d.Clients[0].Address = address("10.30.0.9") }, "10.30.0.9/32: address: found 10.30.0.9/32, wanted an address in 10.30.128.0/17"},
-		{"client twice", func(d *Document) { d.Clients = append(d.Clients, Client{d.Clients[0].Address, Key{10}}) }, "10.30.128.1/32: address: found 10.30.128.1/32 twice, wanted each address once"},
+		{"client with a host's name", func(d *Document) { d.Clients[0].Name = d.Hosts[0].Hostname }, `10.30.128.1/32: name: found "carol.example.com", which 192.0.2.3 has, wanted a name of its own`},
+		{"client twice", func(d *Document) {
+			d.Clients = append(d.Clients, Client{Address: d.Clients[0].Address, PublicKey: Key{10}})
+		}, "10.30.128.1/32: address: found 10.30.128.1/32 twice, wanted each address once"},
 		{"client without a key", func(d *Document) { d.Clients[0].PublicKey = Key{} }, "10.30.128.1/32: key: found nothing, wanted a WireGuard public key"},
 		{"client with a host's key", func(d *Document) { d.Clients[0].PublicKey = Key{1} }, "10.30.128.1/32: key: found " + Key{1}.String() + ", which 192.0.2.1 has, wanted a key of its own"},
 		{"longest label", func(d *Document) { d.Hosts[0].Hostname = long + ".com" }, ""},

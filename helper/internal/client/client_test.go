@@ -1,0 +1,137 @@
+package client
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"fmt"
+	"image/png"
+	"net/netip"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"mobula/helper/internal/network"
+)
+
+func document() *network.Document {
+	d := &network.Document{Format: network.FormatVersion, UnderlayMTU: 1500}
+	for id := uint16(1); id <= 5; id++ {
+		d.Hosts = append(d.Hosts, network.Host{ID: id, Name: fmt.Sprint("192.0.2.", id), Hostname: fmt.Sprintf("h%d.example.com", id),
+			Endpoint: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%d:51820", id)), PublicKey: network.Key{byte(id)}})
+	}
+	d.Hosts[1].PublicKey = network.Key{}
+	d.Hosts[4].Hostname = "h5.example.org"
+	return d
+}
+
+func TestNewKey(t *testing.T) {
+	private, public, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdh.X25519().NewPrivateKey(private[:])
+	if err != nil || network.Key(key.PublicKey().Bytes()) != public {
+		t.Errorf("the halves do not belong together: %v", err)
+	}
+	if private[0]&7 != 0 || private[31]&0xc0 != 0x40 {
+		t.Error("the private key is not clamped")
+	}
+}
+
+func TestFreeAddress(t *testing.T) {
+	at := func(s string) network.Client { return network.Client{Address: netip.MustParseAddr(s)} }
+	for want, clients := range map[string][]network.Client{
+		"10.30.128.1": nil,
+		"10.30.128.3": {at("10.30.128.1"), at("10.30.128.2"), at("10.30.128.9")},
+	} {
+		if got, err := FreeAddress(clients); err != nil || got.String() != want {
+			t.Errorf("found %s, %v, wanted %s", got, err, want)
+		}
+	}
+	var all []network.Client
+	for a := network.Extrawire.Addr(); network.Extrawire.Contains(a); a = a.Next() {
+		all = append(all, network.Client{Address: a})
+	}
+	if got, err := FreeAddress(all); err == nil {
+		t.Errorf("found %s where all are taken", got)
+	}
+}
+
+func TestEntries(t *testing.T) {
+	for _, c := range []struct {
+		names []string
+		want  string
+	}{
+		{nil, "h1 h3 h4"},
+		{[]string{"h5.example.org", "192.0.2.1", "h3"}, "h5 h1 h3"},
+		{[]string{"h2", "nobody"}, "entry: host h2 has no key yet; deploy it first\nentry: found \"nobody\", wanted a host of the network"},
+	} {
+		hosts, err := Entries(document(), c.names)
+		var got []string
+		for _, h := range hosts {
+			got = append(got, strings.SplitN(h.Hostname, ".", 2)[0])
+		}
+		if text := strings.Join(got, " "); err == nil && text != c.want || err != nil && err.Error() != c.want {
+			t.Errorf("%v: found %s, %v", c.names, text, err)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	d := document()
+	one := network.Client{Address: netip.MustParseAddr("10.30.128.7"), PublicKey: network.Key{77}, Name: "phone." + Domain(d)}
+	want := `# phone.example.com, by h1.example.com
+[Interface]
+PrivateKey = CAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+Address = 10.30.128.7/32
+DNS = 10.31.0.1
+MTU = 1420
+
+[Peer]
+PublicKey = AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+Endpoint = 192.0.2.1:51820
+AllowedIPs = 10.30.0.0/16, 10.31.0.0/16
+PersistentKeepalive = 25
+`
+	if got := Config(d, one, network.Key{8}, d.Hosts[0]); got != want {
+		t.Errorf("found\n%s\nwanted\n%s", got, want)
+	}
+	d.UnderlayMTU = 1400
+	if got := Config(d, one, network.Key{}, d.Hosts[0]); !strings.Contains(got, "MTU = 1340\n") || !strings.Contains(got, "PrivateKey = <") {
+		t.Errorf("with a small MTU and no private key:\n%s", got)
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for name, good := range map[string]bool{"phone": true, "a_b-c=d+e.f12": true, "thirteen-byte": true, "fourteen-bytes": false, "": false, "a/b": false, "ä": false} {
+		if err := CheckName(name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestQR(t *testing.T) {
+	q, err := NewQR(strings.Repeat("configuration ", 20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := png.Decode(bytes.NewReader(q.PNG())); err != nil {
+		t.Error(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(q.Text(), "\n"), "\n")
+	if got, want := len(lines), (q.code.Size+2*quiet+1)/2; got != want {
+		t.Errorf("found %d lines, wanted %d", got, want)
+	}
+	for _, line := range lines {
+		if n := utf8.RuneCountInString(line); n != q.code.Size+2*quiet {
+			t.Fatalf("found a line of %d modules, wanted %d", n, q.code.Size+2*quiet)
+		}
+	}
+	// The finder pattern of the upper left corner: seven dark, five light inside.
+	if corner := string([]rune(lines[2])[quiet : quiet+7]); corner != " ▄▄▄▄▄ " {
+		t.Errorf("the corner begins with %q", corner)
+	}
+	if strings.Trim(lines[0], "█") != "" {
+		t.Errorf("the border has %q", lines[0])
+	}
+}
