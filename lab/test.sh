@@ -65,7 +65,7 @@ fuzz() {
 	return $status
 }
 
-vet() { go vet ./... && go vet -tags 'lab ovs ansible' ./...; }
+vet() { go vet ./... && go vet -tags 'lab ovs ansible kernel' ./...; }
 
 # The helper is built on the deployer for each host's architecture.
 build() {
@@ -87,6 +87,7 @@ stage unit go test -race -short -count=1 -timeout 25m -v ./...
 # The long walks, whole: the race detector would make hours of them.
 stage walks go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
 stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
+stage kernel go test -tags kernel -count=1 -timeout 10m -v -run '^(TestNIC|TestOnlyDevicesMove)' ./helper/internal/links
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage fuzz fuzz
 stage lab go test -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab

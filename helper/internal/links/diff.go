@@ -3,6 +3,7 @@ package links
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -35,9 +36,14 @@ func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.
 	d.links()
 	d.addresses()
 	d.routes()
+	d.kernelRoutes()
+	d.absent()
 	d.rules()
 	return d.ops, nil
 }
+
+// protocolKernel marks routes that the kernel makes (RTPROT_KERNEL, rtnetlink(7)).
+const protocolKernel = 2
 
 type differ struct {
 	kernel         Kernel
@@ -45,7 +51,11 @@ type differ struct {
 	want, previous *plan.Host
 	// remade are links that will be made anew, without what they have now.
 	remade map[LinkKey]bool
-	ops    []reconcile.Operation
+	// readdressed are links that get an address, and with it routes of the kernel.
+	readdressed map[LinkKey]bool
+	// replaced are routes that go when others come.
+	replaced map[plan.Route]bool
+	ops      []reconcile.Operation
 }
 
 func (d *differ) add(step reconcile.Step, verb reconcile.Verb, object, detail string, do func() error) {
@@ -73,6 +83,9 @@ func (d *differ) namespaces() {
 func (d *differ) settings() {
 	for _, s := range d.want.Settings {
 		s := s
+		if s.NIC != "" {
+			continue // see nicSettings
+		}
 		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; !ok || found != s.Value {
 			d.add(reconcile.StepSettings, reconcile.Change, "setting "+s.Key, strings.TrimSpace(found+" → "+s.Value), func() error { return d.kernel.Set(s) })
 		}
@@ -147,6 +160,7 @@ func (d *differ) linkAttributes(link plan.Link) {
 		step = reconcile.StepAddresses // it comes with the switch
 	case plan.Physical:
 		step = reconcile.StepUplink
+		d.nicSettings(link, ok)
 		if !ok {
 			details = append(details, "moves into "+namespaceName(link.NS))
 		}
@@ -169,75 +183,271 @@ func (d *differ) linkAttributes(link plan.Link) {
 	}
 }
 
+// nicSettings gives the NIC its own settings back, before it is set up: moving
+// resets them (inetdev_init, ipv6_add_dev in the kernel).
+func (d *differ) nicSettings(link plan.Link, there bool) {
+	var all []plan.Setting
+	for _, s := range d.want.Settings {
+		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; s.NIC == link.Name && (!there || ok && found != s.Value) {
+			all = append(all, s)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	moved := link
+	moved.Down = true
+	if !there {
+		d.add(reconcile.StepUplink, reconcile.Change, "link "+link.Name, "moves into "+namespaceName(link.NS)+", still down", func() error { return d.kernel.SetLink(moved) })
+		d.ops[len(d.ops)-1].Reconnects = true
+	}
+	d.add(reconcile.StepUplink, reconcile.Change, "settings of "+link.Name, fmt.Sprintf("%d as they were", len(all)), func() (err error) {
+		for _, s := range all {
+			err = errors.Join(err, d.kernel.Set(s))
+		}
+		return err
+	})
+}
+
 func (d *differ) addresses() {
-	wanted := map[plan.Address]bool{}
 	free := map[LinkKey]bool{{"", "lo"}: true, {plan.Namespace, "lo"}: true}
 	ours := map[LinkKey]bool{}
 	for _, link := range d.want.Links {
 		key := LinkKey{link.NS, link.Name}
 		ours[key], free[key] = true, free[key] || link.Free
 	}
+	surplus := map[plan.Address]bool{}
+	for a := range d.have.Addresses {
+		key := LinkKey{a.NS, a.Link}
+		// Those of IPv6 are put back, never taken away.
+		surplus[a] = a.Prefix.Addr().Is4() && ours[key] && !d.isWantedAddress(a) && (!free[key] || d.wasOurs(a))
+	}
+	there := sorted(d.have.Addresses)
 	for _, a := range d.want.Addresses {
+		d.wantAddress(a, there, surplus)
+	}
+	for _, a := range there {
 		a := a
-		step := reconcile.StepAddresses
-		if a.Uplink {
-			step = reconcile.StepUplink
-		}
-		a.Uplink = false
-		wanted[a] = true
-		if d.have.IPv6Off && a.Prefix.Addr().Is6() {
-			continue // the operator has turned it off since
-		}
-		if !d.have.Addresses[a] || d.remade[LinkKey{a.NS, a.Link}] {
-			d.add(step, reconcile.Add, "address "+a.Prefix.String(), "on "+a.Link, func() error { return d.kernel.AddAddress(a) })
-		}
-	}
-	before := map[plan.Address]bool{}
-	for _, a := range d.previous.Addresses {
-		a.Uplink = false
-		before[a] = true
-	}
-	for _, a := range sorted(d.have.Addresses) {
-		a, key := a, LinkKey{a.NS, a.Link}
-		if a.Prefix.Addr().Is6() {
-			continue // put back, never taken away
-		}
-		if ours[key] && !wanted[a] && (!free[key] || before[a]) {
-			d.add(reconcile.StepAddresses, reconcile.Remove, "address "+a.Prefix.String(), "on "+a.Link, func() error { return d.kernel.DeleteAddress(a) })
+		if surplus[a] {
+			d.add(reconcile.StepAddresses, reconcile.Remove, addressName(a), "on "+a.Link, func() error { return d.kernel.DeleteAddress(a) })
 		}
 	}
 }
 
+// wasOurs reports that an address was put there by Mobula.
+func (d *differ) wasOurs(a plan.Address) bool {
+	for _, before := range d.previous.Addresses {
+		if before.Same(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *differ) isWantedAddress(have plan.Address) bool {
+	for _, a := range d.want.Addresses {
+		if a.Same(have) {
+			return true
+		}
+	}
+	return false
+}
+
+// wantAddress adds a wanted address if it is missing. Attributes count with the
+// NIC's own only. One that takes the place of a surplus one in the same network
+// comes after it: the kernel would take it along as a secondary address.
+func (d *differ) wantAddress(a plan.Address, there []plan.Address, surplus map[plan.Address]bool) {
+	step, exact := reconcile.StepAddresses, a.Uplink
+	if a.Uplink {
+		step = reconcile.StepUplink
+	}
+	a.Uplink = false
+	if d.have.IPv6Off && a.Prefix.Addr().Is6() {
+		return // the operator has turned it off since
+	}
+	found, standing := a, d.have.Addresses[a]
+	for _, other := range there {
+		if !standing && other.Same(a) {
+			found, standing = other, true
+		}
+	}
+	for _, old := range there {
+		if surplus[old] && !standing && old.NS == a.NS && old.Link == a.Link && old.Prefix.Masked() == a.Prefix.Masked() {
+			found, standing, exact = old, true, true
+			surplus[old] = false
+		}
+	}
+	switch {
+	case !standing || d.remade[LinkKey{a.NS, a.Link}]:
+		d.add(step, reconcile.Add, addressName(a), "on "+a.Link, func() error { return d.kernel.AddAddress(a) })
+		d.renewed(a)
+	case found != a && exact:
+		d.add(step, reconcile.Change, addressName(a), "on "+a.Link+" instead of "+addressName(found), func() error {
+			if err := d.kernel.DeleteAddress(found); err != nil {
+				return err
+			}
+			return d.kernel.AddAddress(a)
+		})
+		d.renewed(a)
+	}
+}
+
+func (d *differ) renewed(a plan.Address) {
+	if d.readdressed == nil {
+		d.readdressed = map[LinkKey]bool{}
+	}
+	d.readdressed[LinkKey{a.NS, a.Link}] = true
+}
+
 func (d *differ) routes() {
-	wanted := map[RouteKey]bool{}
+	wanted := map[plan.Route]bool{}
 	for _, r := range d.want.Routes {
-		r := r
-		wanted[keyOf(r)] = true
-		have, ok := d.have.Routes[keyOf(r)]
-		ok = ok && !d.remade[LinkKey{have.NS, have.Link}]
-		if ok && sameRoute(have, r) || d.have.IPv6Off && r.To.Addr().Is6() {
-			continue
-		}
-		step, verb, detail := reconcile.StepRoutes, reconcile.Add, describeRoute(r)
-		if r.Uplink {
-			step = reconcile.StepUplink
-		}
-		if ok {
-			verb, detail = reconcile.Change, describeRoute(have)+" → "+detail
-		}
-		d.add(step, verb, routeName(r), detail, func() error { return d.kernel.ReplaceRoute(r) })
+		wanted[asFound(r)] = true
+	}
+	for _, r := range d.want.Routes {
+		d.wantRoute(r, wanted)
 	}
 	before := map[plan.Route]bool{}
 	for _, r := range d.previous.Routes {
 		before[whatItDoes(r)] = true
 	}
-	for _, key := range sorted(d.have.Routes) {
-		r := d.have.Routes[key]
-		if r.To.Addr().Is6() {
-			continue // as addresses
+	for _, r := range d.have.Routes {
+		r := r
+		if r.To.Addr().Is6() || r.Protocol == protocolKernel {
+			continue // as addresses; the kernel takes its own away
 		}
-		if !wanted[key] && (key.Table == plan.RouteTable || before[whatItDoes(r)]) {
+		if !d.replaced[r] && !d.isWanted(r) && (r.Table == plan.RouteTable || before[whatItDoes(r)]) {
 			d.add(reconcile.StepRoutes, reconcile.Remove, routeName(r), describeRoute(r), func() error { return d.kernel.DeleteRoute(r) })
+		}
+	}
+}
+
+// isWanted reports that a route of the kernel is one of the wanted ones.
+func (d *differ) isWanted(have plan.Route) bool {
+	for _, r := range d.want.Routes {
+		if sameRoute(have, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameRoute compares a found route with a wanted one. Who made it counts with the
+// NIC's own only; of those one may be more than it was: where its gateway cannot be
+// reached otherwise it is taken to be on the link (see addRoute).
+func sameRoute(have, want plan.Route) bool {
+	have, want, exact := asFound(have), asFound(want), want.Uplink
+	if !exact {
+		have.Protocol = want.Protocol
+	}
+	return have == want || exact && have.OnLink && func() bool { have.OnLink = false; return have == want }()
+}
+
+func (d *differ) wantRoute(r plan.Route, wanted map[plan.Route]bool) {
+	var old *plan.Route
+	for _, have := range d.have.Routes {
+		have := have
+		byKernel := have.Protocol == protocolKernel && !r.Uplink
+		if KeyOf(have) != KeyOf(r) || have.Link != r.Link || byKernel || d.remade[LinkKey{have.NS, have.Link}] {
+			continue
+		}
+		if sameRoute(have, r) {
+			return
+		}
+		if old == nil && !wanted[have] && (have.Protocol != protocolKernel || r.Protocol == protocolKernel) {
+			old = &have
+		}
+	}
+	if d.have.IPv6Off && r.To.Addr().Is6() {
+		return
+	}
+	step := reconcile.StepRoutes
+	if r.Uplink {
+		step = reconcile.StepUplink
+	}
+	if old == nil {
+		d.add(step, reconcile.Add, routeName(r), describeRoute(r), func() error { return d.addRoute(r) })
+		return
+	}
+	if d.replaced == nil {
+		d.replaced = map[plan.Route]bool{}
+	}
+	d.replaced[*old] = true
+	d.add(step, reconcile.Change, routeName(r), describeRoute(*old)+" → "+describeRoute(r), func() error { return d.changeRoute(*old, r) })
+}
+
+// addRoute adds a route. Of the NIC's own none may be missing because the gateway
+// seems to be out of reach: it worked, so it is on the link.
+func (d *differ) addRoute(r plan.Route) error {
+	err := d.kernel.AddRoute(r)
+	if err != nil && r.Uplink && r.Via.IsValid() && !r.OnLink {
+		r.OnLink = true
+		if d.kernel.AddRoute(r) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// changeRoute adds before it deletes, where the kernel takes both.
+func (d *differ) changeRoute(old, r plan.Route) error {
+	if r.To.Addr().Is6() {
+		return errors.Join(d.kernel.DeleteRoute(old), d.addRoute(r))
+	}
+	if err := d.addRoute(r); err != nil {
+		return err
+	}
+	return d.kernel.DeleteRoute(old)
+}
+
+// kernelRoutes puts back the routes that the kernel made for addresses, where
+// somebody deleted them since.
+func (d *differ) kernelRoutes() {
+	primary := map[plan.Route]bool{}
+	for _, a := range d.want.Addresses {
+		key := LinkKey{a.NS, a.Link}
+		r, ok := madeFor(a, false)
+		r.Uplink, r.Behind = a.Uplink, true
+		network := plan.Route{NS: r.NS, Link: r.Link, To: r.To}
+		if !ok || primary[network] || r.To.Addr().Is6() || !d.have.Links[key].Up || d.readdressed[key] || d.remade[key] {
+			continue
+		}
+		primary[network] = true
+		if step := reconcile.StepRoutes; !d.hasOrLacks(r) {
+			if r.Uplink {
+				step = reconcile.StepUplink
+			}
+			d.add(step, reconcile.Add, routeName(r), "the kernel's own, "+describeRoute(r), func() error { return d.kernel.AddRoute(r) })
+		}
+	}
+}
+
+// hasOrLacks reports that a route of the kernel is there, whichever address it is
+// from, or has to be absent.
+func (d *differ) hasOrLacks(r plan.Route) bool {
+	for _, have := range d.have.Routes {
+		if KeyOf(have) == KeyOf(r) && have.Link == r.Link && have.Protocol == r.Protocol && !have.Via.IsValid() {
+			return true
+		}
+	}
+	for _, absent := range d.want.Absent {
+		if KeyOf(absent) == KeyOf(r) && absent.Link == r.Link {
+			return true
+		}
+	}
+	return false
+}
+
+// absent deletes routes that the kernel makes for addresses and that were not there.
+func (d *differ) absent() {
+	for _, r := range d.want.Absent {
+		r := r
+		there := d.readdressed[LinkKey{r.NS, r.Link}]
+		for _, have := range d.have.Routes {
+			there = there || asFound(have) == asFound(r)
+		}
+		if there {
+			d.add(reconcile.StepUplink, reconcile.Change, routeName(r), "the kernel's own goes", func() error { return d.kernel.DeleteRoute(r) })
 		}
 	}
 }

@@ -3,6 +3,7 @@ package links
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
@@ -194,49 +196,44 @@ func (Netlink) DeleteLink(key LinkKey) error {
 
 // AddAddress implements Kernel.
 func (Netlink) AddAddress(a plan.Address) error {
-	return onLink(a.NS, a.Link, "adding address "+a.Prefix.String(), unix.EEXIST, func(h *netlink.Handle, link netlink.Link) error {
-		return h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a.Prefix)})
+	return atLink(a.NS, a.Link, "adding "+addressName(a), unix.EEXIST, func(index int) error {
+		return request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, addressMessage(a, index))
 	})
 }
 
 // DeleteAddress implements Kernel.
 func (Netlink) DeleteAddress(a plan.Address) error {
-	return ifThere(a.NS, a.Link, "deleting address "+a.Prefix.String(), unix.EADDRNOTAVAIL, func(h *netlink.Handle, link netlink.Link) error {
-		return h.AddrDel(link, &netlink.Addr{IPNet: ipNet(a.Prefix)})
+	return ifThere(a.NS, a.Link, "deleting "+addressName(a), unix.EADDRNOTAVAIL, func(index int) error {
+		return request(unix.RTM_DELADDR, 0, addressMessage(plan.Address{Prefix: a.Prefix, Peer: a.Peer}, index))
 	})
 }
 
-// ReplaceRoute implements Kernel.
-func (Netlink) ReplaceRoute(r plan.Route) error {
-	return onLink(r.NS, r.Link, "setting "+routeName(r), 0, func(h *netlink.Handle, link netlink.Link) error {
-		return h.RouteReplace(kernelRoute(r, link.Attrs().Index))
+// AddRoute implements Kernel.
+func (Netlink) AddRoute(r plan.Route) error {
+	flags := unix.NLM_F_CREATE
+	if r.Behind {
+		flags |= unix.NLM_F_APPEND
+	}
+	return atLink(r.NS, r.Link, "setting "+routeName(r), unix.EEXIST, func(index int) error {
+		return request(unix.RTM_NEWROUTE, flags, routeMessage(r, index))
 	})
 }
 
 // DeleteRoute implements Kernel.
 func (Netlink) DeleteRoute(r plan.Route) error {
-	return ifThere(r.NS, r.Link, "deleting "+routeName(r), unix.ESRCH, func(h *netlink.Handle, link netlink.Link) error {
-		return h.RouteDel(kernelRoute(r, link.Attrs().Index))
+	return ifThere(r.NS, r.Link, "deleting "+routeName(r), unix.ESRCH, func(index int) error {
+		return request(unix.RTM_DELROUTE, 0, routeMessage(r, index))
 	})
 }
 
-func kernelRoute(r plan.Route, index int) *netlink.Route {
-	route := &netlink.Route{LinkIndex: index, Dst: ipNet(r.To), Table: r.Table, Priority: r.Metric, Protocol: unix.RTPROT_STATIC}
-	if r.Protocol != 0 {
-		route.Protocol = netlink.RouteProtocol(r.Protocol)
+// request sends one message to the kernel, in the calling thread's namespace.
+func request(kind, flags int, message []nl.NetlinkRequestData) error {
+	r := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
+	for _, part := range message {
+		r.AddData(part)
 	}
-	if r.Via.IsValid() {
-		route.Gw = r.Via.AsSlice()
-	} else {
-		route.Scope = netlink.SCOPE_LINK
-	}
-	if r.OnLink {
-		route.SetFlag(netlink.FLAG_ONLINK)
-	}
-	if r.Source.IsValid() {
-		route.Src = r.Source.AsSlice()
-	}
-	return route
+	_, err := r.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // AddRule implements Kernel.
@@ -280,7 +277,11 @@ func (Netlink) Set(s plan.Setting) error {
 		if found, err := readSetting(s.Key); err == nil && found == s.Value {
 			return nil // also where a kernel without IPv6 has no such file
 		}
-		if err := os.WriteFile(settingPath(s.Key), []byte(s.Value), 0o644); err != nil {
+		err := os.WriteFile(settingPath(s.Key), []byte(s.Value), 0o644)
+		if s.NIC != "" && errors.Is(err, fs.ErrNotExist) {
+			return nil // this kernel has no such setting any more
+		}
+		if err != nil {
 			return fmt.Errorf("setting %s: %w", s.Key, err)
 		}
 		return nil
@@ -291,27 +292,27 @@ func (Netlink) Set(s plan.Setting) error {
 // shows that of whoever opens it.
 func settingPath(key string) string { return filepath.Join("/proc/sys", strings.TrimPrefix(key, "/")) }
 
-// onLink calls f for an existing link; the error done means that there was
-// nothing to do.
-func onLink(ns, name, doing string, done unix.Errno, f func(*netlink.Handle, netlink.Link) error) error {
-	return in(ns, func(h *netlink.Handle) error {
-		link, err := h.LinkByName(name)
+// atLink calls f in the namespace of an existing link; the error done means that
+// there was nothing to do.
+func atLink(ns, name, doing string, done unix.Errno, f func(index int) error) error {
+	return netns.Do(ns, func() error {
+		link, err := netlink.LinkByName(name)
 		if err == nil {
-			err = f(h, link)
+			err = f(link.Attrs().Index)
 		}
-		if err != nil && !(done != 0 && errors.Is(err, done)) {
+		if err != nil && !errors.Is(err, done) {
 			return fmt.Errorf("%s on %s: %w", doing, name, err)
 		}
 		return nil
 	})
 }
 
-// ifThere is onLink for what goes together with the link.
-func ifThere(ns, name, doing string, done unix.Errno, f func(*netlink.Handle, netlink.Link) error) error {
+// ifThere is atLink for what goes together with the link.
+func ifThere(ns, name, doing string, done unix.Errno, f func(index int) error) error {
 	if !netns.Exists(ns) {
 		return nil
 	}
-	if err := onLink(ns, name, doing, done, f); !errors.As(err, &netlink.LinkNotFoundError{}) {
+	if err := atLink(ns, name, doing, done, f); !errors.As(err, &netlink.LinkNotFoundError{}) {
 		return err
 	}
 	return nil

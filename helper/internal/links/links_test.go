@@ -155,7 +155,7 @@ func manyAddresses() *plan.Facts {
 	f.Routes = []plan.Route{
 		{To: netip.MustParsePrefix("198.51.100.1/32"), Link: f.Uplink},
 		{To: anywhere, Via: via, Link: f.Uplink, Source: netip.MustParseAddr("198.51.100.9")},
-		{To: anywhere, Via: netip.MustParseAddr("203.0.113.1"), Link: f.Uplink, Metric: 100},
+		{To: anywhere, Via: netip.MustParseAddr("203.0.113.1"), Link: f.Uplink, Metric: 100, Protocol: 3},
 		{To: netip.MustParsePrefix("172.16.0.0/12"), Via: netip.MustParseAddr("10.255.0.1"), OnLink: true, Link: f.Uplink},
 	}
 	return f
@@ -187,7 +187,7 @@ func TestForeignThingsStay(t *testing.T) {
 	if err := b.kernel.AddAddress(plan.Address{Link: "veth_other", Prefix: netip.MustParsePrefix("172.17.0.1/16")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.kernel.ReplaceRoute(plan.Route{To: netip.MustParsePrefix("172.18.0.0/16"), Via: netip.MustParseAddr("172.17.0.2"), Link: "veth_other"}); err != nil {
+	if err := b.kernel.AddRoute(plan.Route{To: netip.MustParsePrefix("172.18.0.0/16"), Via: netip.MustParseAddr("172.17.0.2"), Link: "veth_other"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.kernel.AddRule(plan.Rule{Priority: 5, To: netip.MustParsePrefix("172.18.0.0/16"), Table: 7}); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
@@ -39,7 +40,7 @@ func again(look func() error) (err error) {
 func observe(namespaces []string, table int, settings []plan.Setting) (*State, error) {
 	s := &State{
 		Namespaces: map[string]bool{}, Links: map[LinkKey]Link{}, Addresses: map[plan.Address]bool{},
-		Routes: map[RouteKey]plan.Route{}, Rules: map[plan.Rule]bool{}, Settings: map[SettingKey]string{},
+		Rules: map[plan.Rule]bool{}, Settings: map[SettingKey]string{},
 	}
 	for _, ns := range append([]string{""}, namespaces...) {
 		if !netns.Exists(ns) {
@@ -88,100 +89,88 @@ func (s *State) observe(h *netlink.Handle, ns string, table int) error {
 		}
 		s.Links[LinkKey{ns, a.Name}] = link
 	}
-	addresses, err := h.AddrList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		return err
-	}
-	for _, a := range addresses {
-		s.Addresses[plan.Address{NS: ns, Link: names[a.LinkIndex], Prefix: prefix(a.IPNet)}] = true
-	}
 	if ns == "" {
 		if err := s.observeRules(h, table); err != nil {
 			return err
 		}
-		if err := s.observeIPv6(h, names); err != nil {
+	}
+	return netns.Do(ns, func() error { return s.observeAddressesAndRoutes(ns, table, names) })
+}
+
+func (s *State) observeAddressesAndRoutes(ns string, table int, names map[int]string) error {
+	families := []int{unix.AF_INET}
+	if ns == "" {
+		families = append(families, unix.AF_INET6) // the NIC gets its own back
+	}
+	for _, family := range families {
+		addresses, err := dumpAddresses(family, names)
+		if err != nil {
 			return err
 		}
+		for _, a := range addresses {
+			if family == unix.AF_INET || a.permanent {
+				a.NS = ns
+				s.Addresses[a.Address] = true
+			}
+		}
+		routes, err := dumpRoutes(family, names)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			stays := family == unix.AF_INET || r.Protocol != unix.RTPROT_RA && !r.expires
+			if r.unicast && r.index != 0 && stays && (r.Table == 0 || r.Table == table && family == unix.AF_INET) {
+				r.NS = ns
+				s.Routes = append(s.Routes, r.Route)
+			}
+		}
 	}
-	return s.observeRoutes(h, ns, table, names)
+	return nil
 }
 
-// observeIPv6 adds the host's own IPv6 addresses and routes, without which the
-// kernel or routers made: Mobula puts back those of the NIC.
-func (s *State) observeIPv6(h *netlink.Handle, names map[int]string) error {
-	addresses, err := ipv6Addresses(h, nil)
-	if err != nil {
-		return err
-	}
-	for _, a := range addresses {
-		s.Addresses[plan.Address{Link: names[a.LinkIndex], Prefix: prefix(a.IPNet)}] = true
-	}
-	routes, err := ipv6Routes(h)
-	for _, r := range routes {
-		route := planRoute(r, "", names[r.LinkIndex])
-		s.Routes[keyOf(route)] = route
-	}
-	return err
-}
-
-// ipv6Addresses returns the permanent global addresses of a link; nil: of all.
-func ipv6Addresses(h *netlink.Handle, link netlink.Link) ([]netlink.Addr, error) {
-	all, err := h.AddrList(link, netlink.FAMILY_V6)
-	var some []netlink.Addr
+// dumpAddresses returns all addresses in the calling thread's namespace.
+func dumpAddresses(family int, names map[int]string) ([]foundAddress, error) {
+	all, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(family), names, readAddress)
+	var some []foundAddress
 	for _, a := range all {
-		if a.Flags&unix.IFA_F_PERMANENT != 0 && a.IP.IsGlobalUnicast() && a.IP.To4() == nil {
+		if a.Prefix.Addr().Is6() == (family == unix.AF_INET6) { // a kernel without IPv6 tells of IPv4
 			some = append(some, a)
 		}
 	}
 	return some, err
 }
 
-// ipv6Routes returns the routes of the main table that an administrator made.
-func ipv6Routes(h *netlink.Handle) ([]netlink.Route, error) {
-	all, err := h.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	var some []netlink.Route
+// dumpRoutes returns the routes of all tables in the calling thread's namespace.
+func dumpRoutes(family int, names map[int]string) ([]foundRoute, error) {
+	all, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family)}}, names, readRoute)
+	var some []foundRoute
 	for _, r := range all {
-		if r.Dst == nil {
-			r.Dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
-		}
-		made := r.Protocol != unix.RTPROT_KERNEL && r.Protocol != unix.RTPROT_RA
-		if made && r.Type == unix.RTN_UNICAST && r.LinkIndex != 0 && len(r.Dst.IP) == net.IPv6len && !r.Dst.IP.IsMulticast() {
+		if r.To.Addr().Is6() == (family == unix.AF_INET6) && !(r.To.Addr().IsMulticast() && r.local) {
 			some = append(some, r)
 		}
 	}
 	return some, err
 }
 
-func (s *State) observeRoutes(h *netlink.Handle, ns string, table int, names map[int]string) error {
-	for _, t := range []int{unix.RT_TABLE_MAIN, table} {
-		routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: t}, netlink.RT_FILTER_TABLE)
+func dump[T any](ask int, answer uint16, header nl.NetlinkRequestData, names map[int]string, read func([]byte, map[int]string) (T, error)) ([]T, error) {
+	r := nl.NewNetlinkRequest(ask, unix.NLM_F_DUMP)
+	r.AddData(header)
+	messages, err := r.Execute(unix.NETLINK_ROUTE, answer)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, nil // a kernel without this
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []T
+	for _, m := range messages {
+		one, err := read(m, names)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, r := range routes {
-			if r.Protocol == unix.RTPROT_KERNEL {
-				continue
-			}
-			route := planRoute(r, ns, names[r.LinkIndex])
-			s.Routes[keyOf(route)] = route
-		}
+		all = append(all, one)
 	}
-	return nil
-}
-
-func planRoute(r netlink.Route, ns, link string) plan.Route {
-	route := plan.Route{NS: ns, Table: r.Table, To: prefix(r.Dst), Metric: r.Priority, Link: link,
-		OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0, Protocol: int(r.Protocol)}
-	if route.Table == unix.RT_TABLE_MAIN {
-		route.Table = 0
-	}
-	if via, ok := netip.AddrFromSlice(r.Gw); ok {
-		route.Via = via.Unmap()
-	}
-	if source, ok := netip.AddrFromSlice(r.Src); ok {
-		route.Source = source.Unmap()
-	}
-	return route
+	return all, nil
 }
 
 // observeRules notes the rules that lead to the given table, and those of Mobula's
@@ -216,6 +205,9 @@ func (s *State) observeSettings(settings []plan.Setting) error {
 		}
 		err := netns.Do(setting.NS, func() error {
 			value, err := readSetting(setting.Key)
+			if setting.NIC != "" && errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
 			if err == nil {
 				s.Settings[SettingKey{setting.NS, setting.Key}] = value
 			}

@@ -13,9 +13,10 @@ type State struct {
 	Namespaces map[string]bool // false: only the file that a half made or half deleted one leaves
 	Links      map[LinkKey]Link
 	Addresses  map[plan.Address]bool // Uplink is never set here
-	Routes     map[RouteKey]plan.Route
-	Rules      map[plan.Rule]bool
-	Settings   map[SettingKey]string
+	// Routes are in the kernel's order, those that it made itself among them.
+	Routes   []plan.Route
+	Rules    map[plan.Rule]bool
+	Settings map[SettingKey]string
 	// IPv6Off: an interface that comes into the host's own namespace takes no IPv6.
 	IPv6Off bool
 }
@@ -32,7 +33,7 @@ type Link struct {
 	Up bool
 }
 
-// RouteKey identifies a route.
+// RouteKey is what routes have in common of which only the first counts.
 type RouteKey struct {
 	NS     string
 	Table  int // 0: the main table
@@ -40,7 +41,8 @@ type RouteKey struct {
 	Metric int
 }
 
-func keyOf(r plan.Route) RouteKey { return RouteKey{r.NS, r.Table, r.To, r.Metric} }
+// KeyOf returns the key of a route.
+func KeyOf(r plan.Route) RouteKey { return RouteKey{r.NS, r.Table, r.To, r.Metric} }
 
 // Kernel is what the comparison needs of a kernel. Every change is idempotent.
 type Kernel interface {
@@ -48,7 +50,8 @@ type Kernel interface {
 	// all links, their IPv4 addresses, the routes of the main table and the
 	// given one, the rules that lead to it, and Mobula's that lead to specific
 	// routes of the main table; of IPv6 what the host's own namespace has of
-	// permanent addresses and static routes.
+	// permanent addresses and of routes that stay. Of the settings, those of
+	// interfaces that are elsewhere are left out.
 	Observe(namespaces []string, table int, settings []plan.Setting) (*State, error)
 	AddNamespace(name string) error
 	DeleteNamespace(name string) error
@@ -60,8 +63,10 @@ type Kernel interface {
 	DeleteLink(key LinkKey) error
 	AddAddress(plan.Address) error
 	DeleteAddress(plan.Address) error
-	// ReplaceRoute adds the route or changes the one with the same key.
-	ReplaceRoute(plan.Route) error
+	// AddRoute puts the route in front of those with the same key, or behind them.
+	// The error for a gateway that is not on the link is unix.ENETUNREACH.
+	AddRoute(plan.Route) error
+	// DeleteRoute deletes the route with exactly these attributes.
 	DeleteRoute(plan.Route) error
 	AddRule(plan.Rule) error
 	DeleteRule(plan.Rule) error

@@ -5,174 +5,248 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sort"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
 // Survey finds the uplink of a host that Mobula has not changed yet, with its
-// addresses and routes. uplink is its name, or "" for that of the default route.
-// The error names everything that stands in the way of moving it.
+// addresses, routes and settings. uplink is its name, or "" for that of the default
+// route. What cannot be given back exactly as it is, or is not known to be, is
+// refused: the error names everything that stands in the way of moving the NIC.
 func Survey(uplink string) (*plan.Facts, error) {
 	var facts *plan.Facts
 	err := again(func() error {
-		return in("", func(h *netlink.Handle) (err error) {
-			facts, err = survey(h, uplink)
-			return err
+		return in("", func(h *netlink.Handle) error {
+			v, err := look(h)
+			if err != nil {
+				return err
+			}
+			if facts, err = v.survey(uplink); facts == nil {
+				return err
+			}
+			settings, problem := nicSettings(facts.Uplink, facts.MTU)
+			facts.Baseline.Settings = settings
+			return errors.Join(err, problem)
 		})
 	})
 	return facts, err
 }
 
-func survey(h *netlink.Handle, uplink string) (*plan.Facts, error) {
-	link, err := findUplink(h, uplink)
+// survey judges the view.
+func (v *view) survey(uplink string) (*plan.Facts, error) {
+	link, err := v.findUplink(uplink)
 	if err != nil {
 		return nil, err
 	}
 	a := link.Attrs()
+	u := &uplinkView{view: v, link: a}
 	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU}
-	problems := []error{movable(link), conflicts(h, a.Name)}
-	addresses, err := h.AddrList(link, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, err
-	}
-	for _, address := range addresses {
-		if address.Flags&unix.IFA_F_PERMANENT == 0 {
-			problems = append(problems, fmt.Errorf("uplink %s: found address %s from DHCP (it has a lifetime), wanted a static one", a.Name, address.IPNet))
+	u.movable(link)
+	u.alone()
+	u.conflicts()
+	facts.Baseline = u.baseline()
+	for _, a := range facts.Baseline.Addresses {
+		if a.Prefix.Addr().Is4() {
+			facts.Addresses = append(facts.Addresses, a.Prefix)
+		} else if a.Prefix.Addr().IsGlobalUnicast() {
+			facts.IPv6Addresses = append(facts.IPv6Addresses, a.Prefix)
 		}
-		facts.Addresses = append(facts.Addresses, prefix(address.IPNet))
 	}
-	if len(facts.Addresses) == 0 {
-		problems = append(problems, fmt.Errorf("uplink %s: found no IPv4 address, wanted at least one", a.Name))
-	}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{LinkIndex: a.Index, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range routes {
-		if r.Protocol == unix.RTPROT_KERNEL {
-			continue
+	for _, r := range facts.Baseline.Routes {
+		switch {
+		case r.Protocol == protocolKernel: // older helpers look at no such routes
+		case r.To.Addr().Is4():
+			facts.Routes = append(facts.Routes, r)
+		default:
+			facts.IPv6Routes = append(facts.IPv6Routes, r)
 		}
-		if r.Protocol == unix.RTPROT_DHCP {
-			problems = append(problems, fmt.Errorf("uplink %s: found a route from DHCP, wanted static configuration", a.Name))
-		}
-		facts.Routes = append(facts.Routes, planRoute(r, "", a.Name))
 	}
-	if err := surveyIPv6(h, link, facts); err != nil {
-		return nil, err
-	}
-	// Routes to a gateway's own network first: the others need them.
-	for _, all := range [][]plan.Route{facts.Routes, facts.IPv6Routes} {
-		sort.SliceStable(all, func(i, j int) bool { return all[i].To.Bits() > all[j].To.Bits() })
-	}
-	return facts, errors.Join(problems...)
+	return facts, errors.Join(u.problems...)
 }
 
-// surveyIPv6 notes what does not come back by itself when the NIC does.
-func surveyIPv6(h *netlink.Handle, link netlink.Link, facts *plan.Facts) error {
-	addresses, err := ipv6Addresses(h, link)
-	if err != nil {
-		return err
-	}
-	for _, a := range addresses {
-		facts.IPv6Addresses = append(facts.IPv6Addresses, prefix(a.IPNet))
-	}
-	routes, err := ipv6Routes(h)
-	for _, r := range routes {
-		if r.LinkIndex == link.Attrs().Index {
-			facts.IPv6Routes = append(facts.IPv6Routes, planRoute(r, "", link.Attrs().Name))
-		}
-	}
-	return err
+// uplinkView judges one interface as uplink.
+type uplinkView struct {
+	*view
+	link     *netlink.LinkAttrs
+	problems []error
 }
 
-func findUplink(h *netlink.Handle, name string) (netlink.Link, error) {
+// found notes what was found of the uplink, and what is wanted instead.
+func (u *uplinkView) found(what, want string) {
+	u.problems = append(u.problems, fmt.Errorf("uplink %s: found %s, wanted %s", u.link.Name, what, want))
+}
+
+// lost notes what would not come back when the NIC does.
+func (u *uplinkView) lost(format string, args ...any) {
+	u.found(fmt.Sprintf(format, args...), "none: it cannot be given back as it is after the NIC has moved")
+}
+
+func (v *view) findUplink(name string) (netlink.Link, error) {
 	if name != "" {
-		link, err := h.LinkByName(name)
-		if errors.As(err, &netlink.LinkNotFoundError{}) {
-			return nil, fmt.Errorf("uplink: found no interface %q, wanted an existing one", name)
+		for _, l := range v.links {
+			if a := l.Attrs(); a.Name == name || contains(a.AltNames, name) {
+				return l, nil
+			}
 		}
-		return link, err
+		return nil, fmt.Errorf("uplink: found no interface %q, wanted an existing one", name)
 	}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, err
-	}
-	best := -1
-	for i, r := range routes {
-		isDefault := r.Dst == nil || r.Dst.IP.IsUnspecified()
-		if isDefault && r.LinkIndex != 0 && (best < 0 || r.Priority < routes[best].Priority) {
-			best = i
+	var best *foundRoute
+	for i, r := range v.routes {
+		if r.Table == 0 && r.To == everywhere && (r.index != 0 || len(r.others) > 0) && (best == nil || r.Metric < best.Metric) {
+			best = &v.routes[i]
 		}
 	}
-	if best < 0 {
+	switch {
+	case best == nil:
 		return nil, errors.New("uplink: found no default route, wanted one or the variable uplink")
+	case best.index == 0:
+		return nil, errors.New("uplink: found a default route with several next hops, wanted one with one, or the variable uplink")
 	}
-	return h.LinkByIndex(routes[best].LinkIndex)
+	for _, l := range v.links {
+		if l.Attrs().Index == best.index {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("uplink: found a default route over interface %d, wanted one that exists", best.index)
 }
 
-// movable tells why a link cannot move into another namespace.
-func movable(link netlink.Link) error {
-	a := link.Attrs()
-	switch link.Type() {
-	case "bridge", "bond", "team", "openvswitch", "tun", "wireguard":
-		return fmt.Errorf("uplink %s: found a %s, wanted a NIC", a.Name, link.Type())
+var everywhere = netip.MustParsePrefix("0.0.0.0/0")
+
+func contains(all []string, one string) bool {
+	for _, s := range all {
+		if s == one {
+			return true
+		}
 	}
-	if a.Flags&net.FlagLoopback != 0 {
-		return fmt.Errorf("uplink %s: found the loopback, wanted a NIC", a.Name)
+	return false
+}
+
+// movable tells why a link cannot move into another namespace and come back, also
+// after a reboot. Only devices that nobody has to make do: those without a kind. A
+// veth whose other end is in another namespace is one to the host in a container.
+func (u *uplinkView) movable(link netlink.Link) {
+	a := u.link
+	cable := link.Type() == "veth" && a.NetNsID >= 0
+	switch {
+	case a.Flags&net.FlagLoopback != 0:
+		u.found("the loopback", "a NIC")
+	case link.Type() != "device" && !cable:
+		u.found("a "+link.Type(), "a NIC: nobody would make it again when the host boots")
+	case a.EncapType != "ether":
+		u.found("hardware of type "+a.EncapType, "Ethernet")
 	}
 	if a.MasterIndex != 0 {
-		return fmt.Errorf("uplink %s: found a port of another bridge or bond, wanted a NIC of its own", a.Name)
+		u.found(fmt.Sprintf("a port of %s", u.nameOf(a.MasterIndex)), "a NIC of its own")
 	}
-	return nil
+	if a.Flags&net.FlagUp == 0 {
+		u.found("it down", "it up")
+	}
+	if a.Xdp != nil && a.Xdp.Attached {
+		u.lost("an XDP program")
+	}
 }
 
-// conflicts names what has our names or subnets already.
-func conflicts(h *netlink.Handle, uplink string) error {
-	var problems []error
-	links, err := h.LinkList()
-	if err != nil {
-		return err
+func (u *uplinkView) nameOf(index int) string {
+	if name := u.names[index]; name != "" {
+		return name
 	}
-	names := map[int]string{}
+	return fmt.Sprintf("interface %d", index)
+}
+
+// alone names what stands on the uplink or hangs on it.
+func (u *uplinkView) alone() {
+	for _, l := range u.links {
+		a := l.Attrs()
+		vxlan, isVXLAN := l.(*netlink.Vxlan)
+		above := a.ParentIndex == u.link.Index && a.NetNsID < 0 && a.Index != u.link.Index && a.Index != u.link.ParentIndex
+		if above || isVXLAN && vxlan.VtepDevIndex == u.link.Index {
+			u.lost("%s, a %s on it", a.Name, l.Type())
+		}
+		if a.MasterIndex == u.link.Index {
+			u.lost("%s, a port of it", a.Name)
+		}
+	}
+	for _, address := range u.neighbors[u.link.Index] {
+		u.lost("a permanent or proxy neighbor entry for %s", address)
+	}
+	for _, id := range u.nextHops[u.link.Index] {
+		u.lost("nexthop object %d", id)
+	}
+	for _, q := range u.qdiscs {
+		if a := q.Attrs(); a.LinkIndex == u.link.Index && a.Handle != 0 { // the kernel's own have none
+			u.lost("queueing discipline %s %s", q.Type(), netlink.HandleStr(a.Handle))
+		}
+	}
+	u.rulesOf()
+}
+
+// rulesOf names rules that mean the uplink: they would stay, without what they mean.
+func (u *uplinkView) rulesOf() {
+	selects := func(p netip.Prefix) bool {
+		if !p.IsValid() || p.Bits() == 0 {
+			return false
+		}
+		for _, a := range u.addresses {
+			if a.index == u.link.Index && p.Contains(a.Prefix.Addr()) {
+				return true
+			}
+		}
+		return false
+	}
+	is := func(name string) bool { return name != "" && (name == u.link.Name || contains(u.link.AltNames, name)) }
+	through := map[int]bool{}
+	for _, r := range u.routes {
+		through[r.Table] = through[r.Table] || r.index == u.link.Index && r.Table != 0 && !r.local
+	}
+	for _, r := range u.rules {
+		switch {
+		case is(r.in) || is(r.out):
+			u.lost("rule %d, which names it", r.priority)
+		case selects(r.from) || selects(r.to):
+			u.lost("rule %d, which selects its address", r.priority)
+		case through[r.table]:
+			u.lost("rule %d, which leads to table %d with routes over it", r.priority, r.table)
+		}
+	}
+}
+
+// conflicts names what has our names, subnets or table already.
+func (u *uplinkView) conflicts() {
+	problem := func(format string, args ...any) { u.problems = append(u.problems, fmt.Errorf(format, args...)) }
 	ours := map[string]bool{}
 	for _, name := range []string{plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink,
-		plan.ExternalLink, plan.UplinkPort, plan.SwitchBridge, plan.UplinkVeth(uplink)} {
+		plan.ExternalLink, plan.UplinkPort, plan.SwitchBridge, plan.UplinkVeth(u.link.Name)} {
 		ours[name] = true
 	}
-	if netns.Exists(plan.Namespace) {
-		problems = append(problems, fmt.Errorf("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace))
+	if u.occupied {
+		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
 	}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
+	for _, l := range u.links {
 		if ours[l.Attrs().Name] {
-			problems = append(problems, fmt.Errorf("interface %s: found one that is not Mobula's, wanted the name to be free", l.Attrs().Name))
+			problem("interface %s: found one that is not Mobula's, wanted the name to be free", l.Attrs().Name)
 		}
 	}
-	addresses, err := h.AddrList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		return errors.Join(append(problems, err)...)
-	}
-	for _, a := range addresses {
-		if address := prefix(a.IPNet).Addr(); inOurs(netip.PrefixFrom(address, address.BitLen())) {
-			problems = append(problems, fmt.Errorf("interface %s: found address %s, wanted %s and %s to be free", names[a.LinkIndex], a.IPNet, network.Wire, network.Access))
+	for _, a := range u.addresses {
+		if inOurs(netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())) {
+			problem("interface %s: found address %s, wanted %s and %s to be free", a.Link, a.Prefix, network.Wire, network.Access)
 		}
 	}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return errors.Join(append(problems, err)...)
-	}
-	for _, r := range routes {
-		if r.Protocol != unix.RTPROT_KERNEL && r.Dst != nil && inOurs(prefix(r.Dst)) {
-			problems = append(problems, fmt.Errorf("interface %s: found a route to %s, wanted %s and %s to be free", names[r.LinkIndex], r.Dst, network.Wire, network.Access))
+	for _, r := range u.routes {
+		switch {
+		case r.Table == plan.RouteTable:
+			problem("routing table %d: found a route to %s, wanted it to be free", plan.RouteTable, r.To)
+		case r.Table == 0 && r.Protocol != protocolKernel && inOurs(r.To):
+			problem("interface %s: found a route to %s, wanted %s and %s to be free", r.Link, r.To, network.Wire, network.Access)
 		}
 	}
-	return errors.Join(problems...)
+	for _, r := range u.rules {
+		if r.table == plan.RouteTable {
+			problem("routing table %d: found rule %d, which leads to it, wanted it to be free", plan.RouteTable, r.priority)
+		}
+	}
 }
 
 // inOurs reports that p overlaps one of the networks but is not a route to

@@ -7,13 +7,26 @@ import (
 	"mobula/helper/internal/plan"
 )
 
-// sameRoute compares what routes of the same key do.
-func sameRoute(a, b plan.Route) bool { return whatItDoes(a) == whatItDoes(b) }
+// asFound is the route as the kernel tells it: without how it came there.
+func asFound(r plan.Route) plan.Route {
+	r.Protocol, r.Uplink, r.Behind = protocolOf(r), false, false
+	return r
+}
 
 // whatItDoes is the route without who made it and when.
 func whatItDoes(r plan.Route) plan.Route {
-	r.Protocol, r.Uplink = 0, false
+	r = asFound(r)
+	r.Protocol = 0
 	return r
+}
+
+// addressName names an address for the reader.
+func addressName(a plan.Address) string {
+	name := "address " + a.Prefix.String()
+	if a.Peer.IsValid() {
+		name += " to " + a.Peer.String()
+	}
+	return name
 }
 
 func routeName(r plan.Route) string {
@@ -41,6 +54,9 @@ func describeRoute(r plan.Route) string {
 	parts = append(parts, "on "+r.Link)
 	if r.Source.IsValid() {
 		parts = append(parts, "from "+r.Source.String())
+	}
+	if r.Metrics != "" {
+		parts = append(parts, r.Metrics)
 	}
 	return strings.Join(parts, " ")
 }

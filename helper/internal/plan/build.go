@@ -55,11 +55,13 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 		return nil, errors.New("the uplink and its addresses are not known")
 	}
 	b := builder{doc: d, self: self, facts: facts, mtus: d.MTUs()}
+	_, _, absent := facts.baseline().outside()
 	return &Host{
 		Namespaces: []string{Namespace},
 		Links:      b.links(),
 		Addresses:  b.addresses(),
 		Routes:     b.routes(),
+		Absent:     absent,
 		Rules:      b.rules(),
 		Settings:   settings(),
 		WireGuard:  b.wireGuard(),
@@ -70,21 +72,12 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 	}, nil
 }
 
-// Without returns what a host has after Mobula left: its NIC, addresses, routes
-// and resolvers as they were.
+// Without returns what a host has after Mobula left: its NIC with settings,
+// addresses and routes, and its resolvers as they were.
 func Without(facts Facts) *Host {
-	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU}}}
-	for _, all := range [][]netip.Prefix{facts.Addresses, facts.IPv6Addresses} {
-		for _, a := range all {
-			h.Addresses = append(h.Addresses, Address{Link: facts.Uplink, Prefix: a, Uplink: true})
-		}
-	}
-	for _, all := range [][]Route{facts.Routes, facts.IPv6Routes} {
-		for _, r := range all {
-			r.NS, r.Link, r.Uplink = "", facts.Uplink, true
-			h.Routes = append(h.Routes, r)
-		}
-	}
+	before := facts.baseline()
+	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU}}, Settings: before.nicSettings(facts.Uplink)}
+	h.Addresses, h.Routes, h.Absent = before.onNIC(facts.Uplink)
 	h.Files = []File{ownResolvConf(facts)}
 	return h
 }
@@ -144,10 +137,11 @@ func (b builder) addresses() []Address {
 	if !b.self.ManualAccess && network.HasAccessAddress(id) {
 		all = append(all, Address{Link: AccessLink, Prefix: netip.PrefixFrom(network.AccessAddress(id), network.Access.Bits())})
 	}
-	for _, a := range b.facts.Addresses {
-		all = append(all, Address{NS: Namespace, Link: ExternalLink, Prefix: a, Uplink: true})
+	for i := range all {
+		all[i] = withBroadcast(all[i])
 	}
-	return all
+	public, _, _ := b.facts.baseline().outside()
+	return append(all, public...)
 }
 
 func (b builder) routes() []Route {
@@ -157,16 +151,15 @@ func (b builder) routes() []Route {
 		{NS: Namespace, To: host(network.IntrawireAddress(id)), Link: DirectGateway},
 		{NS: Namespace, To: network.Wire, Link: WireLink, Source: network.DirectGateway},
 	}
-	for _, r := range b.facts.Routes {
-		r.NS, r.Link, r.Uplink = Namespace, ExternalLink, true
-		all = append(all, r)
-	}
+	before := b.facts.baseline()
+	_, outside, _ := before.outside()
+	all = append(all, outside...)
 	switch {
 	case b.self.ManualAccess:
 	case network.HasAccessAddress(id):
-		all = append(all, Route{To: everywhere, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true})
+		all = append(all, Route{To: everywhere, Metric: before.DefaultMetric, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true})
 	default:
-		all = append(all, Route{To: everywhere, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id), Uplink: true})
+		all = append(all, Route{To: everywhere, Metric: before.DefaultMetric, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id), Uplink: true})
 	}
 	return all
 }

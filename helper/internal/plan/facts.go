@@ -25,6 +25,9 @@ type Facts struct {
 	// Mobula does not carry IPv6; they come back when it leaves.
 	IPv6Addresses []netip.Prefix `json:"ipv6_addresses,omitempty"`
 	IPv6Routes    []Route        `json:"ipv6_routes,omitempty"`
+	// Baseline has the attributes of all of these; nil in the facts of an older
+	// helper.
+	Baseline *Baseline `json:"baseline,omitempty"`
 	// Resolvers are the host's DNS resolvers.
 	Resolvers []netip.Addr `json:"resolvers"`
 	// ResolvConf is /etc/resolv.conf as it was.
@@ -85,6 +88,9 @@ func (f *Facts) Validate() error {
 		if !r.To.Addr().Is4() || !r.To.IsValid() || r.Via.IsValid() && !r.Via.Is4() || r.Source.IsValid() && !r.Source.Is4() {
 			wrong("routes", r.To, "IPv4 routes")
 		}
+	}
+	if f.Baseline != nil {
+		problems = append(problems, f.Baseline.validate())
 	}
 	for _, a := range f.Resolvers {
 		if !a.Is4() {

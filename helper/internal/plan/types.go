@@ -18,12 +18,14 @@ type Host struct {
 	Links      []Link
 	Addresses  []Address
 	Routes     []Route
-	Rules      []Rule
-	Settings   []Setting
-	WireGuard  *WireGuard
-	Firewall   *Firewall
-	Switch     *Switch
-	Files      []File
+	// Absent are routes that the kernel makes for Addresses and that have to go.
+	Absent    []Route
+	Rules     []Rule
+	Settings  []Setting
+	WireGuard *WireGuard
+	Firewall  *Firewall
+	Switch    *Switch
+	Files     []File
 	// Keep lists files that stay although they are not in Files.
 	Keep     []string
 	Services []Service
@@ -75,12 +77,44 @@ type Link struct {
 type Address struct {
 	NS, Link string
 	Prefix   netip.Prefix
-	// Uplink marks what moves together with the NIC, as late as possible.
+	// Uplink marks what moves together with the NIC, as late as possible. It has
+	// to have exactly these attributes.
 	Uplink bool
+	// Peer is the other end of a point-to-point address and has its prefix length;
+	// Prefix is the address alone then. Zero: none.
+	Peer      netip.Prefix
+	Broadcast netip.Addr // zero: none
+	Label     string     `json:",omitempty"` // "": the link's name
+	Scope     Scope      `json:",omitempty"`
+	// Flags are those of AddressFlags (IFA_F_…, rtnetlink(7)).
+	Flags uint32 `json:",omitempty"`
+	// Metric is that of the route which the kernel makes; 0: its default.
+	Metric int `json:",omitempty"`
+	// Protocol is who made the address (IFA_PROTO); 0: not told.
+	Protocol int `json:",omitempty"`
 }
 
-// Route is one entry of a routing table. Namespace, table, destination and
-// metric identify it.
+// Same reports that both are the same address of the same link, whatever their
+// attributes.
+func (a Address) Same(b Address) bool {
+	return a.NS == b.NS && a.Link == b.Link && a.Prefix == b.Prefix && a.Peer == b.Peer
+}
+
+// AddressFlags are the flags of an address that an administrator gives it and
+// that can be given again (if_addr.h): nodad, homeaddress, deprecated
+// (preferred_lft 0) and noprefixroute.
+const AddressFlags = 0x02 | 0x10 | 0x20 | 0x200
+
+// Scope is where an address or a route is valid: "global", "site", "link",
+// "host" or "", which is what the kernel or ip-route(8) chooses by itself.
+type Scope string
+
+func (s Scope) valid() bool {
+	return s == "" || s == "global" || s == "site" || s == "link" || s == "host"
+}
+
+// Route is one entry of a routing table. Those of one namespace, table,
+// destination and metric stand in an order, and the first of them counts.
 type Route struct {
 	NS     string
 	Table  int // 0: the main table
@@ -93,6 +127,15 @@ type Route struct {
 	Uplink bool       // as in Address
 	// Protocol is who made the route (rtm_protocol, rtnetlink(7)); 0: static.
 	Protocol int
+	Scope    Scope `json:",omitempty"`
+	// Metrics are those of ip-route(8) such as the MTU: "name=value" with the
+	// names of MetricNames, in their order and parted by spaces.
+	Metrics string `json:",omitempty"`
+	// Preference is that of an IPv6 router (RFC 4191): "low", "high"; "": medium.
+	Preference string `json:",omitempty"`
+	// Behind adds it behind others of the same table, destination and metric that
+	// are there; else it goes to their front.
+	Behind bool `json:",omitempty"`
 }
 
 // Rule is a routing policy rule of the host's own namespace.
@@ -109,6 +152,8 @@ type Rule struct {
 // net/ipv4/ip_forward.
 type Setting struct {
 	NS, Key, Value string
+	// NIC names the interface whose setting it is: it is lost when that moves.
+	NIC string
 }
 
 // WireGuard is the WireGuard device.

@@ -12,6 +12,7 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/store"
 )
 
@@ -39,7 +40,9 @@ func TestRandomTransitions(t *testing.T) {
 		*seed = time.Now().UnixNano()
 	}
 	t.Logf("-seed=%d", *seed)
-	j := &journey{world: newWorld(t, managers...), rand: rand.New(rand.NewSource(*seed)), ends: map[string]string{}}
+	r := rand.New(rand.NewSource(*seed))
+	facts := []*plan.Facts{plantest.Facts(managers...), plantest.FactsWithAll(managers...)}[r.Intn(2)]
+	j := &journey{world: newWorldOf(t, facts), rand: r, ends: map[string]string{}}
 	j.own = j.takeKey()
 	j.ends["none"] = j.String()
 	struck := 0
@@ -229,7 +232,7 @@ func (j *journey) end(c, confirmed *store.Change) string {
 	if text, known := j.ends[key]; known {
 		return text
 	}
-	w := newWorld(j.T, managers...)
+	w := newWorldOf(j.T, j.facts)
 	j.own(w)
 	w.become(program)
 	if c.Down {

@@ -171,8 +171,14 @@ func (s watched) Diff(ctx context.Context, want, previous *plan.Host) ([]reconci
 
 func newWorld(t *testing.T, managers ...plan.Manager) *world {
 	t.Helper()
+	return newWorldOf(t, plantest.Facts(managers...))
+}
+
+// newWorldOf is a host with these facts.
+func newWorldOf(t *testing.T, facts *plan.Facts) *world {
+	t.Helper()
 	dir := t.TempDir()
-	w := &world{T: t, facts: plantest.Facts(managers...), kernel: linkstest.New(), sshPorts: []uint16{22}}
+	w := &world{T: t, facts: facts, kernel: linkstest.New(), sshPorts: []uint16{22}}
 	w.program, w.installed = programNow, map[string]bool{programNow: true}
 	w.system = &fakeSystem{w: w, files: map[string]plan.File{plan.ResolvConfPath: w.facts.ResolvConf}, active: map[string]bool{}}
 	w.lead(programNow)

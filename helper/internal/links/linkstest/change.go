@@ -2,7 +2,6 @@ package linkstest
 
 import (
 	"fmt"
-	"net/netip"
 	"syscall"
 
 	"mobula/helper/internal/links"
@@ -81,7 +80,12 @@ func (k *Kernel) SetLink(link plan.Link) error {
 	if err := k.setMaster(d, link); err != nil {
 		return err
 	}
-	d.up = d.up || !link.Down
+	if !d.up && !link.Down {
+		d.up = true
+		for _, a := range d.addresses { // fib_netdev_event
+			k.addPrefixRoute(d, a)
+		}
+	}
 	return nil
 }
 
@@ -122,109 +126,6 @@ func (k *Kernel) SetDown(key links.LinkKey) {
 		d.up = false
 		k.flush(d)
 	}
-}
-
-// AddAddress implements links.Kernel.
-func (k *Kernel) AddAddress(a plan.Address) error {
-	d, err := k.device(links.LinkKey{NS: a.NS, Name: a.Link})
-	switch {
-	case err != nil:
-		return err
-	case a.NS == "" && a.Prefix.Addr().Is6() && k.settings[ipv6Off] == "1":
-		return syscall.EACCES
-	}
-	k.Changes++
-	d.addresses[a.Prefix] = true
-	return nil
-}
-
-// DeleteAddress implements links.Kernel.
-func (k *Kernel) DeleteAddress(a plan.Address) error {
-	d := k.devices[links.LinkKey{NS: a.NS, Name: a.Link}]
-	if d == nil || !d.addresses[a.Prefix] {
-		return nil
-	}
-	k.Changes++
-	delete(d.addresses, a.Prefix)
-	if !d.hasIPv4() { // it ends on the link
-		k.flush(d)
-	}
-	if !k.local(a.NS, a.Prefix.Addr()) {
-		for key, r := range k.routes {
-			if r.NS == a.NS && r.Table == 0 && r.Source == a.Prefix.Addr() {
-				delete(k.routes, key)
-			}
-		}
-	}
-	return nil
-}
-
-func (d *device) hasIPv4() bool {
-	for p := range d.addresses {
-		if p.Addr().Is4() {
-			return true
-		}
-	}
-	return false
-}
-
-// local reports that an address is one of the namespace.
-func (k *Kernel) local(ns string, a netip.Addr) bool {
-	for _, d := range k.in(ns) {
-		for p := range d.addresses {
-			if p.Addr() == a {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// ReplaceRoute implements links.Kernel.
-func (k *Kernel) ReplaceRoute(r plan.Route) error {
-	d, err := k.device(links.LinkKey{NS: r.NS, Name: r.Link})
-	switch {
-	case err != nil:
-		return err
-	case !d.up:
-		return syscall.ENETDOWN
-	case r.Via.IsValid() && !r.OnLink && !k.onLink(d, r.Via):
-		return syscall.ENETUNREACH
-	case r.Source.IsValid() && !k.local(r.NS, r.Source):
-		return syscall.EINVAL
-	}
-	k.Changes++
-	r.Uplink = false
-	k.routes[routeKey(r)] = r
-	return nil
-}
-
-// onLink reports that a next hop is on the link's own networks.
-func (k *Kernel) onLink(d *device, via netip.Addr) bool {
-	for p := range d.addresses {
-		if p.Masked().Contains(via) && p.Bits() < p.Addr().BitLen() {
-			return true
-		}
-	}
-	for _, r := range k.routes {
-		if r.NS == d.NS && r.Link == d.Name && r.Table == 0 && !r.Via.IsValid() && r.To.Contains(via) {
-			return true
-		}
-	}
-	return false
-}
-
-func routeKey(r plan.Route) links.RouteKey {
-	return links.RouteKey{NS: r.NS, Table: r.Table, To: r.To, Metric: r.Metric}
-}
-
-// DeleteRoute implements links.Kernel.
-func (k *Kernel) DeleteRoute(r plan.Route) error {
-	if found, ok := k.routes[routeKey(r)]; ok && found.Link == r.Link && found.Via == r.Via {
-		k.Changes++
-		delete(k.routes, routeKey(r))
-	}
-	return nil
 }
 
 // AddRule implements links.Kernel. Rules of one priority may differ.

@@ -23,7 +23,7 @@ type Kernel struct {
 
 	namespaces map[string]bool
 	devices    map[links.LinkKey]*device
-	routes     map[links.RouteKey]plan.Route
+	routes     []plan.Route // in the order in which they count
 	rules      map[plan.Rule]bool
 	settings   map[links.SettingKey]string
 	lost       int // namespaces that have lost their name
@@ -32,10 +32,15 @@ type Kernel struct {
 type device struct {
 	plan.Link
 	up        bool
-	addresses map[netip.Prefix]bool
+	addresses []address
 	other     *device // end of a veth pair
 	// chosen tells that the MTU of a bridge does not follow its ports any more.
 	chosen bool
+}
+
+type address struct {
+	plan.Address
+	secondary bool
 }
 
 func (d *device) key() links.LinkKey { return links.LinkKey{NS: d.NS, Name: d.Name} }
@@ -49,10 +54,10 @@ func New() *Kernel {
 
 func (k *Kernel) forget() {
 	k.namespaces, k.devices = map[string]bool{}, map[links.LinkKey]*device{}
-	k.routes, k.rules, k.settings = map[links.RouteKey]plan.Route{}, map[plan.Rule]bool{}, map[links.SettingKey]string{}
-	k.addDevice(plan.Link{Name: "lo", Kind: plan.Loopback, MTU: 65536}).up = true
-	k.devices[links.LinkKey{Name: "lo"}].addresses[netip.MustParsePrefix("127.0.0.1/8")] = true
+	k.routes, k.rules, k.settings = nil, map[plan.Rule]bool{}, map[links.SettingKey]string{}
 	k.defaults("")
+	lo := k.addDevice(plan.Link{Name: "lo", Kind: plan.Loopback, MTU: 65536})
+	lo.up, lo.addresses = true, []address{{Address: plan.Address{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}}}
 }
 
 // Reboot leaves the physical links only, in the host's own namespace, down and
@@ -79,11 +84,24 @@ func (k *Kernel) Configure(f *plan.Facts) error {
 	}
 	d.MTU, d.up = f.MTU, true
 	h := plan.Without(*f)
+	for _, s := range h.Settings {
+		if err := k.Set(s); err != nil {
+			return err
+		}
+	}
 	for _, a := range h.Addresses {
-		d.addresses[a.Prefix] = true
+		a.Uplink = false
+		if err := k.AddAddress(a); err != nil {
+			return err
+		}
 	}
 	for _, r := range h.Routes {
-		if err := k.ReplaceRoute(r); err != nil {
+		if err := k.AddRoute(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range h.Absent {
+		if err := k.DeleteRoute(r); err != nil {
 			return err
 		}
 	}
@@ -107,10 +125,36 @@ func (k *Kernel) defaults(ns string) {
 }
 
 func (k *Kernel) addDevice(link plan.Link) *device {
-	d := &device{Link: link, addresses: map[netip.Prefix]bool{}}
+	d := &device{Link: link}
 	d.Free, d.Down, d.Master, d.Peer = false, false, "", ""
 	k.devices[d.key()] = d
+	k.inherit(d)
 	return d
+}
+
+// inherit gives a NIC the settings of a new interface of its namespace
+// (inetdev_init and ipv6_add_dev; also after a move, addrconf and devinet see an
+// interface unregistered and registered).
+func (k *Kernel) inherit(d *device) {
+	if d.Kind != plan.Physical {
+		return
+	}
+	for key := range k.settings {
+		if isOf(key.Key, d.Name) && key.NS == d.NS {
+			delete(k.settings, key)
+		}
+	}
+	for key, value := range k.settings {
+		if isOf(key.Key, "default") && key.NS == d.NS {
+			k.settings[links.SettingKey{NS: d.NS, Key: strings.Replace(key.Key, "/default/", "/"+d.Name+"/", 1)}] = value
+		}
+	}
+}
+
+// isOf reports that a setting is that of an interface.
+func isOf(key, name string) bool {
+	parts := strings.Split(key, "/")
+	return len(parts) == 5 && parts[3] == name
 }
 
 func (k *Kernel) device(key links.LinkKey) (*device, error) {
@@ -135,17 +179,27 @@ func (k *Kernel) find(name string) *device {
 
 // flush removes the routes over a link.
 func (k *Kernel) flush(d *device) {
-	for key, r := range k.routes {
-		if r.NS == d.NS && r.Link == d.Name {
-			delete(k.routes, key)
+	k.deleteRoutes(func(r plan.Route) bool { return r.NS == d.NS && r.Link == d.Name })
+}
+
+func (k *Kernel) deleteRoutes(which func(plan.Route) bool) (deleted int) {
+	var kept []plan.Route
+	for _, r := range k.routes {
+		if which(r) {
+			deleted++
+		} else {
+			kept = append(kept, r)
 		}
 	}
+	k.routes = kept
+	return deleted
 }
 
 // remove deletes a link with everything on it.
 func (k *Kernel) remove(d *device) {
 	k.flush(d)
 	delete(k.devices, d.key())
+	k.forgetSources(d)
 	for _, port := range k.devices {
 		if port.NS == d.NS && port.Master == d.Name {
 			port.Master = ""
@@ -170,8 +224,15 @@ func (k *Kernel) move(d *device, ns string) error {
 	k.flush(d)
 	delete(k.devices, d.key())
 	from, master := d.NS, d.Master
-	d.NS, d.Master, d.up, d.addresses = ns, "", false, map[netip.Prefix]bool{}
+	for key := range k.settings {
+		if isOf(key.Key, d.Name) && key.NS == d.NS {
+			delete(k.settings, key)
+		}
+	}
+	k.forgetSources(d)
+	d.NS, d.Master, d.up, d.addresses = ns, "", false, nil
 	k.devices[d.key()] = d
+	k.inherit(d)
 	k.follow(from, master)
 	return nil
 }
@@ -198,8 +259,8 @@ func (k *Kernel) AddNamespace(name string) error {
 	if !k.namespaces[name] {
 		k.Changes++
 		k.namespaces[name] = true
-		k.addDevice(plan.Link{Name: "lo", NS: name, Kind: plan.Loopback, MTU: 65536})
 		k.defaults(name)
+		k.addDevice(plan.Link{Name: "lo", NS: name, Kind: plan.Loopback, MTU: 65536})
 	}
 	return nil
 }

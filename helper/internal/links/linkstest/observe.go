@@ -15,7 +15,7 @@ import (
 func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting) (*links.State, error) {
 	s := &links.State{
 		Namespaces: map[string]bool{}, Links: map[links.LinkKey]links.Link{}, Addresses: map[plan.Address]bool{},
-		Routes: map[links.RouteKey]plan.Route{}, Rules: map[plan.Rule]bool{}, Settings: map[links.SettingKey]string{},
+		Rules: map[plan.Rule]bool{}, Settings: map[links.SettingKey]string{},
 	}
 	s.IPv6Off = k.settings[ipv6Off] == "1"
 	seen := map[string]bool{"": true}
@@ -33,13 +33,14 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 			link.Peer = "?"
 		}
 		s.Links[key] = link
-		for p := range d.addresses {
-			s.Addresses[plan.Address{NS: key.NS, Link: key.Name, Prefix: p}] = true
+		for _, a := range d.addresses {
+			a.NS = key.NS
+			s.Addresses[a.Address] = true
 		}
 	}
-	for key, r := range k.routes {
-		if seen[key.NS] && (key.Table == 0 || key.Table == table) {
-			s.Routes[key] = r
+	for _, r := range k.routes {
+		if seen[r.NS] && (r.Table == 0 || r.Table == table) {
+			s.Routes = append(s.Routes, r)
 		}
 	}
 	for r := range k.rules {
@@ -50,6 +51,9 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 	for _, setting := range settings {
 		key := links.SettingKey{NS: setting.NS, Key: setting.Key}
 		value, ok := k.settings[key]
+		if seen[setting.NS] && !ok && setting.NIC != "" {
+			continue
+		}
 		if seen[setting.NS] && !ok {
 			return nil, syscall.ENOENT
 		}
@@ -81,7 +85,8 @@ func (k *Kernel) String() string {
 		}
 		lines = append(lines, k.routeLines(ns)...)
 		for key, value := range k.settings {
-			if key.NS == ns && ns != "" {
+			nic := k.settings[links.SettingKey{NS: ns, Key: defaultOf(key.Key)}]
+			if own := defaultOf(key.Key) != key.Key; key.NS == ns && (ns != "" && !own || ns == "" && own && value != nic) {
 				lines = append(lines, fmt.Sprintf("setting %s = %s", key.Key, value))
 			}
 		}
@@ -100,6 +105,15 @@ func (k *Kernel) String() string {
 		}
 	}
 	return b.String()
+}
+
+// defaultOf names what a new interface gets for a setting of an interface.
+func defaultOf(key string) string {
+	if parts := strings.Split(key, "/"); len(parts) == 5 && parts[3] != "all" {
+		parts[3] = "default"
+		return strings.Join(parts, "/")
+	}
+	return key
 }
 
 func orAll(p netip.Prefix) string {
@@ -124,16 +138,47 @@ func (d *device) String() string {
 	if d.up {
 		text += " up"
 	}
-	var addresses []string
-	for p := range d.addresses {
-		addresses = append(addresses, " inet "+p.String())
+	for _, a := range d.addresses { // in their order
+		text += " inet " + a.String()
 	}
-	sort.Strings(addresses)
-	return text + strings.Join(addresses, "")
+	return text
+}
+
+// String renders an address with all that is not as it normally is.
+func (a address) String() string {
+	text := a.Prefix.String()
+	if a.Peer.IsValid() {
+		text += " peer " + a.Peer.String()
+	}
+	if a.Broadcast.IsValid() {
+		text += " brd " + a.Broadcast.String()
+	}
+	if a.Scope != "" {
+		text += " scope " + string(a.Scope)
+	}
+	if a.secondary {
+		text += " secondary"
+	}
+	if a.Flags != 0 {
+		text += fmt.Sprintf(" flags %#x", a.Flags)
+	}
+	if a.Label != "" {
+		text += " label " + a.Label
+	}
+	if a.Metric != 0 {
+		text += fmt.Sprintf(" metric %d", a.Metric)
+	}
+	if a.Protocol != 0 {
+		text += fmt.Sprintf(" proto %d", a.Protocol)
+	}
+	return text
 }
 
 func (k *Kernel) routeLines(ns string) (lines []string) {
+	place := map[links.RouteKey]int{}
 	for _, r := range k.routes {
+		key := links.KeyOf(r)
+		place[key]++
 		if r.NS != ns {
 			continue
 		}
@@ -141,9 +186,12 @@ func (k *Kernel) routeLines(ns string) (lines []string) {
 		if r.Via.IsValid() {
 			text += " via " + r.Via.String()
 		}
-		text += " dev " + r.Link
+		text += fmt.Sprintf(" dev %s proto %d", r.Link, r.Protocol)
 		if r.OnLink {
 			text += " onlink"
+		}
+		if r.Scope != "" {
+			text += " scope " + string(r.Scope)
 		}
 		if r.Source.IsValid() {
 			text += " src " + r.Source.String()
@@ -151,8 +199,17 @@ func (k *Kernel) routeLines(ns string) (lines []string) {
 		if r.Metric != 0 {
 			text += fmt.Sprintf(" metric %d", r.Metric)
 		}
+		if r.Metrics != "" {
+			text += " " + r.Metrics
+		}
+		if r.Preference != "" {
+			text += " pref " + r.Preference
+		}
 		if r.Table != 0 {
 			text += fmt.Sprintf(" table %d", r.Table)
+		}
+		if n := place[key]; n > 1 {
+			text += fmt.Sprintf(" (number %d)", n)
 		}
 		lines = append(lines, text)
 	}
@@ -171,15 +228,27 @@ func (k *Kernel) Reachable(f *plan.Facts) string {
 		at = k.devices[links.LinkKey{NS: nic.NS, Name: nic.Master}]
 	}
 	for _, a := range f.Addresses {
-		if !at.up || !at.addresses[a] {
+		if !at.up || !at.has(a) {
 			return fmt.Sprintf("address %s is not on %s", a, at)
 		}
 	}
 	for _, r := range f.Routes {
-		r.NS = at.NS
-		if found, ok := k.routes[routeKey(r)]; !ok || found.Link != at.Name || found.Via != r.Via {
+		found := false
+		for _, have := range k.routes {
+			found = found || have.NS == at.NS && have.Table == 0 && have.To == r.To && have.Link == at.Name && have.Via == r.Via
+		}
+		if !found {
 			return fmt.Sprintf("route to %s is not over %s", r.To, at.Name)
 		}
 	}
 	return ""
+}
+
+func (d *device) has(p netip.Prefix) bool {
+	for _, a := range d.addresses {
+		if a.Prefix == p {
+			return true
+		}
+	}
+	return false
 }

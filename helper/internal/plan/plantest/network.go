@@ -51,3 +51,53 @@ func Facts(managers ...plan.Manager) *plan.Facts {
 		SSHPorts:   []uint16{22}, Managers: managers,
 	}
 }
+
+// FactsWithAll returns a host whose NIC has what a NIC may have: a peer, labels,
+// scopes, flags, metrics, routes of one key in an order, one of the kernel's that is
+// missing, and settings of its own.
+func FactsWithAll(managers ...plan.Manager) *plan.Facts {
+	f := Facts(managers...)
+	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	anywhere, subnet := p("0.0.0.0/0"), p("192.0.2.0/26")
+	f.Baseline = &plan.Baseline{
+		Addresses: []plan.Address{
+			{Prefix: p("192.0.2.1/26"), Broadcast: a("192.0.2.63"), Label: "eth0:1", Protocol: 9},
+			{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")},
+			{Prefix: p("198.51.100.9/28"), Flags: 0x200},
+			{Prefix: p("10.9.9.9/24"), Flags: 0x20, Metric: 77},
+			{Prefix: p("192.0.2.5/26"), Scope: ""},
+			{Prefix: p("2001:db8::1/64"), Flags: 0x02, Metric: 55},
+			{Prefix: p("2001:db8:1::1/128")},
+		},
+		Routes: []plan.Route{
+			{To: p("10.8.0.0/16"), Scope: "global", Protocol: 3, Metrics: "mtu=1400 advmss=1360"},
+			{To: subnet, Via: a("192.0.2.62"), Protocol: 3},
+			{To: anywhere, Via: a("192.0.2.62"), Metric: 200, Protocol: 3, Behind: false},
+			{To: anywhere, Via: a("172.31.1.1"), Metric: 200, Protocol: 4, Source: a("203.0.113.10")},
+			{To: p("10.7.0.0/16"), Via: a("10.255.0.1"), OnLink: true, Protocol: 16, Metrics: "lock=4 mtu=1300"},
+			{To: p("::/0"), Via: a("fe80::1"), Metric: 1024, Protocol: 3, Preference: "high"},
+		},
+		Absent:        []plan.Route{{To: p("10.9.9.0/24"), Metric: 77, Source: a("10.9.9.9"), Protocol: 2}},
+		Settings:      []plan.NICSetting{{Group: "ipv4/conf", Name: "rp_filter", Value: "2"}, {Group: "ipv4/conf", Name: "arp_ignore", Value: "1"}},
+		DefaultMetric: 3,
+	}
+	f.Addresses, f.Routes, f.IPv6Addresses, f.IPv6Routes = nil, nil, nil, nil
+	for i := range f.Baseline.Addresses {
+		f.Baseline.Addresses[i].Link = f.Uplink
+		if one := f.Baseline.Addresses[i].Prefix; one.Addr().Is4() {
+			f.Addresses = append(f.Addresses, one)
+		} else {
+			f.IPv6Addresses = append(f.IPv6Addresses, one)
+		}
+	}
+	for i := range f.Baseline.Routes {
+		f.Baseline.Routes[i].Link = f.Uplink
+		if one := f.Baseline.Routes[i]; one.To.Addr().Is4() {
+			f.Routes = append(f.Routes, one)
+		} else {
+			f.IPv6Routes = append(f.IPv6Routes, one)
+		}
+	}
+	f.Baseline.Absent[0].Link = f.Uplink
+	return f
+}
