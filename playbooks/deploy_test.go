@@ -34,7 +34,7 @@ func TestWhateverTheEnvironmentSays(t *testing.T) {
 	if asked := d.read("sudo"); asked != "" {
 		t.Errorf("on the deployer: %s", asked)
 	}
-	const want = "check check check key key apply confirm apply confirm"
+	const want = "version version version check check check key key apply confirm apply confirm"
 	if got := d.order(); got != want {
 		t.Errorf("asked the hosts for %s, wanted %s", got, want)
 	}
