@@ -44,12 +44,13 @@ func (h *Host) writeSeed(ctx context.Context) error {
 	s.file("etc/hostname", 0o644, h.FQDN()+"\n")
 	s.file("etc/hosts", 0o644, fmt.Sprintf("127.0.0.1 localhost\n127.0.1.1 %s %s\n", h.FQDN(), h.Name))
 	s.file("etc/machine-id", 0o444, fmt.Sprintf("%x\n", machineID[:16]))
-	switch {
-	case h.Resolved:
+	if h.Resolved {
 		s.link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
 		s.link("etc/systemd/system/sysinit.target.wants/systemd-resolved.service", "/lib/systemd/system/systemd-resolved.service")
 		s.link("etc/systemd/system/dbus-org.freedesktop.resolve1.service", "/lib/systemd/system/systemd-resolved.service")
-	case h.Manager != "NetworkManager": // which writes it
+	} else {
+		// Where there is none, systemd-resolved's tmpfiles.d(5) makes the link to its stub, even if it
+		// is off, and NetworkManager does not write through a link.
 		s.file("etc/resolv.conf", 0o644, "nameserver "+ResolverAddress+"\n")
 	}
 	s.file("etc/ssh/ssh_host_ed25519_key", 0o600, string(private))
