@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,13 +30,24 @@ var resolutions = []struct {
 	{"a number to the base of 60", regexp.MustCompile(`^[-+]?([1-9][0-9_]*(:[0-5]?[0-9])+|[0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*)$`)},
 	{"a number with a sign or underscores", regexp.MustCompile(`^[-+]?(0|[1-9][0-9_]*)$`)},
 	{"a fraction", regexp.MustCompile(`^([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)},
-	{"a truth value", regexp.MustCompile(`^(yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)},
 	{"a date", regexp.MustCompile(`^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?$`)},
 }
+
+var truthValue = regexp.MustCompile(`^(yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)
 
 // misread returns what Ansible takes a scalar for, "" if it is what is written.
 func misread(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode || n.Style&^yaml.FlowStyle != 0 { // quoted, a block, or tagged
+		return ""
+	}
+	// Most values of a large inventory are names and addresses.
+	if a, err := netip.ParseAddr(n.Value); err == nil && a.Is4() {
+		return ""
+	}
+	if n.Value == "" || !strings.ContainsRune("+-.0123456789", rune(n.Value[0])) {
+		if truthValue.MatchString(n.Value) {
+			return "a truth value"
+		}
 		return ""
 	}
 	for _, r := range resolutions {
