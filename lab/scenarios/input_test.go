@@ -73,8 +73,8 @@ for at in 192.0.2.1:8089 0.0.0.0:8090 0.0.0.0:8091; do
 done`)
 	// Somebody else's bridge with our subnet, and his WireGuard at our port.
 	w.on(t, "bob", "ip link add br-other type bridge; ip addr add 10.31.5.1/24 dev br-other; ip link add wg-other type wireguard; ip link set wg-other up")
-	port := w.on(t, "bob", `awk '$4 == "07" && $10 == 0 {split($2, a, ":"); print a[2]; exit}' /proc/net/udp`)
-	number, err := strconv.ParseUint(port, 16, 16)
+	port := w.on(t, "bob", "wg show wg-other listen-port")
+	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
