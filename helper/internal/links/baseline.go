@@ -1,7 +1,6 @@
 package links
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"sort"
@@ -67,10 +66,8 @@ func (u *uplinkView) linkLocal(a foundAddress) bool {
 	if !ip.IsLinkLocalUnicast() || a.Flags&unix.IFA_F_NOPREFIXROUTE != 0 {
 		return false
 	}
-	bytes16, mac := ip.As16(), u.link.HardwareAddr
-	eui64 := len(mac) == 6 && bytes.Equal(bytes16[8:], []byte{mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
 	const kernelLinkLocal = 3 // IFAPROT_KERNEL_LL
-	return a.Protocol == kernelLinkLocal || a.Protocol == 0 && (eui64 || a.stable)
+	return a.Protocol == kernelLinkLocal || a.Protocol == 0 && (isEUI64(ip.AsSlice(), u.link.HardwareAddr) || a.stable)
 }
 
 // inOrder holds that the IPv4 addresses, given again in their order, stand in it

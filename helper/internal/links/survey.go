@@ -46,6 +46,7 @@ func (v *view) survey(uplink string) (*plan.Facts, error) {
 	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU}
 	u.movable(link)
 	u.alone()
+	u.itself()
 	u.conflicts()
 	facts.Baseline = u.baseline()
 	for _, a := range facts.Baseline.Addresses {

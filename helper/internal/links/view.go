@@ -29,6 +29,10 @@ type view struct {
 	neighbors map[int][]netip.Addr
 	nextHops  map[int][]uint32
 	qdiscs    []netlink.Qdisc
+	// filters are hardware addresses that somebody gave interfaces besides their
+	// own, tokens tells which have an IPv6 token.
+	filters map[int][]string
+	tokens  map[int]bool
 	// occupied tells that there is a namespace with our name.
 	occupied bool
 }
@@ -42,7 +46,8 @@ type foundRule struct {
 
 // look takes the view in the calling thread's namespace.
 func look(h *netlink.Handle) (v *view, err error) {
-	v = &view{names: map[int]string{}, neighbors: map[int][]netip.Addr{}, nextHops: map[int][]uint32{}, occupied: netns.Exists(plan.Namespace)}
+	v = &view{names: map[int]string{}, neighbors: map[int][]netip.Addr{}, nextHops: map[int][]uint32{},
+		filters: map[int][]string{}, tokens: map[int]bool{}, occupied: netns.Exists(plan.Namespace)}
 	if v.links, err = h.LinkList(); err != nil {
 		return nil, err
 	}
@@ -54,7 +59,7 @@ func look(h *netlink.Handle) (v *view, err error) {
 			return nil, err
 		}
 	}
-	if err := v.lookForNextHops(); err != nil {
+	if err := errors.Join(v.lookForNextHops(), v.lookForFilters(h), v.lookForTokens()); err != nil {
 		return nil, err
 	}
 	for _, l := range v.links {

@@ -117,7 +117,7 @@ func (b *bench) options() transaction.Options {
 
 func (b *bench) failed(doing string, err error) {
 	b.Helper()
-	b.Fatalf("%s: %v\nthe host now:\n%s", doing, err, b.before.difference(b.made.look(b.T)))
+	b.Fatalf("%s: %v", doing, err)
 }
 
 func (b *bench) apply() {
