@@ -165,13 +165,37 @@ func (k Netlink) move(link plan.Link) error {
 			err = h.LinkSetNoMaster(found)
 		}
 		if err == nil {
-			err = h.LinkSetNsFd(found, int(target.Fd()))
+			err = moveTo(from, found.Attrs().Index, target, link.Index)
 		}
 		if err != nil {
 			return fmt.Errorf("moving link %s into %s: %w", link.Name, namespaceName(link.NS), err)
 		}
 		return nil
 	})
+}
+
+// moveTo moves a link into another namespace, with the number there that it is to
+// have, if that is free. Kernels before 5.13 choose it themselves.
+func moveTo(from string, index int, target *os.File, wanted int) error {
+	move := func(wanted int) error {
+		return netns.Do(from, func() error {
+			r := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+			header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+			header.Index = int32(index)
+			r.AddData(header)
+			r.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(target.Fd()))))
+			if wanted != 0 {
+				r.AddData(nl.NewRtAttr(unix.IFLA_NEW_IFINDEX, nl.Uint32Attr(uint32(wanted))))
+			}
+			_, err := r.Execute(unix.NETLINK_ROUTE, 0)
+			return err
+		})
+	}
+	err := move(wanted)
+	if wanted != 0 && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST)) {
+		err = move(0)
+	}
+	return err
 }
 
 // DeleteLink implements Kernel. A missing link is no error.

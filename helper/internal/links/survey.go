@@ -43,7 +43,7 @@ func (v *view) survey(uplink string) (*plan.Facts, error) {
 	}
 	a := link.Attrs()
 	u := &uplinkView{view: v, link: a}
-	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU}
+	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU, Index: a.Index}
 	u.movable(link)
 	u.alone()
 	u.itself()

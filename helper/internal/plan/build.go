@@ -76,7 +76,7 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 // addresses and routes, and its resolvers as they were.
 func Without(facts Facts) *Host {
 	before := facts.baseline()
-	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU}}, Settings: before.nicSettings(facts.Uplink)}
+	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU, Index: facts.Index}}, Settings: before.nicSettings(facts.Uplink)}
 	h.Addresses, h.Routes, h.Absent = before.onNIC(facts.Uplink)
 	h.Files = []File{ownResolvConf(facts)}
 	return h

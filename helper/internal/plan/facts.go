@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,6 +17,9 @@ type Facts struct {
 	Uplink string           `json:"uplink"`
 	MAC    net.HardwareAddr `json:"mac"`
 	MTU    int              `json:"mtu"` // bytes
+	// Index is the NIC's number (ifindex), by which other programs may know it; 0 in
+	// the facts of an older helper.
+	Index int `json:"index,omitempty"`
 	// Addresses are the NIC's permanent IPv4 addresses.
 	Addresses []netip.Prefix `json:"addresses"`
 	// Routes are those of the main table through the NIC that are not the
@@ -63,7 +67,7 @@ func (f *Facts) Validate() error {
 	if !isLinkName(f.Uplink) {
 		wrong("uplink", f.Uplink, "the name of an interface")
 	}
-	if len(f.MAC) > 20 || f.MTU < 0 || f.MTU > 65536 {
+	if len(f.MAC) > 20 || f.MTU < 0 || f.MTU > 65536 || f.Index < 0 || f.Index > math.MaxInt32 {
 		wrong("uplink", fmt.Sprintf("%s, MTU %d", f.MAC, f.MTU), "its MAC address and MTU")
 	}
 	if len(f.Addresses) == 0 {

@@ -66,6 +66,9 @@ type Link struct {
 	Master string
 	MAC    net.HardwareAddr // nil: leave alone
 	MTU    int              // bytes; 0: leave alone
+	// Index is the number (ifindex) that a link gets when it moves into its
+	// namespace, if that is free; 0: whichever the kernel chooses.
+	Index int
 	// Down leaves it to the operator to set the link up.
 	Down bool
 	// Free lets the operator give the link addresses, routes and a bridge;

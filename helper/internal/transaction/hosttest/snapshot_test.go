@@ -33,7 +33,7 @@ var questions = map[string][]string{
 	"ip -6": {"route show table all", "rule show", "addrlabel list", "token list"},
 }
 
-func (h *host) look(t *testing.T) snapshot {
+func look(t *testing.T) snapshot {
 	t.Helper()
 	s := snapshot{said: map[string][]string{}, occupied: netns.Exists(plan.Namespace), leftover: netns.Leftover(plan.Namespace)}
 	for tool, lines := range questions {
@@ -44,7 +44,7 @@ func (h *host) look(t *testing.T) snapshot {
 			if err := answers.Decode(&answer); err != nil {
 				t.Fatalf("%s %s: %v", tool, line, err)
 			}
-			s.said[tool+" "+line] = h.inOrder(t, answer)
+			s.said[tool+" "+line] = inOrder(t, answer)
 		}
 	}
 	s.said["tc qdisc"] = lines(output(t, "", "tc", "qdisc", "show"))
@@ -59,12 +59,12 @@ func (h *host) look(t *testing.T) snapshot {
 
 // settled looks until the kernel has done what it does a moment later: it gives a
 // link that came up its own address.
-func (h *host) settled(t *testing.T) snapshot {
+func settled(t *testing.T) snapshot {
 	t.Helper()
-	was := h.look(t)
+	was := look(t)
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		time.Sleep(100 * time.Millisecond)
-		now := h.look(t)
+		now := look(t)
 		tentative := strings.Contains(strings.Join(now.said["ip address show"], "\n"), "tentative")
 		if was.difference(now) == "" && !tentative || time.Now().After(deadline) {
 			return now
@@ -85,12 +85,12 @@ func lines(text string) (all []string) {
 // inOrder renders an answer. Of most things the order is that in which the kernel
 // finds them. It means something among the addresses of a link, which are one
 // thing here, and among routes to one destination, unless the kernel made them.
-func (h *host) inOrder(t *testing.T, answer []any) (all []string) {
+func inOrder(t *testing.T, answer []any) (all []string) {
 	t.Helper()
 	type line struct{ key, text string }
 	var some []line
 	for _, one := range answer {
-		l := line{text: h.render(t, one)}
+		l := line{text: render(t, one)}
 		l.key = l.text
 		if v, ok := one.(map[string]any); ok && v["dst"] != nil && v["table"] != "local" && v["protocol"] != "kernel" {
 			l.key = fmt.Sprint(v["table"], v["dst"], v["metric"])
@@ -116,13 +116,9 @@ func output(t *testing.T, stdin, tool string, args ...string) string {
 }
 
 // render writes one thing on one line, without what is not the host's doing.
-func (h *host) render(t *testing.T, value any) string {
+func render(t *testing.T, value any) string {
 	t.Helper()
 	clean(value)
-	// The NIC keeps its number in another namespace only where that is free.
-	if v, ok := value.(map[string]any); ok && v["ifname"] == h.uplink {
-		delete(v, "ifindex")
-	}
 	data, err := json.Marshal(value) // maps in the order of their keys
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func try(t *testing.T, h *host) verdict {
 		return impossible + verdict(": "+err.Error())
 	}
 	b := newBench(t, h)
-	b.before = h.settled(t)
+	b.before = settled(t)
 	if _, err := links.Survey(h.asked); err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
@@ -151,7 +151,7 @@ func (b *bench) same(after string) {
 	b.Helper()
 	difference := ""
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if difference = b.before.difference(b.made.look(b.T)); difference == "" {
+		if difference = b.before.difference(look(b.T)); difference == "" {
 			break
 		}
 		if time.Now().After(deadline) {
