@@ -159,6 +159,9 @@ func nicSettings(name string, mtu int) (all []plan.NICSetting, err error) {
 			return nil, err
 		}
 		for _, f := range files {
+			if f.Name() == "base_reachable_time" || f.Name() == "retrans_time" {
+				continue // the kernel warns of whoever reads them: the same as those in ms
+			}
 			info, err := f.Info()
 			if err != nil || info.Mode().Perm()&0o600 != 0o600 {
 				continue
