@@ -54,7 +54,7 @@ func (o Outside) Exposure(facts *plan.Facts, sockets []Socket, wireguard []strin
 				"set wireguard_port to another one for this host, or stop what listens there", s.Port, s.holder(wireguard))
 		case outside:
 			bound[fmt.Sprintf("%s %s (%s)", s.Protocol, netip.AddrPortFrom(s.Address, s.Port), s.holder(nil))] = true
-		case open[port] || s.Protocol == "udp" && (dhcpClient[s.Port] || s.Port >= o.ClientPorts && !s.Kernel):
+		case open[port] || s.Protocol == "udp" && (dhcpClient[s.Port] || s.Port >= o.ClientPorts && s.Program != ""):
 		default:
 			hidden[port] = s.holder(nil)
 		}
@@ -76,12 +76,10 @@ func (o Outside) Exposure(facts *plan.Facts, sockets []Socket, wireguard []strin
 // holder is who has a socket, for the operator.
 func (s Socket) holder(wireguard []string) string {
 	switch {
-	case len(wireguard) > 0 && s.Kernel:
+	case len(wireguard) > 0 && s.Program == "":
 		return "the WireGuard interface " + strings.Join(wireguard, ", ")
-	case s.Kernel:
-		return "the kernel, as of a WireGuard interface or another tunnel"
-	case s.Program == "":
-		return "a process that is not known"
+	case s.Program == "": // a tunnel's socket has an inode as any other, but no process
+		return "a tunnel of the kernel, or a process that is not known"
 	}
 	return s.Program
 }

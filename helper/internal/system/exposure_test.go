@@ -37,24 +37,30 @@ const (
   244: 00000000:007B 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 11029 2 0000000000000000 0
   300: 00000000:0044 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 11030 2 0000000000000000 0
   301: 00000000:B2C7 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 11031 2 0000000000000000 0
-  302: 00000000:CA6C 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 0 2 0000000000000000 0
+  302: 00000000:CA6C 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 13069 2 0000000000000000 0
 `
 )
 
 func recorded() []Socket {
 	all := parseTable(recordedTCP, "tcp", "0A")
 	all = append(all, parseTable(recordedTCP6, "tcp", "0A")...)
-	return append(all, parseTable(recordedUDP, "udp", "07")...)
+	all = append(all, parseTable(recordedUDP, "udp", "07")...)
+	for i := range all {
+		if all[i].Port == 45767 {
+			all[i].Program = "resolver"
+		}
+	}
+	return all
 }
 
 func TestParseTable(t *testing.T) {
 	var got []string
 	for _, s := range recorded() {
-		got = append(got, fmt.Sprintf("%s %s %v", s.Protocol, netip.AddrPortFrom(s.Address, s.Port), s.Kernel))
+		got = append(got, fmt.Sprintf("%s %s", s.Protocol, netip.AddrPortFrom(s.Address, s.Port)))
 	}
-	const want = "tcp 127.0.0.1:53 false, tcp 0.0.0.0:22 false, tcp 0.0.0.0:443 false, tcp 192.0.2.1:8080 false, " +
-		"tcp [::]:22 false, tcp [2001:db8::1]:80 false, tcp 192.0.2.1:8081 false, " +
-		"udp 0.0.0.0:123 false, udp 0.0.0.0:68 false, udp 0.0.0.0:45767 false, udp 0.0.0.0:51820 true"
+	const want = "tcp 127.0.0.1:53, tcp 0.0.0.0:22, tcp 0.0.0.0:443, tcp 192.0.2.1:8080, " +
+		"tcp [::]:22, tcp [2001:db8::1]:80, tcp 192.0.2.1:8081, " +
+		"udp 0.0.0.0:123, udp 0.0.0.0:68, udp 0.0.0.0:45767, udp 0.0.0.0:51820"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("got %s", strings.Join(got, ", "))
 	}
@@ -66,10 +72,10 @@ func TestParseTable(t *testing.T) {
 }
 
 func TestExposure(t *testing.T) {
-	const bound = "no longer reachable at the NIC's own address, which moves to the gateway: tcp 192.0.2.1:8080 (a process that is not known), " +
-		"tcp 192.0.2.1:8081 (a process that is not known), tcp [2001:db8::1]:80 (a process that is not known); have them listen on all addresses, and list in publish what shall be reachable from outside"
+	const bound = "no longer reachable at the NIC's own address, which moves to the gateway: tcp 192.0.2.1:8080 (a tunnel of the kernel, or a process that is not known), " +
+		"tcp 192.0.2.1:8081 (a tunnel of the kernel, or a process that is not known), tcp [2001:db8::1]:80 (a tunnel of the kernel, or a process that is not known); have them listen on all addresses, and list in publish what shall be reachable from outside"
 	const hidden = "no longer reachable from outside, because not in publish: "
-	const unknown, wireguard = " (a process that is not known)", " (the kernel, as of a WireGuard interface or another tunnel)"
+	const unknown, wireguard = " (a tunnel of the kernel, or a process that is not known)", " (a tunnel of the kernel, or a process that is not known)"
 	other := Outside{WireGuardPort: 51821, ClientPorts: 32768}
 	cases := []struct {
 		name     string
@@ -82,11 +88,11 @@ func TestExposure(t *testing.T) {
 		{"all of it", other, nil, nil, "", []string{bound, hidden + "tcp/443" + unknown + ", udp/123" + unknown + ", udp/51820" + wireguard}},
 		{"published", Outside{WireGuardPort: 51821, ClientPorts: 32768, Published: []network.Port{{Protocol: "tcp", Number: 443}, {Protocol: "udp", Number: 123}, {Protocol: "udp", Number: 51820}}},
 			nil, nil, "", []string{bound}},
-		{"our port, the kernel's", Outside{WireGuardPort: 51820, ClientPorts: 32768}, nil, nil, "found UDP port 51820 in use by the kernel, as of a WireGuard interface or another tunnel, wanted it free",
+		{"our port, the kernel's", Outside{WireGuardPort: 51820, ClientPorts: 32768}, nil, nil, "found UDP port 51820 in use by a tunnel of the kernel, or a process that is not known, wanted it free",
 			[]string{bound, hidden + "tcp/443" + unknown + ", udp/123" + unknown}},
 		{"our port, by name", Outside{WireGuardPort: 51820, ClientPorts: 32768}, nil, []string{"wg0"}, "in use by the WireGuard interface wg0, wanted",
 			[]string{bound, hidden + "tcp/443" + unknown + ", udp/123" + unknown}},
-		{"our port, a process's", Outside{WireGuardPort: 45767, ClientPorts: 32768}, nil, nil, "wireguard_port: found UDP port 45767 in use by a process", nil},
+		{"our port, a process's", Outside{WireGuardPort: 45767, ClientPorts: 32768}, nil, nil, "wireguard_port: found UDP port 45767 in use by resolver", nil},
 		{"another NIC's addresses", other, func(f *plan.Facts) {
 			f.Addresses, f.IPv6Addresses = []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, nil
 		}, nil, "", []string{hidden + "tcp/443" + unknown + ", udp/123" + unknown + ", udp/51820" + wireguard}},
@@ -158,7 +164,7 @@ func TestSockets(t *testing.T) {
 	for _, a := range []net.Addr{tcp.Addr(), udp.LocalAddr()} {
 		want := netip.MustParseAddrPort(a.String())
 		s := found[want.Port()]
-		if s.Protocol != a.Network() || s.Address != want.Addr() || s.Program != strings.TrimSpace(string(comm)) || s.Kernel {
+		if s.Protocol != a.Network() || s.Address != want.Addr() || s.Program != strings.TrimSpace(string(comm)) {
 			t.Errorf("%s: found %+v", a, s)
 		}
 	}

@@ -15,9 +15,7 @@ type Socket struct {
 	Protocol string     // tcp or udp
 	Address  netip.Addr // unspecified: all of the host's
 	Port     uint16
-	// Kernel tells that no process has it: WireGuard's and other tunnels' sockets.
-	Kernel bool
-	// Program is what the process calls itself; empty: not known.
+	// Program is what the process calls itself; empty: not known, or the kernel's own.
 	Program string
 
 	inode string
@@ -68,7 +66,7 @@ func parseTable(table, protocol, waiting string) []Socket {
 			binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(words[i:]))
 		}
 		a, _ := netip.AddrFromSlice(words)
-		all = append(all, Socket{Protocol: protocol, Address: a.Unmap(), Port: uint16(number), Kernel: f[9] == "0", inode: f[9]})
+		all = append(all, Socket{Protocol: protocol, Address: a.Unmap(), Port: uint16(number), inode: f[9]})
 	}
 	return all
 }
@@ -77,7 +75,7 @@ func parseTable(table, protocol, waiting string) []Socket {
 func name(sockets []Socket) {
 	byInode := map[string][]*Socket{}
 	for i := range sockets {
-		if s := &sockets[i]; !s.Kernel {
+		if s := &sockets[i]; s.inode != "0" {
 			byInode["socket:["+s.inode+"]"] = append(byInode["socket:["+s.inode+"]"], s)
 		}
 	}
