@@ -312,6 +312,12 @@ func newBench(t *testing.T) *bench {
 	sw := example(1, 1, 2, 256)
 	sw.LocalPorts = []string{"mo-fac-ovs", "lab0"}
 	in.apply(sw, nil)
+	for _, flow := range []string{
+		fmt.Sprintf("table=%d,priority=3,dl_dst=%s,actions=load:%d->NXM_NX_REG%d[]", tableLearned, receiverMAC, firstLocalPort+1, learnedPort),
+		fmt.Sprintf("table=%d,priority=300,arp,arp_tpa=%s,actions=output:%d", tableAsked, receiverIP, firstLocalPort+1),
+	} {
+		in.must("ovs-ofctl", "--protocols="+openFlow, "add-flow", sw.Bridge, flow)
+	}
 	return &bench{
 		instance: in, guest: newSender(t, guest, "veth_fac0"), direct: newSender(t, guest, "direct0"),
 		behind:  newReceiver(t, host, "host0", receiverMAC, receiverIP),

@@ -10,12 +10,13 @@ import (
 
 // Stations of the tests. The host is 1, the others are 2 and 256.
 const (
-	guestA  = "52:54:00:00:00:0a"
-	guestB  = "52:54:00:00:00:0b"
-	gateway = "02:6d:6f:01:00:01"
-	access  = "02:6d:6f:02:00:01"
-	all     = "ff:ff:ff:ff:ff:ff"
-	bpdus   = "01:80:c2:00:00:00"
+	guestA   = "52:54:00:00:00:0a"
+	guestB   = "52:54:00:00:00:0b"
+	guestFar = "52:54:00:00:08:0b"
+	gateway  = "02:6d:6f:01:00:01"
+	access   = "02:6d:6f:02:00:01"
+	all      = "ff:ff:ff:ff:ff:ff"
+	bpdus    = "01:80:c2:00:00:00"
 )
 
 // frame is one step of a scenario.
@@ -96,8 +97,8 @@ func TestForwarding(t *testing.T) {
 		{"guest", guestA, "02:6d:6f:01:01:00", "", "10.30.1.0"},
 		{"guest", guestA, "02:6d:6f:02:00:02", "dl_vlan=5,dl_type=0x88b5", "10.30.0.2"},
 		{"gateway", gateway, "02:6d:6f:01:00:02", "", "10.30.0.2"},
-		{"10.30.0.2", guestB, gateway, "", "LOCAL"},
-		{"10.30.0.2", guestB, "02:6d:6f:01:01:00", "", "nowhere"}, // never back into the tunnel
+		{"10.30.0.2", guestFar, gateway, "", "LOCAL"},
+		{"10.30.0.2", guestFar, "02:6d:6f:01:01:00", "", "nowhere"}, // never back into the tunnel
 	}
 	scenarios["who asks for a member asks that one"] = []frame{
 		{"guest", guestA, all, asks + "10.31.1.0", "10.30.1.0"},
@@ -108,8 +109,8 @@ func TestForwarding(t *testing.T) {
 		{"guest", guestA, all, asks + "10.31.0.1", "LOCAL"},
 		{"guest", guestA, all, asks + "10.31.128.1", "LOCAL"},
 		{"gateway", gateway, all, "arp,arp_op=1,arp_spa=10.31.0.1,arp_tpa=10.31.128.1", "2"},
-		{"10.30.0.2", guestB, all, asks + "10.31.0.1", "LOCAL 2"},
-		{"10.30.0.2", guestB, all, asks + "10.31.1.0", "LOCAL 2"},
+		{"10.30.0.2", guestFar, all, asks + "10.31.0.1", "LOCAL 2"},
+		{"10.30.0.2", guestFar, all, asks + "10.31.1.0", "LOCAL 2"},
 		// Announcements, others' addresses, and other networks.
 		{"gateway", gateway, all, announces + "10.31.0.1,arp_tpa=10.31.0.1", "2 10.30.0.2 10.30.1.0"},
 		{"guest", access, all, announces + "10.31.128.1,arp_tpa=10.31.128.1", "LOCAL 10.30.0.2 10.30.1.0"},
