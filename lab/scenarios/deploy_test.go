@@ -83,7 +83,7 @@ func checkMode(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"firewall: published: + ip daddr { 192.0.2.2 } tcp dport 8080 dnat ip to 10.30.0.2", "+ name scanner.example.com: 10.31.0.252"} {
+	for _, want := range []string{"published: + ip daddr { 192.0.2.2 } tcp dport 8080 dnat ip to 10.30.0.2", "+ name scanner.example.com: 10.31.0.252"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the plan does not say %q:\n%s", want, out)
 		}
