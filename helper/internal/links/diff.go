@@ -325,7 +325,7 @@ func (d *differ) routes() {
 // isWanted reports that a route of the kernel is one of the wanted ones.
 func (d *differ) isWanted(have plan.Route) bool {
 	for _, r := range d.want.Routes {
-		if sameRoute(have, r) {
+		if d.sameRoute(have, r) {
 			return true
 		}
 	}
@@ -333,14 +333,29 @@ func (d *differ) isWanted(have plan.Route) bool {
 }
 
 // sameRoute compares a found route with a wanted one. Who made it counts with the
-// NIC's own only; of those one may be more than it was: where its gateway cannot be
-// reached otherwise it is taken to be on the link (see addRoute).
-func sameRoute(have, want plan.Route) bool {
+// NIC's own only; of those one may be more than it was: as long as no address of the
+// link reaches its gateway, that is taken to be on the link (see addRoute).
+func (d *differ) sameRoute(have, want plan.Route) bool {
 	have, want, exact := asFound(have), asFound(want), want.Uplink
 	if !exact {
 		have.Protocol = want.Protocol
 	}
-	return have == want || exact && have.OnLink && func() bool { have.OnLink = false; return have == want }()
+	if have == want || !exact || !have.OnLink || d.reaches(have) {
+		return have == want
+	}
+	have.OnLink = false
+	return have == want
+}
+
+// reaches reports that the gateway of a route is in the network of an address that
+// its link has.
+func (d *differ) reaches(r plan.Route) bool {
+	for a := range d.have.Addresses {
+		if a.NS == r.NS && a.Link == r.Link && a.Prefix.Masked().Contains(r.Via) {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *differ) wantRoute(r plan.Route, wanted map[plan.Route]bool) {
@@ -351,7 +366,7 @@ func (d *differ) wantRoute(r plan.Route, wanted map[plan.Route]bool) {
 		if KeyOf(have) != KeyOf(r) || have.Link != r.Link || byKernel || d.remade[LinkKey{have.NS, have.Link}] {
 			continue
 		}
-		if sameRoute(have, r) {
+		if d.sameRoute(have, r) {
 			return
 		}
 		if old == nil && !wanted[have] && (have.Protocol != protocolKernel || r.Protocol == protocolKernel) {

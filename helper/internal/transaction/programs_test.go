@@ -30,7 +30,9 @@ func planOf(program string, h *plan.Host) *plan.Host {
 	other := *h
 	other.Settings = append([]plan.Setting{}, h.Settings...)
 	for i := range other.Settings {
-		other.Settings[i].Value += " of " + program
+		if other.Settings[i].NS != "" { // those of the NIC are the host's
+			other.Settings[i].Value += " of " + program
+		}
 	}
 	if program != programLegacy {
 		return &other

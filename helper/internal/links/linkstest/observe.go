@@ -138,8 +138,13 @@ func (d *device) String() string {
 	if d.up {
 		text += " up"
 	}
-	for _, a := range d.addresses { // in their order
-		text += " inet " + a.String()
+	// Each family has a list of its own (in_device, inet6_dev): in their order there.
+	for _, six := range []bool{false, true} {
+		for _, a := range d.addresses {
+			if a.Prefix.Addr().Is6() == six {
+				text += " inet " + a.String()
+			}
+		}
 	}
 	return text
 }
