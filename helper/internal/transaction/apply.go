@@ -91,10 +91,13 @@ func (h *Host) check(change *store.Change, o Options) error {
 		return fmt.Errorf("serial: found %d, wanted at least that of the running generation %s, %d; --allow-older takes it anyway",
 			change.Document.Serial, confirmed.Generation(), old.Serial)
 	}
+	if err := keysMissing(old, change.Document, change.HostID); err != nil {
+		return err
+	}
 	if others(change.Document, change.HostID) == 0 && others(old, confirmed.HostID) > 0 && !o.AllowAlone {
 		return fmt.Errorf("hosts: found no other host in the document, wanted some of the %d that there are now; --allow-alone takes it anyway", others(old, confirmed.HostID))
 	}
-	return keysMissing(old, change.Document, change.HostID)
+	return nil
 }
 
 // keysMissing refuses a document in which a host is still wanted and has no key any

@@ -202,6 +202,8 @@ func TestWrongDocuments(t *testing.T) {
 		peer.ID, peer.PublicKey = id, network.Key{}
 		return c
 	}
+	allKeyless := keyless(3)
+	allKeyless.Document.Hosts[1].PublicKey = network.Key{}
 	cases := []struct {
 		name   string
 		change *store.Change
@@ -216,6 +218,7 @@ func TestWrongDocuments(t *testing.T) {
 		{"alone", w.document(6, nil), "--allow-alone takes it anyway", &Options{AllowAlone: true}},
 		{"a peer without its key", keyless(3), "found none in the document for 192.0.2.3,", nil},
 		{"a peer without its key, by another ID", keyless(9), "found none in the document for 192.0.2.3,", nil},
+		{"no peer with its key", allKeyless, "found none in the document for 192.0.2.2, 192.0.2.3,", nil},
 		{"another uplink", w.document(6, func(h *network.Host) { h.Uplink = "eth1" }, 2), `uplink: found "eth1"`, nil},
 	}
 	for _, c := range cases {
