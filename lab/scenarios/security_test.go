@@ -84,14 +84,15 @@ frames = [
     every + own + b'\x81\x00\x00\x00' + arp(1, own, '10.31.0.1', '10.31.0.1'), # priority tag
     every + own + arp(1, own, '10.31.128.2', '10.31.128.2'),          # gratuitous request
     every + own + arp(2, gateway, '10.31.200.7', '10.31.128.1'),      # another's MAC in ARP
+    bob + own + arp(2, own, '10.31.0.1', '10.31.128.2', 6),           # IEEE 802: Linux takes it
+    every + own + arp(1, own, '10.31.0.1', '10.31.0.1', 6),
+    bob + own + udp('10.30.0.1', '10.31.128.2'),
+    # From here on the guest's own bridge takes bob to be the guest.
     every + gateway + udp('10.31.200.7', '10.31.255.255'),
     every + gateway + b'\x81\x00\x00\x05' + udp('10.31.200.7', '10.31.255.255'), # in a VLAN
     every + bob + udp('10.31.200.7', '10.31.255.255'),
     every + own + udp('10.31.0.1', '10.31.255.255'),
     every + own + udp('10.31.128.2', '10.31.255.255'),
-    bob + own + arp(2, own, '10.31.0.1', '10.31.128.2', 6),           # IEEE 802: Linux takes it
-    every + own + arp(1, own, '10.31.0.1', '10.31.0.1', 6),
-    bob + own + udp('10.30.0.1', '10.31.128.2'),
 ]
 for frame in frames:
     for _ in range(5): s.send(frame)`
