@@ -13,6 +13,7 @@ import (
 	"mobula/helper/internal/inventory"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/store"
+	"mobula/helper/internal/wireguard"
 )
 
 var clientCommand = command{
@@ -129,9 +130,10 @@ func (t *clientTask) give(d *network.Document, one network.Client, edit func([]b
 	}
 	private := network.Key{}
 	if one.PublicKey = t.public; t.public.IsZero() {
-		if private, one.PublicKey, err = client.NewKey(); err != nil {
+		if private, err = wireguard.GenerateKey(); err != nil {
 			return err
 		}
+		one.PublicKey = wireguard.PublicKey(private)
 	}
 	old, err := os.ReadFile(t.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -155,9 +157,11 @@ func (t *clientTask) give(d *network.Document, one network.Client, edit func([]b
 		files[path] = []byte(config)
 		report.Files = append(report.Files, path)
 	}
-	code, err := client.NewQR(first)
-	if err != nil {
-		return err
+	var code *client.QR
+	if t.qr || t.png {
+		if code, err = client.NewQR(first); err != nil {
+			return err
+		}
 	}
 	if t.png {
 		path := filepath.Join(t.dir, short+".png")
@@ -229,7 +233,7 @@ func (t *clientTask) find(name string) (network.Client, error) {
 	switch len(found) {
 	case 1:
 		if found[0].Name == "" { // written by hand
-			found[0].Name = "client-" + strings.ReplaceAll(strings.TrimPrefix(found[0].Address.String(), "10.30."), ".", "-")
+			found[0].Name = "wire-" + strings.ReplaceAll(strings.TrimPrefix(found[0].Address.String(), "10.30."), ".", "-")
 		}
 		return found[0], nil
 	case 0:

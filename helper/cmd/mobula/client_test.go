@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ecdh"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -50,6 +51,15 @@ func TestClients(t *testing.T) {
 		if !strings.Contains(config, want) {
 			t.Errorf("no %q in\n%s", want, config)
 		}
+	}
+	_, line, _ := strings.Cut(config, "PrivateKey = ")
+	private, err := network.ParseKey(line[:44])
+	if err != nil || private[0]&7 != 0 || private[31]&0xc0 != 0x40 {
+		t.Errorf("the private key is not clamped: %v", err)
+	}
+	own, err := ecdh.X25519().NewPrivateKey(private[:])
+	if err != nil || network.Key(own.PublicKey().Bytes()).String() != report.PublicKey {
+		t.Errorf("the halves do not belong together: %v", err)
 	}
 	if !strings.Contains(read("clients/laptop-2.conf"), "Endpoint = "+document.Hosts[1].Endpoint.String()+"\n") {
 		t.Error("the second configuration does not lead to the second host")

@@ -1,11 +1,9 @@
-// Package client makes what an administrator's WireGuard client needs: a key pair,
-// an address and a configuration that wg-quick(8) and the WireGuard apps take. It is
-// pure but for the random numbers of the key.
+// Package client makes what an administrator's WireGuard client needs besides its
+// keys: an address and a configuration that wg-quick(8) and the WireGuard apps take.
+// It is pure.
 package client
 
 import (
-	"crypto/ecdh"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,19 +12,6 @@ import (
 
 	"mobula/helper/internal/network"
 )
-
-// NewKey returns a new key pair (RFC 7748).
-func NewKey() (private, public network.Key, err error) {
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		return private, public, err
-	}
-	private, public = network.Key(key.Bytes()), network.Key(key.PublicKey().Bytes())
-	// WireGuard's tools print private keys clamped, and others refuse them otherwise.
-	private[0] &= 248
-	private[31] = private[31]&127 | 64
-	return private, public, nil
-}
 
 // FreeAddress returns the lowest extrawire address that no client has. The first
 // one is left out: it looks like the address of the network.

@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"crypto/ecdh"
 	"fmt"
 	"image/png"
 	"net/netip"
@@ -22,20 +21,6 @@ func document() *network.Document {
 	d.Hosts[1].PublicKey = network.Key{}
 	d.Hosts[4].Hostname = "h5.example.org"
 	return d
-}
-
-func TestNewKey(t *testing.T) {
-	private, public, err := NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ecdh.X25519().NewPrivateKey(private[:])
-	if err != nil || network.Key(key.PublicKey().Bytes()) != public {
-		t.Errorf("the halves do not belong together: %v", err)
-	}
-	if private[0]&7 != 0 || private[31]&0xc0 != 0x40 {
-		t.Error("the private key is not clamped")
-	}
 }
 
 func TestFreeAddress(t *testing.T) {
