@@ -46,7 +46,7 @@ func (b *bucket) take(now time.Time, perSecond, most float64) bool {
 
 // mayEcho bounds the answers, of all peers and of each.
 func (h *healer) mayEcho(r *remote) bool {
-	now := time.Now()
+	now := h.clock()
 	return r.ownEchoes.take(now, ownEchoesPerSecond, ownEchoes) ||
 		r.echoes.take(now, peerEchoesPerSecond, peerEchoesPerSecond/2) && h.echoes.take(now, echoesPerSecond, echoesPerSecond/2)
 }
@@ -54,7 +54,7 @@ func (h *healer) mayEcho(r *remote) bool {
 // mayVerify bounds what strangers can make this host compute, and what they can
 // take away from peers by it.
 func (h *healer) mayVerify(r *remote, from netip.AddrPort) bool {
-	now := time.Now()
+	now := h.clock()
 	if from == r.at || from == r.host.Endpoint {
 		return r.macs.take(now, peerMACsPerSecond, peerMACsPerSecond/2)
 	}

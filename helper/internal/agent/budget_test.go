@@ -3,13 +3,15 @@ package agent
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/probe"
 )
 
-// silent returns healers that send nothing by themselves.
+// silent returns healers that send nothing by themselves and whose budgets do not
+// fill up while a slow machine computes.
 func silent(t *testing.T, hosts uint16) *testNet {
 	n := newTestNet(t, hosts)
 	for _, h := range n.healers {
@@ -18,6 +20,7 @@ func silent(t *testing.T, hosts uint16) *testNet {
 	for _, h := range n.healers {
 		h.inside.(*testSocket).drain()
 		h.below.(*testSocket).drain()
+		h.clock = func() time.Time { return time.Unix(0, 0) }
 	}
 	return n
 }

@@ -35,6 +35,7 @@ type healer struct {
 	inside, below socket // inside WireGuard, and beside it
 	namespace     uint64 // inode, which tells namespaces of the same name apart
 	began         time.Time
+	clock         func() time.Time // of the budgets
 	session       uint64
 	cancel        context.CancelFunc
 	ended         sync.WaitGroup
@@ -169,7 +170,7 @@ func (a *Agent) startHealing(ctx context.Context, running *store.Change, self ne
 // newHealer returns a healer that does not run yet.
 func newHealer(log *slog.Logger, privateKey func(network.Key) (network.Key, error), inside, below socket, d device) *healer {
 	now := time.Now()
-	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, began: now, seed: maphash.MakeSeed(), session: uint64(now.UnixNano()),
+	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, clock: time.Now, began: now, seed: maphash.MakeSeed(), session: uint64(now.UnixNano()),
 		poke: make(chan struct{}, 1), rotates: make(chan struct{}, 1), peers: map[uint16]*remote{}, askers: map[asked]uint64{}, engine: paths.New(paths.Config{}, now.UnixNano())}
 }
 

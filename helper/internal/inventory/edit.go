@@ -83,6 +83,9 @@ func ReplaceClientKey(path string, data []byte, address netip.Addr, key network.
 	})
 }
 
+// otherBreaks end a line of YAML 1.1 (section 5.4) and none of an editor's.
+const otherBreaks = "\r\u0085\u2028\u2029"
+
 // editor is a text by its lines, each with its end, and what it says.
 type editor struct {
 	lines   []string
@@ -99,6 +102,10 @@ func edit(path string, data []byte, wanted func([]network.Client) []network.Clie
 	if problem != nil {
 		return nil, Problems{*problem}
 	}
+	unedited := fmt.Errorf("%s: found it written in a way that cannot be edited line by line, wanted one client a line; nothing was changed", path)
+	if strings.ContainsAny(strings.ReplaceAll(string(data), "\r\n", "\n"), otherBreaks) {
+		return nil, unedited
+	}
 	e := &editor{lines: strings.SplitAfter(string(data), "\n"), newline: "\n", root: root}
 	if strings.Contains(string(data), "\r\n") {
 		e.newline = "\r\n"
@@ -114,7 +121,7 @@ func edit(path string, data []byte, wanted func([]network.Client) []network.Clie
 	}
 	text := []byte(strings.Join(e.lines, ""))
 	if got, err := clientsOf(path, text); err != nil || !same(got, want) {
-		return nil, fmt.Errorf("%s: found it written in a way that cannot be edited line by line, wanted one client a line; nothing was changed", path)
+		return nil, unedited
 	}
 	return text, nil
 }

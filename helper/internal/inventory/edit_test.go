@@ -75,6 +75,7 @@ func TestEditRefuses(t *testing.T) {
 	for _, c := range []struct{ name, before, want string }{
 		{"flow style", "extra_wires: {10.30.128.1/32: KEY1}\n", "f.yml: found it written in a way that cannot be edited"},
 		{"broken", "extra_wires: [\n", "f.yml:"},
+		{"a line that only YAML sees end", "# one\r# two\n", "f.yml: found it written in a way that cannot be edited"},
 		{"taken", "extra_wires:\n  10.30.128.9/32: KEY1\n", "f.yml: found it written in a way"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
