@@ -1,0 +1,129 @@
+package links
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+)
+
+func (d *differ) links() {
+	wanted, made := map[LinkKey]bool{}, map[string]bool{}
+	byName := map[string]plan.Link{}
+	for _, link := range d.want.Links {
+		byName[link.Name] = link
+	}
+	for _, link := range d.want.Links {
+		link := link
+		wanted[LinkKey{link.NS, link.Name}] = true
+		switch {
+		case made[link.Name]:
+		case link.Kind == plan.Veth && !d.pairStands(link, byName[link.Peer]):
+			peer := byName[link.Peer]
+			made[peer.Name] = true
+			d.remade[LinkKey{link.NS, link.Name}], d.remade[LinkKey{peer.NS, peer.Name}] = true, true
+			d.add(reconcile.StepLinks, reconcile.Add, "link "+link.Name, "veth to "+peer.Name, func() error { return d.kernel.AddLink(link, &peer) })
+		case (link.Kind == plan.Bridge || link.Kind == plan.WireGuardDevice) && !d.stands(link):
+			d.remade[LinkKey{link.NS, link.Name}] = true
+			d.add(reconcile.StepLinks, reconcile.Add, "link "+link.Name, string(link.Kind), func() error { return d.kernel.AddLink(link, nil) })
+		default:
+			d.linkAttributes(link)
+		}
+	}
+	for _, key := range d.surplusLinks(wanted) {
+		key := key
+		d.add(reconcile.StepLinks, reconcile.Remove, "link "+key.Name, "", func() error { return d.kernel.DeleteLink(key) })
+	}
+}
+
+// surplusLinks returns Mobula's own links that are not wanted, the host's side
+// of a veth pair only: the other end goes with it. The switch removes its own.
+func (d *differ) surplusLinks(wanted map[LinkKey]bool) []LinkKey {
+	var surplus []LinkKey
+	for key, link := range d.have.Links {
+		owned := strings.HasPrefix(key.Name, "mo-") || strings.HasPrefix(key.Name, "veth_")
+		otherEnd := link.Kind == plan.Veth && key.NS != "" && link.Peer != ""
+		removable := link.Kind == plan.Veth || link.Kind == plan.Bridge || link.Kind == plan.WireGuardDevice
+		if owned && removable && !wanted[key] && !otherEnd && d.isOurs(key) {
+			surplus = append(surplus, key)
+		}
+	}
+	sort.Slice(surplus, func(i, j int) bool { return surplus[i].Name > surplus[j].Name })
+	return surplus
+}
+
+// isOurs keeps other people's veth_… links of the host's own namespace safe: ours
+// are those whose MAC address carries our prefix.
+func (d *differ) isOurs(key LinkKey) bool {
+	return key.NS != "" || bytes.HasPrefix(d.have.Links[key].MAC, []byte{0x02, 0x6d, 0x6f})
+}
+
+func (d *differ) stands(link plan.Link) bool {
+	have, ok := d.have.Links[LinkKey{link.NS, link.Name}]
+	return ok && have.Kind == link.Kind
+}
+
+func (d *differ) pairStands(a, b plan.Link) bool { return d.stands(a) && d.stands(b) }
+
+// linkAttributes compares a link that stands, moves included.
+func (d *differ) linkAttributes(link plan.Link) {
+	have, ok := d.have.Links[LinkKey{link.NS, link.Name}]
+	var details []string
+	step := reconcile.StepLinks
+	switch link.Kind {
+	case plan.Internal:
+		step = reconcile.StepAddresses // it comes with the switch
+	case plan.Physical:
+		step = reconcile.StepUplink
+		d.nicSettings(link, ok)
+		if !ok {
+			details = append(details, "moves into "+namespaceName(link.NS))
+		}
+	}
+	if link.Master != have.Master && !(link.Free && have.Master != "") {
+		details = append(details, fmt.Sprintf("port of %s", orNone(link.Master)))
+	}
+	if link.MTU != 0 && have.MTU != link.MTU && ok {
+		details = append(details, fmt.Sprintf("MTU %d → %d", have.MTU, link.MTU))
+	}
+	if link.MAC != nil && !bytes.Equal(have.MAC, link.MAC) {
+		details = append(details, "MAC "+link.MAC.String())
+	}
+	if !have.Up && !link.Down {
+		details = append(details, "up")
+	}
+	if len(details) > 0 {
+		d.add(step, reconcile.Change, "link "+link.Name, strings.Join(details, ", "), func() error { return d.kernel.SetLink(link) })
+		d.ops[len(d.ops)-1].Reconnects = link.Kind == plan.Physical && !ok
+	}
+}
+
+// nicSettings gives the NIC its own settings back, before it is set up: moving
+// resets them (inetdev_init, ipv6_add_dev in the kernel).
+func (d *differ) nicSettings(link plan.Link, there bool) {
+	var all []plan.Setting
+	for _, s := range d.want.Settings {
+		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; s.NIC == link.Name && (!there || ok && found != s.Value) {
+			all = append(all, s)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	moved := link
+	moved.Down = true
+	if !there {
+		d.add(reconcile.StepUplink, reconcile.Change, "link "+link.Name, "moves into "+namespaceName(link.NS)+", still down", func() error { return d.kernel.SetLink(moved) })
+		d.ops[len(d.ops)-1].Reconnects = true
+	}
+	d.add(reconcile.StepUplink, reconcile.Change, "settings of "+link.Name, fmt.Sprintf("%d as they were", len(all)), func() (err error) {
+		for _, s := range all {
+			err = errors.Join(err, d.kernel.Set(s))
+		}
+		return err
+	})
+}
