@@ -7,15 +7,12 @@ import (
 	"strings"
 
 	"mobula/helper/internal/inventory"
-	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
 	"mobula/helper/internal/wireguard"
 )
-
-func linkExists(name string) bool { return links.Exists(name) }
 
 // hostReport is what the deployer has to know of a host before it goes on.
 type hostReport struct {

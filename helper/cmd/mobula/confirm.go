@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
@@ -158,7 +159,7 @@ host and the exit code is 1.`,
 		}
 		c.locked(unlock)
 		defer c.unlock()
-		err = c.host().Boot(c, system.Active(c, networkPre), linkExists)
+		err = c.host().Boot(c, system.Active(c, networkPre), links.FindNIC)
 		if errors.Is(err, transaction.ErrBeginAgain) || err != nil && c.Err() != nil {
 			return exitError{exitBusy, err} // systemd does
 		}

@@ -28,7 +28,7 @@ func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.
 	if err != nil {
 		return nil, err
 	}
-	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}}
+	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, missing: map[LinkKey]bool{}}
 	d.namespaces()
 	d.settings()
 	d.links()
@@ -49,6 +49,8 @@ type differ struct {
 	want, previous *plan.Host
 	// remade are links that will be made anew, without what they have now.
 	remade map[LinkKey]bool
+	// missing are optional links that are nowhere.
+	missing map[LinkKey]bool
 	// readdressed are links that get an address, and with it routes of the kernel.
 	readdressed map[LinkKey]bool
 	// replaced are routes that go when others come.

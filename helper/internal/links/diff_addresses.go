@@ -20,7 +20,9 @@ func (d *differ) addresses() {
 	}
 	there := sorted(d.have.Addresses)
 	for _, a := range d.want.Addresses {
-		d.wantAddress(a, there, surplus)
+		if !d.missing[LinkKey{a.NS, a.Link}] {
+			d.wantAddress(a, there, surplus)
+		}
 	}
 	for _, a := range there {
 		a := a

@@ -30,8 +30,10 @@ func (d *differ) links() {
 		case (link.Kind == plan.Bridge || link.Kind == plan.WireGuardDevice) && !d.stands(link):
 			d.remade[LinkKey{link.NS, link.Name}] = true
 			d.add(reconcile.StepLinks, reconcile.Add, "link "+link.Name, string(link.Kind), func() error { return d.kernel.AddLink(link, nil) })
+		case link.Kind == plan.Physical:
+			d.nic(link)
 		default:
-			d.linkAttributes(link)
+			d.linkAttributes(link, d.have.Links[LinkKey{link.NS, link.Name}], true)
 		}
 	}
 	for _, key := range d.surplusLinks(wanted) {
@@ -69,25 +71,49 @@ func (d *differ) stands(link plan.Link) bool {
 
 func (d *differ) pairStands(a, b plan.Link) bool { return d.stands(a) && d.stands(b) }
 
-// linkAttributes compares a link that stands, moves included.
-func (d *differ) linkAttributes(link plan.Link) {
-	have, ok := d.have.Links[LinkKey{link.NS, link.Name}]
+// nic brings the NIC where it belongs, under the name that the plan knows.
+func (d *differ) nic(link plan.Link) {
+	at, found := d.have.NIC(link)
+	key := LinkKey{link.NS, link.Name}
+	if !found && link.Optional {
+		d.missing[key] = true
+		return
+	}
+	there := found && at == key
+	have := Link{}
+	if there {
+		have = d.have.Links[key]
+	}
+	if found && at.Name != link.Name {
+		d.add(reconcile.StepUplink, reconcile.Change, "link "+at.Name, "becomes "+link.Name+" in "+namespaceName(link.NS), func() error {
+			moved := plan.Link{Name: at.Name, NS: link.NS, Kind: plan.Physical, Index: link.Index, Down: true}
+			if err := d.kernel.SetLink(moved); err != nil {
+				return err
+			}
+			return d.kernel.RenameLink(LinkKey{link.NS, at.Name}, link.Name)
+		})
+		d.ops[len(d.ops)-1].Reconnects = true
+	}
+	d.nicSettings(link, there)
+	d.linkAttributes(link, have, there)
+}
+
+// linkAttributes compares a link with what it is, moves included.
+func (d *differ) linkAttributes(link plan.Link, have Link, there bool) {
 	var details []string
 	step := reconcile.StepLinks
 	switch link.Kind {
 	case plan.Internal:
 		step = reconcile.StepAddresses // it comes with the switch
 	case plan.Physical:
-		step = reconcile.StepUplink
-		d.nicSettings(link, ok)
-		if !ok {
+		if step = reconcile.StepUplink; !there {
 			details = append(details, "moves into "+namespaceName(link.NS))
 		}
 	}
 	if link.Master != have.Master && !(link.Free && have.Master != "") {
 		details = append(details, fmt.Sprintf("port of %s", orNone(link.Master)))
 	}
-	if link.MTU != 0 && have.MTU != link.MTU && ok {
+	if link.MTU != 0 && have.MTU != link.MTU && have.Name != "" {
 		details = append(details, fmt.Sprintf("MTU %d → %d", have.MTU, link.MTU))
 	}
 	if link.MAC != nil && !bytes.Equal(have.MAC, link.MAC) {
@@ -98,7 +124,7 @@ func (d *differ) linkAttributes(link plan.Link) {
 	}
 	if len(details) > 0 {
 		d.add(step, reconcile.Change, "link "+link.Name, strings.Join(details, ", "), func() error { return d.kernel.SetLink(link) })
-		d.ops[len(d.ops)-1].Reconnects = link.Kind == plan.Physical && !ok
+		d.ops[len(d.ops)-1].Reconnects = link.Kind == plan.Physical && !there
 	}
 }
 

@@ -13,7 +13,9 @@ func (d *differ) routes() {
 		wanted[asFound(r)] = true
 	}
 	for _, r := range d.want.Routes {
-		d.wantRoute(r, wanted)
+		if !d.missing[LinkKey{r.NS, r.Link}] {
+			d.wantRoute(r, wanted)
+		}
 	}
 	before := map[plan.Route]bool{}
 	for _, r := range d.previous.Routes {

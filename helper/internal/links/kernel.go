@@ -148,8 +148,8 @@ func (k Netlink) move(link plan.Link) error {
 	if link.NS == from {
 		from = ""
 	}
-	if !netns.Exists(from) {
-		return nil
+	if !netns.Exists(from) || link.NS != "" && isThere(link) {
+		return nil // in the gateway's namespace the name is ours alone
 	}
 	target, err := netns.Open(link.NS)
 	if err != nil {
@@ -167,11 +167,18 @@ func (k Netlink) move(link plan.Link) error {
 		if err == nil {
 			err = moveTo(from, found.Attrs().Index, target, link.Index)
 		}
+		if errors.Is(err, unix.EEXIST) {
+			err = fmt.Errorf("%w: another interface has this name there; give that one another name (ip link set %s name …)", err, link.Name)
+		}
 		if err != nil {
 			return fmt.Errorf("moving link %s into %s: %w", link.Name, namespaceName(link.NS), err)
 		}
 		return nil
 	})
+}
+
+func isThere(link plan.Link) bool {
+	return in(link.NS, func(h *netlink.Handle) error { _, err := h.LinkByName(link.Name); return err }) == nil
 }
 
 // moveTo moves a link into another namespace, with the number there that it is to
@@ -196,6 +203,37 @@ func moveTo(from string, index int, target *os.File, wanted int) error {
 		err = move(0)
 	}
 	return err
+}
+
+// RenameLink implements Kernel. One that has the name already is no error.
+func (Netlink) RenameLink(key LinkKey, name string) error {
+	return in(key.NS, func(h *netlink.Handle) error {
+		found, err := h.LinkByName(key.Name)
+		if err == nil && found.Attrs().Name == name {
+			return nil
+		}
+		if err == nil {
+			err = h.LinkSetDown(found)
+		}
+		if err == nil {
+			err = freeAltName(h, found, name)
+		}
+		if err == nil {
+			err = h.LinkSetName(found, name)
+		}
+		if err != nil {
+			return fmt.Errorf("naming link %s %s: %w", key.Name, name, err)
+		}
+		return nil
+	})
+}
+
+// freeAltName: a link cannot get a name that is another one of its own.
+func freeAltName(h *netlink.Handle, link netlink.Link, name string) error {
+	if !contains(link.Attrs().AltNames, name) {
+		return nil
+	}
+	return h.LinkDelAltName(link, name)
 }
 
 // DeleteLink implements Kernel. A missing link is no error.

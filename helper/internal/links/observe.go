@@ -80,7 +80,7 @@ func (s *State) observe(h *netlink.Handle, ns string, table int) error {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		link := Link{Up: a.Flags&net.FlagUp != 0, Link: plan.Link{Name: a.Name, NS: ns, Kind: kindOf(l), MTU: a.MTU, MAC: a.HardwareAddr}}
+		link := Link{Up: a.Flags&net.FlagUp != 0, Link: plan.Link{Name: a.Name, NS: ns, Kind: kindOf(l), MTU: a.MTU, MAC: a.HardwareAddr, NIC: identity(l)}}
 		if link.Kind == plan.Veth {
 			link.Peer = "?" // known only by index; that it has one is enough
 		}

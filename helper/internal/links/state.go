@@ -60,6 +60,8 @@ type Kernel interface {
 	// SetLink moves an existing link into its namespace and gives it its
 	// master, MAC address, MTU and state.
 	SetLink(link plan.Link) error
+	// RenameLink takes the link down, as kernels before 6.3 want it.
+	RenameLink(key LinkKey, name string) error
 	DeleteLink(key LinkKey) error
 	AddAddress(plan.Address) error
 	DeleteAddress(plan.Address) error

@@ -44,6 +44,8 @@ func (v *view) survey(uplink string) (*plan.Facts, error) {
 	a := link.Attrs()
 	u := &uplinkView{view: v, link: a}
 	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU, Index: a.Index}
+	known := identity(link)
+	facts.CardMAC, facts.AltNames, facts.Device = known.MAC, known.AltNames, known.Device
 	u.movable(link)
 	u.alone()
 	u.itself()
@@ -255,18 +257,6 @@ func (u *uplinkView) conflicts() {
 func inOurs(p netip.Prefix) bool {
 	for _, ours := range []netip.Prefix{network.Wire, network.Access} {
 		if p.Bits() >= ours.Bits() && ours.Contains(p.Addr()) {
-			return true
-		}
-	}
-	return false
-}
-
-// Exists reports whether the named link is in the host's own namespace or in
-// the gateway's.
-func Exists(name string) bool {
-	for _, ns := range []string{"", plan.Namespace} {
-		err := in(ns, func(h *netlink.Handle) error { _, err := h.LinkByName(name); return err })
-		if err == nil {
 			return true
 		}
 	}

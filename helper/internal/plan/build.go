@@ -76,17 +76,18 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 // addresses and routes, and its resolvers as they were.
 func Without(facts Facts) *Host {
 	before := facts.baseline()
-	h := &Host{Links: []Link{{Name: facts.Uplink, Kind: Physical, MTU: facts.MTU, Index: facts.Index}}, Settings: before.nicSettings(facts.Uplink)}
+	h := &Host{Links: []Link{facts.NIC()}, Settings: before.nicSettings(facts.Uplink)}
 	h.Addresses, h.Routes, h.Absent = before.onNIC(facts.Uplink)
 	h.Files = []File{ownResolvConf(facts)}
 	return h
 }
 
 // Leaving is Without for as long as it may be taken back: Mobula's units stay, so
-// that a reboot brings Mobula back.
+// that a reboot brings Mobula back. A NIC that is gone keeps nobody from it.
 func Leaving(facts Facts) *Host {
 	h := Without(facts)
 	h.Keep = unitFiles()
+	h.Links[0].Optional = true
 	return h
 }
 
@@ -109,7 +110,8 @@ type builder struct {
 }
 
 func (b builder) links() []Link {
-	id, veth := b.self.ID, UplinkVeth(b.facts.Uplink)
+	id, veth, nic := b.self.ID, UplinkVeth(b.facts.Uplink), b.facts.NIC()
+	nic.NS, nic.Master, nic.Index = Namespace, ExternalLink, 0
 	return []Link{
 		{Name: "lo", NS: Namespace, Kind: Loopback},
 		{Name: DirectHost, Kind: Veth, Peer: DirectGateway, MAC: network.MAC(network.RoleDirectHost, id), MTU: b.mtus.Wire},
@@ -123,7 +125,7 @@ func (b builder) links() []Link {
 		// the gateway's firewall.
 		{Name: veth, Kind: Veth, Peer: UplinkPort, MAC: network.MAC(network.RoleUplinkHost, id), MTU: b.facts.MTU, Down: true, Free: true},
 		{Name: UplinkPort, NS: Namespace, Kind: Veth, Peer: veth, Master: ExternalLink, MAC: network.MAC(network.RoleUplinkGateway, id), MTU: b.facts.MTU},
-		{Name: b.facts.Uplink, NS: Namespace, Kind: Physical, Master: ExternalLink, MTU: b.facts.MTU},
+		nic,
 	}
 }
 

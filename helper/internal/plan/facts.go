@@ -1,11 +1,13 @@
 package plan
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +22,11 @@ type Facts struct {
 	// Index is the NIC's number (ifindex), by which other programs may know it; 0 in
 	// the facts of an older helper.
 	Index int `json:"index,omitempty"`
+	// CardMAC is the address that the NIC was made with, AltNames are its other names
+	// and Device is its place on the bus; none in the facts of an older helper.
+	CardMAC  net.HardwareAddr `json:"card_mac,omitempty"`
+	AltNames []string         `json:"altnames,omitempty"`
+	Device   string           `json:"device,omitempty"`
 	// Addresses are the NIC's permanent IPv4 addresses.
 	Addresses []netip.Prefix `json:"addresses"`
 	// Routes are those of the main table through the NIC that are not the
@@ -56,6 +63,40 @@ const (
 	NetworkManager Manager = "NetworkManager"
 )
 
+// IsUplink reports that the NIC has or had the name when it was found.
+func (f *Facts) IsUplink(name string) bool {
+	return name == f.Uplink || slices.Contains(f.AltNames, name)
+}
+
+// NIC is the link that holds the addresses before Mobula and after it.
+func (f *Facts) NIC() Link {
+	return Link{Name: f.Uplink, Kind: Physical, MTU: f.MTU, Index: f.Index, NIC: NIC{MAC: f.card(), AltNames: f.AltNames, Device: f.Device}}
+}
+
+func (f *Facts) card() net.HardwareAddr {
+	if f.CardMAC != nil {
+		return f.CardMAC
+	}
+	return f.MAC
+}
+
+// Recognized returns the facts with what a later boot found the NIC to be: known by
+// one more name, or another card in the place of the old one. An address that an
+// operator gave the NIC stays.
+func (f *Facts) Recognized(name string, card net.HardwareAddr) (now *Facts, changed bool) {
+	c := *f
+	if !c.IsUplink(name) {
+		c.AltNames, changed = append(slices.Clone(c.AltNames), name), true
+	}
+	if old := c.card(); card != nil && !bytes.Equal(card, old) {
+		if bytes.Equal(c.MAC, old) {
+			c.MAC = card
+		}
+		c.CardMAC, changed = card, true
+	}
+	return &c, changed
+}
+
 // Validate refuses what no survey finds. Names and paths of files, units and
 // links follow from the facts, so nothing else may come back from the disk. A
 // manager that only a later version knows is none of this one's business.
@@ -67,7 +108,10 @@ func (f *Facts) Validate() error {
 	if !isLinkName(f.Uplink) {
 		wrong("uplink", f.Uplink, "the name of an interface")
 	}
-	if len(f.MAC) > 20 || f.MTU < 0 || f.MTU > 65536 || f.Index < 0 || f.Index > math.MaxInt32 {
+	if slices.ContainsFunc(f.AltNames, func(name string) bool { return name == "" || strings.ContainsAny(name, "/\n") }) {
+		wrong("altnames", f.AltNames, "names of an interface")
+	}
+	if len(f.MAC) > 20 || len(f.CardMAC) > 20 || f.MTU < 0 || f.MTU > 65536 || f.Index < 0 || f.Index > math.MaxInt32 {
 		wrong("uplink", fmt.Sprintf("%s, MTU %d", f.MAC, f.MTU), "its MAC address and MTU")
 	}
 	if len(f.Addresses) == 0 {

@@ -69,11 +69,22 @@ type Link struct {
 	// Index is the number (ifindex) that a link gets when it moves into its
 	// namespace, if that is free; 0: whichever the kernel chooses.
 	Index int
+	// NIC is what a physical link is known by where its name is another one now.
+	NIC NIC
+	// Optional: nothing is done for a physical link that is nowhere.
+	Optional bool
 	// Down leaves it to the operator to set the link up.
 	Down bool
 	// Free lets the operator give the link addresses, routes and a bridge;
 	// only what Mobula itself put there is taken away again.
 	Free bool
+}
+
+// NIC is what identifies a network card, whatever its name.
+type NIC struct {
+	MAC      net.HardwareAddr // of the card, whichever it uses
+	AltNames []string         // ip-link(8)
+	Device   string           // its place on the bus, as 0000:00:03.0; "": unknown
 }
 
 // Address is an IP address of a link.

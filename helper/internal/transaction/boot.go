@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"mobula/helper/internal/plan"
@@ -23,7 +24,7 @@ var ErrBeginAgain = errors.New("to be begun again")
 // one is freed of what the dropped one left. If the network cannot be built the
 // NIC goes back to the host, so that the operator gets in. It is late if the host
 // has gone on booting without it.
-func (h *Host) Boot(ctx context.Context, late bool, exists func(link string) bool) error {
+func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name string, card net.HardwareAddr, found bool)) error {
 	facts, err := h.Store.Facts()
 	if err != nil || facts == nil {
 		return err // Mobula never changed this host
@@ -39,8 +40,9 @@ func (h *Host) Boot(ctx context.Context, late bool, exists func(link string) boo
 	if pending, err := h.Store.Pending(); err != nil || pending != nil {
 		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
 	}
-	if err := waitFor(ctx, facts.Uplink, exists); err != nil {
-		return err
+	facts, missing := h.waitForNIC(ctx, facts, find)
+	if missing != nil {
+		return missing
 	}
 	if err == nil && confirmed == nil {
 		return h.free(ctx, facts, late)
@@ -90,17 +92,25 @@ func openDoor(facts *plan.Facts) *plan.Host {
 	return want
 }
 
-func waitFor(ctx context.Context, link string, exists func(string) bool) error {
+// waitForNIC returns the facts with what the NIC is now: a kernel may name it in
+// another way, and another card may have its place.
+func (h *Host) waitForNIC(ctx context.Context, facts *plan.Facts, find func(*plan.Facts) (string, net.HardwareAddr, bool)) (*plan.Facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, nicTimeout)
 	defer cancel()
-	for !exists(link) {
+	for {
+		name, card, found := find(facts)
+		if now, changed := facts.Recognized(name, card); found && changed {
+			h.Log.Warn("the NIC is not what it was", "was", facts.Uplink, "is", name, "MAC", card)
+			return now, h.Store.SetFacts(now)
+		} else if found {
+			return facts, nil
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("uplink %s: did not appear within %v: %w", link, nicTimeout, ErrBeginAgain)
+			return facts, fmt.Errorf("uplink %s: did not appear within %v: %w", facts.Uplink, nicTimeout, ErrBeginAgain)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	return nil
 }
 
 // Differences returns what somebody else changed on the running host.

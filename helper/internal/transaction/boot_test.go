@@ -30,10 +30,10 @@ func TestNICComesLate(t *testing.T) {
 				w.powerCycle()
 				impatient, stop := context.WithTimeout(ctx, 10*time.Millisecond)
 				defer stop()
-				if err := w.host.Boot(impatient, false, func(string) bool { return false }); !errors.Is(err, ErrBeginAgain) {
+				if err := w.host.Boot(impatient, false, noNIC); !errors.Is(err, ErrBeginAgain) {
 					t.Errorf("without a NIC: error %v, wanted %v", err, ErrBeginAgain)
 				}
-				if err := w.host.Boot(ctx, true, func(string) bool { return true }); err != nil {
+				if err := w.host.Boot(ctx, true, w.findNIC); err != nil {
 					t.Error(err)
 				}
 				w.same("with it", w.String(), want)
@@ -53,7 +53,7 @@ func TestLateBootLeavesChangesAlone(t *testing.T) {
 	w.powerCycle()
 	next := second(w)
 	w.apply(next)
-	if err := w.host.Boot(ctx, true, func(string) bool { return true }); err != nil {
+	if err := w.host.Boot(ctx, true, w.findNIC); err != nil {
 		t.Error(err)
 	}
 	w.confirm(next)

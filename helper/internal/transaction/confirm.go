@@ -99,7 +99,7 @@ func (h *Host) leave(ctx context.Context, facts *plan.Facts, booting bool) error
 	want := plan.Without(*facts)
 	want.Addresses, want.Routes = nil, nil
 	for i := range want.Links {
-		want.Links[i].Free = true
+		want.Links[i].Free, want.Links[i].Optional = true, true
 	}
 	return h.Reconciler(facts, booting).Insist(ctx, want, nil)
 }

@@ -111,7 +111,7 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 	if facts == nil {
 		return h.Survey(ctx, uplink)
 	}
-	if uplink != "" && uplink != facts.Uplink {
+	if uplink != "" && !facts.IsUplink(uplink) {
 		return nil, fmt.Errorf("uplink: found %q in the document, wanted %q, which is in use; uninstall the host before it gets another one", uplink, facts.Uplink)
 	}
 	return facts, nil

@@ -128,7 +128,7 @@ func (w *world) do(program, command string) error {
 		}
 		return err
 	case "boot":
-		return h.Boot(ctx, false, func(string) bool { return true })
+		return h.Boot(ctx, false, w.findNIC)
 	case "repair":
 		_, err := h.Repair(ctx)
 		return err

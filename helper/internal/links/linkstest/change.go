@@ -2,6 +2,7 @@ package linkstest
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 
 	"mobula/helper/internal/links"
@@ -54,7 +55,7 @@ func (k *Kernel) AddInternal(link plan.Link) error {
 // SetLink implements links.Kernel.
 func (k *Kernel) SetLink(link plan.Link) error {
 	k.Changes++
-	if link.Kind == plan.Physical {
+	if link.Kind == plan.Physical && (link.NS == "" || k.devices[links.LinkKey{NS: link.NS, Name: link.Name}] == nil) {
 		for _, ns := range []string{"", plan.Namespace} {
 			if d := k.devices[links.LinkKey{NS: ns, Name: link.Name}]; d != nil && ns != link.NS {
 				if link.NS != "" && !k.namespaces[link.NS] {
@@ -103,6 +104,33 @@ func (k *Kernel) setMaster(d *device, link plan.Link) error {
 	d.Master = link.Master
 	k.follow(d.NS, before)
 	k.follow(d.NS, d.Master)
+	return nil
+}
+
+// RenameLink implements links.Kernel: dev_change_name of kernels before 6.3, after
+// the link was taken down.
+func (k *Kernel) RenameLink(key links.LinkKey, name string) error {
+	d, err := k.device(key)
+	if err != nil {
+		return err
+	}
+	if k.devices[links.LinkKey{NS: key.NS, Name: name}] != nil {
+		return syscall.EEXIST
+	}
+	k.Changes++
+	k.SetDown(key)
+	delete(k.devices, key)
+	for i := range d.addresses {
+		d.addresses[i].Link = name
+	}
+	for setting, value := range k.settings {
+		if isOf(setting.Key, d.Name) && setting.NS == d.NS {
+			delete(k.settings, setting)
+			k.settings[links.SettingKey{NS: d.NS, Key: strings.Replace(setting.Key, "/"+d.Name+"/", "/"+name+"/", 1)}] = value
+		}
+	}
+	d.Name = name
+	k.devices[d.key()] = d
 	return nil
 }
 

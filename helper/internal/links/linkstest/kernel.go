@@ -3,6 +3,7 @@
 package linkstest
 
 import (
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -67,8 +68,21 @@ func (k *Kernel) Reboot() {
 	k.forget()
 	for _, d := range old {
 		if d.Kind == plan.Physical {
-			k.addDevice(plan.Link{Name: d.Name, Kind: plan.Physical, MAC: d.MAC, MTU: 1500})
+			k.addDevice(plan.Link{Name: d.Name, Kind: plan.Physical, MAC: d.MAC, MTU: 1500, NIC: d.NIC})
 		}
+	}
+}
+
+// Replace makes a NIC appear with another name or as another card in the same place,
+// as after a reboot; "" is one that was not there, or is not any more.
+func (k *Kernel) Replace(old, name string, card net.HardwareAddr) {
+	device := "0000:00:04.0"
+	if d := k.devices[links.LinkKey{Name: old}]; d != nil {
+		device = d.NIC.Device
+		delete(k.devices, d.key())
+	}
+	if name != "" {
+		k.addDevice(plan.Link{Name: name, Kind: plan.Physical, MAC: card, MTU: 1500, NIC: plan.NIC{MAC: card, Device: device}})
 	}
 }
 
@@ -76,7 +90,7 @@ func (k *Kernel) Reboot() {
 // NIC if there is none. If the NIC is not in the host's own namespace it fails.
 func (k *Kernel) Configure(f *plan.Facts) error {
 	if k.find(f.Uplink) == nil {
-		k.addDevice(plan.Link{Name: f.Uplink, Kind: plan.Physical, MAC: f.MAC, MTU: 1500})
+		k.addDevice(plan.Link{Name: f.Uplink, Kind: plan.Physical, MAC: f.MAC, MTU: 1500, NIC: plan.NIC{MAC: f.MAC, Device: "0000:00:03.0"}})
 	}
 	d, err := k.device(links.LinkKey{Name: f.Uplink})
 	if err != nil {
@@ -167,8 +181,11 @@ func (k *Kernel) device(key links.LinkKey) (*device, error) {
 	return nil, syscall.ENODEV
 }
 
-// find returns the named link wherever it is.
+// find returns the named link wherever it is, first in the gateway's namespace.
 func (k *Kernel) find(name string) *device {
+	if d := k.devices[links.LinkKey{NS: plan.Namespace, Name: name}]; d != nil {
+		return d
+	}
 	for key, d := range k.devices {
 		if key.Name == name {
 			return d

@@ -1,0 +1,82 @@
+package links
+
+import (
+	"bytes"
+	"net"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"mobula/helper/internal/plan"
+)
+
+// identity returns what a network card is known by; nothing of other links, which
+// may have the address of a card that they stand on.
+func identity(l netlink.Link) plan.NIC {
+	a := l.Attrs()
+	if l.Type() != "device" || a.Flags&net.FlagLoopback != 0 || len(a.HardwareAddr) == 0 {
+		return plan.NIC{}
+	}
+	nic := plan.NIC{MAC: a.PermHWAddr, AltNames: a.AltNames, Device: a.ParentDev}
+	if len(nic.MAC) == 0 { // kernels before 5.5 do not tell
+		nic.MAC = a.HardwareAddr
+	}
+	return nic
+}
+
+// NIC returns where a physical link is that the plan means: the card with its
+// address, whatever it is named now (two cards may have changed names); else the
+// link of its name, the one with the name as another one, and the card in its place.
+// What fits two is none.
+func (s *State) NIC(link plan.Link) (LinkKey, bool) {
+	named, byName := LinkKey{link.NS, link.Name}, false
+	for _, ns := range []string{link.NS, "", plan.Namespace} {
+		if _, there := s.Links[LinkKey{ns, link.Name}]; there && !byName {
+			named, byName = LinkKey{ns, link.Name}, true
+		}
+	}
+	known := link.NIC
+	sameMAC := func(nic plan.NIC) bool { return known.MAC != nil && bytes.Equal(nic.MAC, known.MAC) }
+	if byName && sameMAC(s.Links[named].NIC) {
+		return named, true
+	}
+	if key, one := s.only(sameMAC); one || byName {
+		if one {
+			return key, true
+		}
+		return named, true
+	}
+	if key, one := s.only(func(nic plan.NIC) bool { return slices.Contains(nic.AltNames, link.Name) }); one {
+		return key, true
+	}
+	for _, name := range known.AltNames {
+		for _, ns := range []string{"", plan.Namespace} {
+			if s.Links[LinkKey{ns, name}].NIC.MAC != nil {
+				return LinkKey{ns, name}, true
+			}
+		}
+	}
+	return s.only(func(nic plan.NIC) bool { return known.Device != "" && nic.Device == known.Device })
+}
+
+// only returns the card that fits, if it is one.
+func (s *State) only(fits func(plan.NIC) bool) (found LinkKey, one bool) {
+	fitting := 0
+	for key, l := range s.Links {
+		if l.NIC.MAC != nil && fits(l.NIC) {
+			found = key
+			fitting++
+		}
+	}
+	return found, fitting == 1
+}
+
+// FindNIC looks for the uplink in the host's own namespace and in the gateway's.
+func FindNIC(facts *plan.Facts) (name string, card net.HardwareAddr, found bool) {
+	s, err := Netlink{}.Observe([]string{plan.Namespace}, plan.RouteTable, nil)
+	if err != nil {
+		return "", nil, false
+	}
+	key, found := s.NIC(facts.NIC())
+	return key.Name, s.Links[key].NIC.MAC, found
+}
