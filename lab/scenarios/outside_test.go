@@ -83,6 +83,37 @@ for i in 1 2 3 4 5 6 7 8 9 10; do ss -ltn | grep -q :8081 && break; sleep 0.3; d
 	}
 }
 
+// container: what a published port leads to may be a container, as Docker makes it
+// one, and the container gets out.
+func container(t *testing.T, w *world) {
+	forwards := w.on(t, "alice", "sysctl -n net.ipv4.ip_forward")
+	w.on(t, "alice", startContainer)
+	defer w.on(t, "alice", "systemctl stop lab-container; nft delete table ip lab; ip netns delete lab-box; sysctl -qw net.ipv4.ip_forward="+forwards)
+	out, err := w.Outside(w.ctx, "python3", "-c", "import urllib.request; print(urllib.request.urlopen('http://192.0.2.1:8080', timeout=30).status)")
+	if err != nil || strings.TrimSpace(out) != "200" {
+		t.Errorf("the container answered %q (%v), wanted 200", out, err)
+	}
+	w.on(t, "alice", "ip netns exec lab-box ping -c 3 -W 5 198.51.100.1")
+}
+
+// startContainer is what Docker does for -p 8080:80.
+const startContainer = `sysctl -qw net.ipv4.ip_forward=1
+ip netns add lab-box
+ip link add lab-box type veth peer name eth0 netns lab-box
+ip addr add 172.17.0.1/16 dev lab-box
+ip link set lab-box up
+ip -n lab-box addr add 172.17.0.2/16 dev eth0
+ip -n lab-box link set eth0 up
+ip -n lab-box route add default via 172.17.0.1
+nft -f - <<'N'
+table ip lab {
+	chain in { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80; }
+	chain out { type nat hook postrouting priority srcnat; ip saddr 172.17.0.0/16 oifname != "lab-box" masquerade; }
+}
+N
+systemd-run --quiet --collect --unit lab-container ip netns exec lab-box python3 -m http.server 80 --directory /run/systemd
+for i in $(seq 50); do ip netns exec lab-box ss -Hltn | grep -q :80 && break; sleep 0.2; done`
+
 // listeners answers on published and on unpublished ports of alice.
 const listeners = `import socket, selectors
 sel = selectors.DefaultSelector()

@@ -140,6 +140,7 @@ func hostDown(t *testing.T, w *world) {
 	delete(w.extra, "bob")
 	w.inventory(t)
 	w.on(t, "bob", unplugNIC)
+	w.on(t, "alice", renameNIC)
 	if err := w.each(w.members(), func(h *lab.Host) error {
 		if h.Name == "carol" {
 			return h.Start()
@@ -153,6 +154,9 @@ func hostDown(t *testing.T, w *world) {
 	}
 	if w.on(t, "bob", keepNIC) == "0" {
 		t.Error("bob's NIC was there in time")
+	}
+	if w.on(t, "alice", keepName) == "0" {
+		t.Error("alice's NIC was not renamed")
 	}
 	reachability(t, w) // different generations keep talking
 	if w.status(t, "alice").Generation == w.status(t, "carol").Generation {
@@ -186,6 +190,13 @@ const keepNIC = `rm -f /etc/systemd/system/lab-late-nic.service /etc/systemd/sys
 systemctl daemon-reload
 log=$(journalctl -q -b -u mobula-network -o cat)
 [ -z "$log" ] || grep -c 'did not appear' <<<"$log" || true`
+
+// renameNIC has the host boot with another name for its NIC, as after an upgrade.
+const renameNIC = `printf '[Match]\nDriver=virtio_net\n[Link]\nName=lan0\n' >/etc/systemd/network/10-lab-name.link; sync`
+
+// keepName undoes renameNIC, and says whether the boot found the NIC by its card.
+const keepName = `rm /etc/systemd/network/10-lab-name.link
+journalctl -q -b -u mobula-network -o cat | grep -c 'is not what it was' || true`
 
 // each calls f for some hosts at once.
 func (w *world) each(hosts []*lab.Host, f func(*lab.Host) error) error {

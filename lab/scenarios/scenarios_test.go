@@ -20,6 +20,7 @@ var scenarios = []step{
 	{"an impostor on the access network", impostor},
 	{"a member forges another's address", forgedMember},
 	{"nothing but SSH is open from outside", outside},
+	{"a container answers outside", container},
 	{"secrets stay on their hosts", secrets},
 	{"least privilege", privileges},
 	{"the agent is killed", agentKilled},

@@ -156,11 +156,9 @@ func (b builder) routes() []Route {
 	before := b.facts.baseline()
 	_, outside, _ := before.outside()
 	all = append(all, outside...)
-	switch {
-	case b.self.ManualAccess:
-	case network.HasAccessAddress(id):
-		all = append(all, Route{To: everywhere, Metric: before.DefaultMetric, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true})
-	default:
+	if !b.self.ManualAccess {
+		// The way by which published ports come in: what answers may stand behind the
+		// host, as a container does, and is routed before it has the host's address.
 		all = append(all, Route{To: everywhere, Metric: before.DefaultMetric, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id), Uplink: true})
 	}
 	return all
