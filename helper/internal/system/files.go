@@ -53,6 +53,10 @@ func readsAgain(ops []reconcile.Operation) bool {
 	return false
 }
 
+// startsLater: a switch that is started anew forwards nothing meanwhile, so a changed
+// unit is no reason to.
+const startsLater = "counts from the service's next start on, with the next boot or a reinstallation"
+
 func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) {
 	var ops []reconcile.Operation
 	wanted := map[string]bool{}
@@ -77,6 +81,8 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 			op.Verb = reconcile.Remove
 		case !exists:
 			op.Verb = reconcile.Add
+		case path == plan.UnitDir+plan.UnitOVSDB || path == plan.UnitDir+plan.UnitVSwitch:
+			op.Detail = startsLater
 		}
 		ops = append(ops, op)
 		changed.note(path, op.Step)

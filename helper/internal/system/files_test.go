@@ -260,3 +260,23 @@ func TestPutReplacesWhatIsThere(t *testing.T) {
 		t.Errorf("left: %s", left)
 	}
 }
+
+// TestUnitsThatWait holds that a plan says which changed units no running service has
+// taken up.
+func TestUnitsThatWait(t *testing.T) {
+	s := &System{uplink: "eth0", root: etc(t)}
+	want, _ := host(t, false, plan.Ifupdown)
+	if first := strings.Join(bring(t, s, want), "\n"); strings.Contains(first, startsLater) {
+		t.Errorf("a new host:\n%s", first)
+	}
+	waits := map[string]bool{plan.UnitDir + plan.UnitOVSDB: true, plan.UnitDir + plan.UnitVSwitch: true, plan.UnitDir + plan.UnitAgent: false}
+	for path := range waits {
+		must(t, os.WriteFile(s.at(path), []byte("another version's"), 0o644))
+	}
+	for _, did := range bring(t, s, want) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(did, "~ file "), ":")
+		if got := strings.HasSuffix(did, startsLater); got != waits[name] {
+			t.Errorf("%s: wanted it to say that it waits: %v", did, waits[name])
+		}
+	}
+}
