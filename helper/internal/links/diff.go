@@ -36,6 +36,7 @@ func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.
 	d.routes()
 	d.kernelRoutes()
 	d.absent()
+	d.neighbors()
 	d.rules()
 	return d.ops, nil
 }

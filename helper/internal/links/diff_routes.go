@@ -18,7 +18,7 @@ func (d *differ) routes() {
 		}
 	}
 	before := map[plan.Route]bool{}
-	for _, r := range d.previous.Routes {
+	for _, r := range append(append([]plan.Route{}, d.previous.Routes...), d.want.Former...) {
 		before[whatItDoes(r)] = true
 	}
 	for _, r := range d.have.Routes {

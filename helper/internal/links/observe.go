@@ -39,7 +39,7 @@ func again(look func() error) (err error) {
 
 func observe(namespaces []string, table int, settings []plan.Setting) (*State, error) {
 	s := &State{
-		Namespaces: map[string]bool{}, Links: map[LinkKey]Link{}, Addresses: map[plan.Address]bool{},
+		Namespaces: map[string]bool{}, Links: map[LinkKey]Link{}, Addresses: map[plan.Address]bool{}, Neighbors: map[plan.Neighbor]bool{},
 		Rules: map[plan.Rule]bool{}, Settings: map[SettingKey]string{},
 	}
 	for _, ns := range append([]string{""}, namespaces...) {
@@ -88,6 +88,9 @@ func (s *State) observe(h *netlink.Handle, ns string, table int) error {
 			link.Master = names[a.MasterIndex]
 		}
 		s.Links[LinkKey{ns, a.Name}] = link
+	}
+	if err := s.observeNeighbors(h, ns, names); err != nil {
+		return err
 	}
 	if ns == "" {
 		if err := s.observeRules(h, table); err != nil {

@@ -14,9 +14,11 @@ type State struct {
 	Links      map[LinkKey]Link
 	Addresses  map[plan.Address]bool // Uplink is never set here
 	// Routes are in the kernel's order, those that it made itself among them.
-	Routes   []plan.Route
-	Rules    map[plan.Rule]bool
-	Settings map[SettingKey]string
+	Routes []plan.Route
+	// Neighbors are the permanent ones on the access network's links.
+	Neighbors map[plan.Neighbor]bool
+	Rules     map[plan.Rule]bool
+	Settings  map[SettingKey]string
 	// IPv6Off: an interface that comes into the host's own namespace takes no IPv6.
 	IPv6Off bool
 }
@@ -70,6 +72,8 @@ type Kernel interface {
 	AddRoute(plan.Route) error
 	// DeleteRoute deletes the route with exactly these attributes.
 	DeleteRoute(plan.Route) error
+	// SetNeighbors deletes neighbors of a link, and makes others permanent.
+	SetNeighbors(link LinkKey, come, leave []plan.Neighbor) error
 	AddRule(plan.Rule) error
 	DeleteRule(plan.Rule) error
 	Set(plan.Setting) error

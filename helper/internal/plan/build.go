@@ -62,6 +62,8 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 		Addresses:  b.addresses(),
 		Routes:     b.routes(),
 		Absent:     absent,
+		Former:     b.former(),
+		Neighbors:  b.neighbors(),
 		Rules:      b.rules(),
 		Settings:   settings(),
 		WireGuard:  b.wireGuard(),
@@ -153,13 +155,65 @@ func (b builder) routes() []Route {
 		{NS: Namespace, To: host(network.IntrawireAddress(id)), Link: DirectGateway},
 		{NS: Namespace, To: network.Wire, Link: WireLink, Source: network.DirectGateway},
 	}
-	before := b.facts.baseline()
-	_, outside, _ := before.outside()
+	_, outside, _ := b.facts.baseline().outside()
 	all = append(all, outside...)
 	if !b.self.ManualAccess {
-		// The way by which published ports come in: what answers may stand behind the
-		// host, as a container does, and is routed before it has the host's address.
-		all = append(all, Route{To: everywhere, Metric: before.DefaultMetric, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id), Uplink: true})
+		all = append(all, b.wayOutside())
+	}
+	return all
+}
+
+// wayOutside is the way by which published ports come in: what answers may stand
+// behind the host, as a container does, and is routed before it has the host's address.
+func (b builder) wayOutside() Route {
+	return Route{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: DirectHost, Via: network.DirectGateway, OnLink: true,
+		Source: network.IntrawireAddress(b.self.ID), Uplink: true}
+}
+
+// former is the way outside of the version before.
+func (b builder) former() []Route {
+	id := b.self.ID
+	if b.self.ManualAccess || !network.HasAccessAddress(id) {
+		return nil
+	}
+	return []Route{{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true}}
+}
+
+// OfVersionBefore returns the plan without what the version before does not know, and
+// so would leave on the host.
+func (h *Host) OfVersionBefore() *Host {
+	before := *h
+	before.Routes, before.Former, before.Neighbors = append([]Route{}, h.Former...), nil, nil
+	for _, r := range h.Routes {
+		if !(len(h.Former) > 0 && r.NS == "" && r.Table == 0 && r.Link == DirectHost) {
+			before.Routes = append(before.Routes, r)
+		}
+	}
+	return &before
+}
+
+// neighbors are the members on the access network whose Ethernet addresses follow
+// from their IDs: the gateways, and hosts whose operators do not give the address
+// away.
+func (b builder) neighbors() (all []Neighbor) {
+	add := func(ns, link string, address netip.Addr, role network.Role, id uint16) {
+		all = append(all, Neighbor{NS: ns, Link: link, Address: address, MAC: [6]byte(network.MAC(role, id))})
+	}
+	speaks := func(h network.Host) bool { return !h.ManualAccess && network.HasAccessAddress(h.ID) }
+	for _, h := range append([]network.Host{b.self}, b.others()...) {
+		own := h.ID == b.self.ID
+		if !own {
+			add(Namespace, SwitchBridge, network.GatewayAddress(h.ID), network.RoleGateway, h.ID)
+		}
+		if speaks(h) {
+			add(Namespace, SwitchBridge, network.AccessAddress(h.ID), network.RoleAccess, h.ID)
+		}
+		if speaks(b.self) {
+			add("", AccessLink, network.GatewayAddress(h.ID), network.RoleGateway, h.ID)
+		}
+		if speaks(b.self) && speaks(h) && !own {
+			add("", AccessLink, network.AccessAddress(h.ID), network.RoleAccess, h.ID)
+		}
 	}
 	return all
 }

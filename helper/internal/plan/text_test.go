@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net"
 	"sort"
 	"strings"
 )
@@ -28,6 +29,9 @@ func (h *Host) text() string {
 	for _, r := range h.Routes {
 		line("route %s table=%d %s metric=%d: link=%s via=%s onlink=%v source=%s uplink=%v protocol=%d",
 			at(r.NS), r.Table, r.To, r.Metric, r.Link, r.Via, r.OnLink, r.Source, r.Uplink, r.Protocol)
+	}
+	for _, n := range h.Neighbors {
+		line("neighbor %s %s: %s is %s", at(n.NS), n.Link, n.Address, net.HardwareAddr(n.MAC[:]))
 	}
 	for _, r := range h.Rules {
 		line("rule %d: from=%s to=%s table=%d specific=%v", r.Priority, r.From, r.To, r.Table, r.Specific)

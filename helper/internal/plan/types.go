@@ -19,7 +19,10 @@ type Host struct {
 	Addresses  []Address
 	Routes     []Route
 	// Absent are routes that the kernel makes for Addresses and that have to go.
-	Absent    []Route
+	Absent []Route
+	// Former are routes that the version before made in the place of some of Routes.
+	Former    []Route
+	Neighbors []Neighbor
 	Rules     []Rule
 	Settings  []Setting
 	WireGuard *WireGuard
@@ -118,6 +121,15 @@ func (a Address) Same(b Address) bool {
 // that can be given again (if_addr.h): nodad, homeaddress, deprecated
 // (preferred_lft 0) and noprefixroute.
 const AddressFlags = 0x02 | 0x10 | 0x20 | 0x200
+
+// Neighbor is the Ethernet address of an IP address, for ever (NUD_PERMANENT). Those
+// are asked for by nobody, and have no place in the kernel's table of neighbors, which
+// is one for all namespaces (neigh_forced_gc and gc_entries in the kernel, since 5.0).
+type Neighbor struct {
+	NS, Link string
+	Address  netip.Addr
+	MAC      [6]byte
+}
 
 // Scope is where an address or a route is valid: "global", "site", "link",
 // "host" or "", which is what the kernel or ip-route(8) chooses by itself.

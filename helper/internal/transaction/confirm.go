@@ -120,8 +120,12 @@ func (h *Host) Rollback(ctx context.Context) error {
 		return h.finish(ctx, false)
 	}
 	h.Log.Warn("rolling back", "from", pending.Generation(), "to", confirmed.Generation())
+	kept := confirmed
 	other, confirmed := h.maker(ctx, confirmed)
 	if other != "" {
+		if err := h.takeBackNews(ctx, kept); err != nil {
+			h.Log.Warn("something that the other program does not know may be left", "error", err)
+		}
 		return h.programs().Yield(ctx, other, "rollback")
 	}
 	back, err := h.withMorePorts(ctx, confirmed)
@@ -142,6 +146,18 @@ func (h *Host) Rollback(ctx context.Context) error {
 		return err
 	}
 	return h.drop(ctx)
+}
+
+// takeBackNews takes away what the program that made the confirmed change may not know,
+// before it takes back the rest.
+func (h *Host) takeBackNews(ctx context.Context, confirmed *store.Change) error {
+	t, err := h.aim(ctx, confirmed)
+	if err != nil {
+		return err
+	}
+	r := h.Reconciler(t.facts, false)
+	r.Subjects = named(r.Subjects, []string{"links"})
+	return r.Insist(ctx, t.want.OfVersionBefore(), t.previous)
 }
 
 // drop forgets the pending change. If that fails, the clock tries again.

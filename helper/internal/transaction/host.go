@@ -178,6 +178,7 @@ func either(a, b *plan.Host) *plan.Host {
 	both := &plan.Host{
 		Addresses: append(append([]plan.Address{}, a.Addresses...), b.Addresses...),
 		Routes:    append(append([]plan.Route{}, a.Routes...), b.Routes...),
+		Neighbors: append(append([]plan.Neighbor{}, a.Neighbors...), b.Neighbors...),
 		WireGuard: &plan.WireGuard{}, Switch: b.Switch,
 	}
 	at := map[network.Key]int{}

@@ -2,6 +2,7 @@ package linkstest
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"syscall"
 
@@ -154,6 +155,25 @@ func (k *Kernel) SetDown(key links.LinkKey) {
 		d.up = false
 		k.flush(d)
 	}
+}
+
+// SetNeighbors implements links.Kernel.
+func (k *Kernel) SetNeighbors(key links.LinkKey, come, leave []plan.Neighbor) error {
+	d, err := k.device(key)
+	if err != nil {
+		return err
+	}
+	k.Changes++
+	if d.neighbors == nil {
+		d.neighbors = map[netip.Addr][6]byte{}
+	}
+	for _, n := range leave {
+		delete(d.neighbors, n.Address)
+	}
+	for _, n := range come {
+		d.neighbors[n.Address] = n.MAC
+	}
+	return nil
 }
 
 // AddRule implements links.Kernel. Rules of one priority may differ.

@@ -34,7 +34,8 @@ type device struct {
 	plan.Link
 	up        bool
 	addresses []address
-	other     *device // end of a veth pair
+	other     *device                // end of a veth pair
+	neighbors map[netip.Addr][6]byte // permanent ones
 	// chosen tells that the MTU of a bridge does not follow its ports any more.
 	chosen bool
 }
@@ -194,8 +195,10 @@ func (k *Kernel) find(name string) *device {
 	return nil
 }
 
-// flush removes the routes over a link.
+// flush removes the routes over a link, and its neighbors, permanent ones too
+// (neigh_ifdown).
 func (k *Kernel) flush(d *device) {
+	d.neighbors = nil
 	k.deleteRoutes(func(r plan.Route) bool { return r.NS == d.NS && r.Link == d.Name })
 }
 

@@ -2,6 +2,7 @@ package linkstest
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"sort"
 	"strings"
@@ -14,7 +15,7 @@ import (
 // Observe implements links.Kernel.
 func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting) (*links.State, error) {
 	s := &links.State{
-		Namespaces: map[string]bool{}, Links: map[links.LinkKey]links.Link{}, Addresses: map[plan.Address]bool{},
+		Namespaces: map[string]bool{}, Links: map[links.LinkKey]links.Link{}, Addresses: map[plan.Address]bool{}, Neighbors: map[plan.Neighbor]bool{},
 		Rules: map[plan.Rule]bool{}, Settings: map[links.SettingKey]string{},
 	}
 	s.IPv6Off = k.settings[ipv6Off] == "1"
@@ -33,6 +34,9 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 			link.Peer = "?"
 		}
 		s.Links[key] = link
+		for address, mac := range d.neighbors {
+			s.Neighbors[plan.Neighbor{NS: key.NS, Link: key.Name, Address: address, MAC: mac}] = true
+		}
 		for _, a := range d.addresses {
 			a.NS = key.NS
 			s.Addresses[a.Address] = true
@@ -146,7 +150,12 @@ func (d *device) String() string {
 			}
 		}
 	}
-	return text
+	var neighbors []string
+	for address, mac := range d.neighbors {
+		neighbors = append(neighbors, fmt.Sprintf(" neighbor %s lladdr %s", address, net.HardwareAddr(mac[:])))
+	}
+	sort.Strings(neighbors)
+	return text + strings.Join(neighbors, "")
 }
 
 // String renders an address with all that is not as it normally is.

@@ -165,18 +165,22 @@ func (b *bench) same(after string) {
 }
 
 // answers holds that the provider's gateway reaches the host, if it is a host of
-// which that is known.
+// which that is known. A bridge forwards once it has heard of its port's carrier
+// (linkwatch), so the first packets may be lost.
 func (b *bench) answers(after string) {
 	b.Helper()
 	if !b.made.gateway.IsValid() || !b.made.certain() {
 		return
 	}
 	err := netns.Do("isp", func() error {
-		out, err := exec.Command("ping", "-n", "-c", "1", "-W", "5", b.made.address.String()).CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("%w: %s", err, out)
+		var out []byte
+		var err error
+		for try := 0; try < 10; try++ {
+			if out, err = exec.Command("ping", "-n", "-c", "1", "-W", "1", b.made.address.String()).CombinedOutput(); err == nil {
+				return nil
+			}
 		}
-		return err
+		return fmt.Errorf("%w: %s", err, out)
 	})
 	if err != nil {
 		b.Errorf("after %s the host does not answer: %v", after, err)
