@@ -241,6 +241,11 @@ func (w *world) streams(t *testing.T, hosts []*lab.Host) *lab.Meter {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() { // so that nothing runs on that slows down what comes next
+			_, _ = m.Stop(w.ctx)
+		}
+	})
 	time.Sleep(2 * time.Second)
 	return m
 }
