@@ -36,7 +36,7 @@ func CountFlows(runDir, bridge string, timeout time.Duration) (FlowCounts, error
 	if err != nil {
 		return FlowCounts{}, err
 	}
-	defer conn.Close()
+	defer leave(conn)
 	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return FlowCounts{}, err
 	}
@@ -64,11 +64,6 @@ func CountFlows(runDir, bridge string, timeout time.Duration) (FlowCounts, error
 			counts[number-1] = count
 			got++
 		}
-	}
-	// Leave politely: a connection that is closed with something unread is a
-	// warning in the daemon's log.
-	if unix, ok := conn.(*net.UnixConn); ok && unix.CloseWrite() == nil {
-		_, _ = io.Copy(io.Discard, conn)
 	}
 	return FlowCounts{Static: counts[1], Dropping: counts[2], Foreign: counts[0] - counts[1] - counts[2] - counts[3]}, nil
 }

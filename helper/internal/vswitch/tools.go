@@ -92,6 +92,16 @@ func answers(socket string) bool {
 	if err != nil {
 		return false
 	}
-	_ = conn.Close()
+	leave(conn)
 	return true
+}
+
+// leave closes a connection politely: one that is closed with something unread is a
+// warning in the daemon's log.
+func leave(conn net.Conn) {
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+	if unix, ok := conn.(*net.UnixConn); ok && unix.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, conn)
+	}
 }
