@@ -49,7 +49,7 @@ for i in 1 2 3 4 5 6 7 8 9 10; do ss -ltn | grep -q :8081 && break; sleep 0.3; d
 	}
 	var out string
 	// An emulated NIC drops what comes too fast, and a port that was not asked proves nothing.
-	for rate, whole := 6000, false; !whole; rate /= 2 {
+	for rate, whole := 3000, false; !whole; rate /= 2 {
 		before, began := packets(), time.Now()
 		var err error
 		if out, err = w.Outside(w.ctx, "python3", "-c", scan, strconv.Itoa(rate)); err != nil {

@@ -156,7 +156,7 @@ func agentKilled(t *testing.T, w *world) {
 	m := w.accessPackets(t, "alice", "bob")
 	w.on(t, "bob", "systemctl kill -s KILL mobula-agent")
 	eventually(t, 20*time.Second, "bob's agent is back", func() error {
-		if out := w.on(t, "bob", "mobula status --quick; dig +short +time=1 +tries=1 @10.31.0.2 carol.example.com || true"); strings.Contains(out, "does not answer") || !strings.Contains(out, "10.31.129.0") {
+		if out := w.on(t, "bob", "mobula status --quick; dig +short +time=1 +tries=1 @10.31.0.2 alice.example.com || true"); strings.Contains(out, "does not answer") || !strings.Contains(out, "10.31.128.1") {
 			return fmt.Errorf("found %s", out)
 		}
 		return nil
@@ -179,7 +179,7 @@ func privileges(t *testing.T, w *world) {
 		units[i] = filepath.Base(unit)
 		script += " " + units[i]
 	}
-	out := w.on(t, "carol", script+" | grep 'Overall exposure'")
+	out := w.on(t, "bob", script+" | grep 'Overall exposure'")
 	for _, unit := range units {
 		m := regexp.MustCompile(regexp.QuoteMeta(unit) + `: (\d+\.\d)`).FindStringSubmatch(out)
 		if m == nil {

@@ -17,23 +17,22 @@ import (
 // lastVersion is the last one that had its program in /usr/local/sbin itself.
 const lastVersion = "4978688"
 
-// upgrade takes two hosts of the fleet back to the version before, and to this one
+// upgrade takes the hosts of the fleet back to the version before, and to this one
 // again, one after the other, while all pairs exchange packets: old with new, old with
 // old. On the way one host has its upgrade rolled back.
 func upgrade(t *testing.T, w *world) {
 	old := w.oldCheckout(t)
 	program := w.on(t, "alice", "readlink -f /usr/local/sbin/mobula")
 	m := w.streams(t, w.members())
-	two := w.members()[:2]
-	w.deployFrom(t, old, two...)
-	for _, h := range two {
+	w.deployFrom(t, old, w.members()...)
+	for _, h := range w.members() {
 		if got := w.on(t, h.Name, "mobula version; stat -c %F /usr/local/sbin/mobula"); got != "mobula devel, network document format 1\nregular file" {
 			t.Errorf("%s after the downgrade: %s", h.Name, got)
 		}
 		w.runs(t, h, "/usr/local/sbin/mobula")
 	}
 	w.rolledBack(t, "alice", program)
-	for _, h := range two {
+	for _, h := range w.members() {
 		w.deployFrom(t, w.dir, h)
 		if got := w.on(t, h.Name, "readlink -f /usr/local/sbin/mobula"); got != program {
 			t.Errorf("%s after the upgrade: runs %s, wanted %s", h.Name, got, program)
