@@ -88,7 +88,8 @@ func (t *tools) dumpFlows(ctx context.Context, bridge string, args ...string) ([
 // answers reports whether somebody listens on a socket. A daemon that was
 // killed leaves its socket behind.
 func answers(socket string) bool {
-	conn, err := net.DialTimeout("unix", socket, time.Second)
+	// Where nobody listens that is known at once; a busy host needs its time.
+	conn, err := net.DialTimeout("unix", socket, 10*time.Second)
 	if err != nil {
 		return false
 	}
