@@ -122,6 +122,7 @@ func hostDown(t *testing.T, w *world) {
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n  10.31.0.253: 'printer.example.com'\n")
 	w.inventory(t)
 	old := w.status(t, "bob").Generation
+	w.on(t, "alice", "printf 'Port 22\nPort 2222\n' >/etc/ssh/sshd_config.d/lab.conf; systemctl restart ssh")
 	out, err := w.play(t, "deploy.yml")
 	if err == nil {
 		t.Error("the deploy reports success though a host is missing")
@@ -159,6 +160,11 @@ func hostDown(t *testing.T, w *world) {
 	if w.on(t, "alice", keepName) == "0" {
 		t.Error("alice's NIC was not renamed")
 	}
+	// As soon as the host is there, not when something has looked at sshd.
+	if log := w.on(t, "alice", "ip netns exec mobula nft list chain inet mobula published | grep -c 'dport 2222 ' || true; journalctl -q -b -u mobula-repair -o cat | grep -c repaired || true"); log != "1\n0" {
+		t.Errorf("alice publishes SSH's second port, and was repaired since its boot: %q, wanted 1 and 0", log)
+	}
+	w.on(t, "alice", "rm /etc/ssh/sshd_config.d/lab.conf; systemctl restart ssh")
 	reachability(t, w) // different generations keep talking
 	if w.status(t, "alice").Generation == w.status(t, "carol").Generation {
 		t.Error("carol has the new generation without a deploy")
