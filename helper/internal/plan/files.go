@@ -81,6 +81,7 @@ const (
 	networkManagerLinks  = "/etc/NetworkManager/conf.d/zz-mobula-links.conf"
 	networkManagerUplink = "/etc/NetworkManager/conf.d/00-mobula.conf"
 	networkManagerWait   = UnitDir + "NetworkManager-wait-online.service.d/mobula.conf"
+	netplanCleanup       = UnitDir + "netplan-ovs-cleanup.service.d/mobula.conf"
 )
 
 // OwnedFiles returns every path that Mobula may ever create on a host with the
@@ -90,7 +91,7 @@ const (
 func OwnedFiles(uplink string) []string {
 	return append(unitFiles(),
 		IfupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
-		networkManagerLinks, networkManagerUplink, networkManagerWait)
+		networkManagerLinks, networkManagerUplink, networkManagerWait, netplanCleanup)
 }
 
 // unitFiles are those that bring Mobula up when the host boots. The first two
@@ -149,12 +150,14 @@ func (b builder) managerFiles(m Manager) []File {
 			b.render(networkdLinks, "networkd-links.network"),
 			b.render(networkdConf, "networkd.conf"),
 			b.render(networkdWait, "wait-online.conf"),
+			b.render(netplanCleanup, "netplan-ovs-cleanup.conf"),
 			late(b.render(networkdUplink, "networkd-uplink.network")),
 		}
 	case NetworkManager:
 		return []File{
 			b.render(networkManagerLinks, "networkmanager-links.conf"),
 			b.render(networkManagerWait, "wait-online.conf"),
+			b.render(netplanCleanup, "netplan-ovs-cleanup.conf"),
 			late(b.render(networkManagerUplink, "networkmanager-uplink.conf")),
 		}
 	}
