@@ -35,7 +35,6 @@ func DefaultHosts() []HostSpec {
 		{Name: "carol", ID: 256, Address: "192.0.2.3", Manager: "ifupdown", Image: "full"},
 		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare", NoIPv6: true},
 		{Name: "erin", ID: 32766, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
-		{Name: "frank", ID: 400, Address: "192.0.2.6", Debian: 13, Manager: "netplan", Image: "full", Resolved: true},
 		{Name: "grace", ID: 401, Address: "192.0.2.7", Debian: 13, Manager: "NetworkManager", Image: "full"},
 	}
 }

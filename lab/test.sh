@@ -18,7 +18,7 @@ stage() {
 	local name=$1 began=$SECONDS log=$logs/$1.log p f s status
 	shift
 	echo "== $name"
-	"$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(lab |ok |FAIL|--- |panic|=== RUN +TestScenarios/|    --- |fuzz: elapsed)|not formatted' || true; }
+	"$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(lab |ok |FAIL|--- |panic|=== RUN +Test[A-Za-z]*/|    --- |fuzz: elapsed)|not formatted' || true; }
 	status=${PIPESTATUS[0]}
 	p=$(grep -cE '^ *--- PASS' "$log") f=$(grep -cE '^ *--- FAIL' "$log")
 	[ $((p + f)) -gt 0 ] || p=$((status == 0))
@@ -77,7 +77,7 @@ build() {
 
 # What the lab boots from takes minutes to build, mostly of waiting: beside all
 # else. The lab itself waits for it, and says what is wrong with it.
-lab/image.sh >"$logs/image.log" 2>&1 &
+lab/image.sh bookworm trixie >"$logs/image.log" 2>&1 &
 
 stage format format
 stage build build
@@ -93,7 +93,7 @@ stage hosts env MOBULA_HOSTS_SEEDS=1-60 go test -count=1 -timeout 10m -v ./helpe
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage fuzz fuzz
 stage lab go test -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab
-stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios' ./lab/scenarios
+stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios|TestNetworkManager' ./lab/scenarios
 
 [ "$failed" -eq 0 ] || tail -n 80 "$logs/why.log"
 echo "$skipped not run"

@@ -77,7 +77,7 @@ func startBeds(t *testing.T) *world {
 	}
 	var specs []lab.HostSpec
 	for _, spec := range lab.DefaultHosts() {
-		if spec.Image == "full" {
+		if spec.Image == "full" && spec.Debian == 0 {
 			spec.Manager = manager
 			specs = append(specs, spec)
 		}

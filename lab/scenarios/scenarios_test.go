@@ -78,12 +78,15 @@ func TestScenarios(t *testing.T) {
 	w.all(t, scenarios)
 }
 
-// smallFleet are two hosts and, later, one more that is bare; the fewer machines are
-// emulated, the faster each is.
+// smallFleet are two hosts, with Debian 12 and 13, and later one more that is bare; the
+// fewer machines are emulated, the faster each is.
 func smallFleet() (some []lab.HostSpec) {
 	for _, spec := range lab.DefaultHosts() {
 		switch spec.Name {
-		case "alice", "bob":
+		case "alice":
+			some = append(some, spec)
+		case "bob":
+			spec.Debian, spec.Manager, spec.Resolved = 13, "netplan", true
 			some = append(some, spec)
 		case "carol":
 			spec.Image, spec.Manager, spec.NoIPv6 = "bare", "networkd", true
