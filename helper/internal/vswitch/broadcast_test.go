@@ -3,85 +3,179 @@
 package vswitch
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
 var broadcastRemotes = flag.String("broadcast.remotes", "10,100", "numbers of other hosts for TestBroadcast")
 
+// ownTunnels is how many other hosts Open vSwitch's own datapath can tunnel to at once:
+// it looks for more than 64 KiB of actions at each copy, the kernel's does not.
+const ownTunnels = 700
+
 // TestBroadcast measures what a frame to everybody costs, and a question for a
-// member, and that every copy leaves. The tunnel is real; it leads to a veth whose
-// other end counts.
+// member, and that every copy leaves: once with the actions that the kernel's datapath
+// is given, and, where that is possible, once through real tunnels.
 func TestBroadcast(t *testing.T) {
 	for _, text := range strings.Split(*broadcastRemotes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(text, func(t *testing.T) { measureBroadcast(t, n) })
+		t.Run(text, func(t *testing.T) { measureBroadcast(t, n, false) })
+		if n <= ownTunnels {
+			t.Run(text+" through tunnels", func(t *testing.T) { measureBroadcast(t, n, true) })
+		}
 	}
 }
 
-func measureBroadcast(t *testing.T, remotes int) {
+func measureBroadcast(t *testing.T, remotes int, tunnels bool) {
 	in := startInstance(t)
+	in.tools.timeout = 5 * time.Minute // on a busy machine
 	sw := example(1, idsUpTo(remotes+1, 1)...)
 	in.apply(sw, nil)
+	copies := in.copiesAsOfTheKernel
+	if tunnels {
+		in.underlay(sw.Remotes)
+		copies = in.copiesInTunnels
+	} else {
+		in.actAsTheKernel()
+	}
+	guest := in.guest()
+	for _, m := range []struct {
+		what   string
+		frame  []byte
+		copies int
+	}{{"a frame to everybody", toEverybody(), remotes}, {"a question for a member", aQuestion(2), 1}} {
+		in.cost(t, guest, copies, m.frame, 1, m.copies) // the first is translated
+		frames := min(1000, max(50, 20000/m.copies))
+		t.Logf("%d remotes, %s: %d copies, %v of processor time each", remotes, m.what, m.copies, in.cost(t, guest, copies, m.frame, frames, m.copies))
+	}
+}
+
+// TestEveryCopyLeaves: of a frame to everybody each host gets its copy, also where
+// there are so many that the actions outgrow 64 KiB, and where all chunks are there, so
+// that resubmits nest as deep as they can.
+func TestEveryCopyLeaves(t *testing.T) {
+	const remotes = 1200
+	in := startInstance(t)
+	sw := example(1, idsUpTo(remotes+1, 27)...)
+	ops, _ := in.diff(sw, nil)
+	for _, op := range ops {
+		if err := op.Do(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.actAsTheKernel()
+	guest := in.guest()
+	in.cost(t, guest, in.copiesAsOfTheKernel, toEverybody(), 3, remotes)
+	in.cost(t, guest, in.copiesAsOfTheKernel, aQuestion(28), 3, 1)
+	// A frame that goes through as many tables as there are.
+	deep := frame{from: "guest", src: access, dst: "33:33:ff:00:00:01",
+		more: "icmp6,ipv6_src=fe80::6d:6fff:fe02:1,icmpv6_type=135,icmpv6_code=0,nd_target=2001:db8::1,nd_sll=" + access}
+	trace := in.must("ovs-appctl", "-t", in.dir+"/ovs-vswitchd.ctl", "ofproto/trace", sw.Bridge, deep.flow(), "-generate")
+	_, actions, _ := strings.Cut(trace, "Datapath actions: ")
+	to := map[string]bool{}
+	for _, m := range regexp.MustCompile(`set\(tunnel\(tun_id=0x7,dst=([0-9.]+),`).FindAllStringSubmatch(actions, -1) {
+		to[m[1]] = true
+	}
+	for _, r := range sw.Remotes {
+		if !to[r.Address.String()] {
+			t.Errorf("no copy for %s", r.Address)
+		}
+	}
+	if chunks := len(regexp.MustCompile(`(?m)^ *21\. `).FindAllString(trace, -1)); chunks != 32 || len(to) != remotes {
+		t.Errorf("found %d chunks and copies for %d hosts", chunks, len(to))
+	}
+}
+
+func toEverybody() []byte { return ethernet(all, guestA, typed(0x88b5, make([]byte, 46))) }
+
+func aQuestion(host uint16) []byte {
+	return ethernet(all, guestA, arpPacket{operation: 1, sha: guestA, spa: guestIP, tpa: network.GatewayAddress(host).String()}.bytes())
+}
+
+// guest connects a guest that says nothing of its own accord.
+func (in *instance) guest() *sender {
+	in.t.Helper()
+	in.in("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")
+	for _, link := range []string{"mo-fac-ovs", "veth_fac0"} {
+		in.in("ip", "link", "set", link, "up")
+	}
+	return newSender(in.t, in.namespace, "veth_fac0")
+}
+
+// actAsTheKernel gives Open vSwitch's own datapath the actions that the kernel's is
+// given for tunnels. It carries them out up to the last one: it has no such port.
+func (in *instance) actAsTheKernel() {
+	in.t.Helper()
+	in.must("ovs-appctl", "-t", in.dir+"/ovs-vswitchd.ctl", "dpif/set-dp-features", "ovsbr-mobula", "tnl_push_pop", "false")
+}
+
+// copiesAsOfTheKernel counts what came as far as that.
+func (in *instance) copiesAsOfTheKernel() uint64 {
+	in.t.Helper()
+	text := in.must("ovs-appctl", "-t", in.dir+"/ovs-vswitchd.ctl", "coverage/read-counter", "datapath_drop_invalid_port")
+	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return n
+}
+
+// underlay leads the tunnel to a veth.
+func (in *instance) underlay(remotes []plan.Remote) {
+	in.t.Helper()
 	in.in("ip", "link", "add", "under1", "type", "veth", "peer", "name", "under2")
 	in.in("ip", "link", "set", "under1", "up")
 	in.in("ip", "link", "set", "under2", "up")
 	in.must("ovs-vsctl", "--db=unix:"+in.dir+"/db.sock", "add-br", "under0", "--", "set", "Bridge", "under0", "datapath_type=netdev", "fail_mode=secure", "--", "add-port", "under0", "under1")
 	in.in("ip", "addr", "add", "10.30.255.254/16", "dev", "under0")
 	in.in("ip", "link", "set", "under0", "up")
-	in.neighbors(sw.Remotes)
+	in.neighbors(remotes)
 	in.ofctl("del-flows", "under0")
 	in.ofctl("add-flow", "under0", "in_port=LOCAL,actions=output:1")
-	for _, link := range []string{"mo-fac-ovs", "veth_fac0"} {
-		in.in("ip", "link", "set", link, "up")
+}
+
+// copiesInTunnels counts where the tunnel's packets enter the bridge below it: what the
+// veth after it can take is not the switch's concern.
+func (in *instance) copiesInTunnels() uint64 {
+	in.t.Helper()
+	in.must("ovs-appctl", "-t", in.dir+"/ovs-vswitchd.ctl", "revalidator/purge") // brings the counters up to date
+	flows, err := parseFlows([]byte(in.ofctl("dump-flows", "under0", "in_port=LOCAL")))
+	if err != nil || len(flows) != 1 {
+		in.t.Fatal(flows, err)
 	}
-	guest := newSender(t, in.namespace, "veth_fac0")
-	everybody := ethernet(all, guestA, typed(0x88b5, make([]byte, 46)))
-	question := ethernet(all, guestA, arpPacket{operation: 1, sha: guestA, spa: guestIP, tpa: "10.31.0.2"}.bytes())
-	for _, m := range []struct {
-		what   string
-		frame  []byte
-		copies int
-	}{{"a frame to everybody", everybody, remotes}, {"a question for a member", question, 1}} {
-		in.cost(t, guest, m.frame, 1, m.copies) // the first is translated
-		const frames = 50
-		t.Logf("%d remotes, %s: %d copies, %v of processor time each", remotes, m.what, m.copies, in.cost(t, guest, m.frame, frames, m.copies))
-	}
+	return flows[0].packets
 }
 
 // cost sends frames, waits for all their copies and returns the processor time that
-// ovs-vswitchd needs for one. Copies are counted where the tunnel's packets enter the
-// bridge below it: what the veth after it can take is not the switch's concern.
-func (in *instance) cost(t *testing.T, guest *sender, frame []byte, frames, copies int) time.Duration {
+// ovs-vswitchd needs for one.
+func (in *instance) cost(t *testing.T, guest *sender, count func() uint64, frame []byte, frames, copies int) time.Duration {
 	t.Helper()
-	count := func() uint64 {
-		in.must("ovs-appctl", "-t", in.dir+"/ovs-vswitchd.ctl", "revalidator/purge") // brings the counters up to date
-		flows, err := parseFlows([]byte(in.ofctl("dump-flows", "under0", "in_port=LOCAL")))
-		if err != nil || len(flows) != 1 {
-			t.Fatal(flows, err)
-		}
-		return flows[0].packets
-	}
-	before := count()
-	used := in.processorTime(t)
+	before, used := count(), in.processorTime(t)
 	for i := 0; i < frames; i++ {
 		guest.send(frame)
 		time.Sleep(2*time.Millisecond + time.Duration(copies)*20*time.Microsecond)
 	}
-	processor := in.processorTime(t) - used
-	waitUntil(t, fmt.Sprintf("%d copies of %d frames", copies, frames), func() bool { return count()-before >= uint64(frames*copies) })
+	processor, want := in.processorTime(t)-used, uint64(frames*copies)
+	if err := waitFor(context.Background(), time.Minute, "copies", func() bool { return count()-before >= want }); err != nil {
+		t.Errorf("%d copies of %d frames left, wanted %d", count()-before, frames, want)
+	}
+	if n := count() - before; n > want {
+		t.Errorf("%d copies of %d frames left, wanted %d", n, frames, want)
+	}
 	return processor / time.Duration(frames)
 }
 

@@ -142,21 +142,37 @@ func TestPipelineIsPure(t *testing.T) {
 // A new host must leave the flows of the others alone: that is what lets an
 // unchanged pair lose nothing.
 func TestNewHostTouchesFewFlows(t *testing.T) {
-	before, after := mustPipeline(t, example(1, idsUpTo(500, 1)...)), mustPipeline(t, example(1, idsUpTo(501, 1)...))
+	const first, second, third = 7, 7 + chunkIDs, 7 + 2*chunkIDs
+	for _, c := range []struct {
+		what           string
+		before, after  *plan.Switch
+		added, removed int
+	}{
+		{"its chunk anew", example(1, idsUpTo(500, 1)...), example(1, idsUpTo(501, 1)...), 17, 1},
+		{"its chunk, and the one that leads to it anew", example(1, first, third), example(1, first, second, third), 18, 1},
+		{"its chunk, which is the last, and the one that leads to it anew", example(1, first, second), example(1, first, second, third), 18, 1},
+		{"its chunk, which is the first, anew", example(1, second, third), example(1, first, second, third), 17, 1},
+	} {
+		if added, removed := flowsTouched(t, c.before, c.after); added != c.added || removed != c.removed {
+			t.Errorf("added %d and removed %d flows, wanted %d and %d (16 of the host, %s)", added, removed, c.added, c.removed, c.what)
+		}
+	}
+}
+
+func flowsTouched(t *testing.T, from, to *plan.Switch) (added, removed int) {
+	t.Helper()
+	before, after := mustPipeline(t, from), mustPipeline(t, to)
 	had := map[uint64]bool{}
 	for _, f := range before {
 		had[f.Cookie] = true
 	}
-	added := 0
 	for _, f := range after {
 		if !had[f.Cookie] {
 			added++
 		}
 		delete(had, f.Cookie)
 	}
-	if added != 17 || len(had) != 1 {
-		t.Errorf("added %d and removed %d flows, wanted 17 and 1 (16 of the host, its chunk anew)", added, len(had))
-	}
+	return added, len(had)
 }
 
 func TestPipelineRefuses(t *testing.T) {
@@ -183,12 +199,22 @@ func TestPipelineRefuses(t *testing.T) {
 	}
 }
 
-// No flow may outgrow an OpenFlow message, in the largest network there can be.
+// In the largest network there can be, no flow may outgrow an OpenFlow message, and
+// resubmits nest no deeper than Open vSwitch lets them, even if a frame went through
+// every table.
 func TestLargestNetwork(t *testing.T) {
+	tables, chunks := map[int]bool{}, 0
 	for _, f := range mustPipeline(t, example(1, idsUpTo(network.MaxHostID, 1)...)) {
 		const bytesPerAction = 24 // of a load; an output has 16, a resubmit 16
 		if size := len(f.Actions) * bytesPerAction; size > 60000 {
 			t.Fatalf("table %d: about %d bytes of actions", f.Table, size)
 		}
+		tables[f.Table] = true
+		if f.Table == tableFlood {
+			chunks++
+		}
+	}
+	if depth := len(tables) - 1 + chunks; chunks != 32 || depth >= 64 {
+		t.Errorf("%d chunks, resubmits may nest %d deep", chunks, depth)
 	}
 }

@@ -23,7 +23,7 @@ const (
 	tableKnown     = 7  // whether the source could be noted
 	tableLearned   = 10 // where stations are: members', and what table 3 learned
 	tableForward   = 20
-	tableFlood     = 21 // the other hosts, in chunks
+	tableFlood     = 21 // the other hosts, in chunks that nest
 	tableAsked     = 22 // who asks where a member is
 	tableDropped   = 30 // broken pins
 )
@@ -63,8 +63,9 @@ const (
 	maxLearned = 2048
 	// chunkIDs is how many host IDs one flow of table 21 floods to. A remote
 	// takes 40 bytes of actions and an OpenFlow message has at most 65535.
-	// Chunks go by host ID, not by position: a new host changes one chunk.
-	chunkIDs = 128
+	// Chunks go by host ID, not by position: a new host changes its chunk, and the
+	// one before it if its chunk is new.
+	chunkIDs = 1024
 )
 
 // on lists the matches of a flow.
@@ -156,22 +157,26 @@ func (p *pipeline) toLocalPorts() []ovs.Action {
 	return actions
 }
 
-func (p *pipeline) everywhere() []ovs.Action { return append(p.toLocalPorts(), p.toChunks()...) }
-
-// toChunks goes through the chunks one after the other instead of from one to
-// the next, because resubmits may nest only 64 deep (ovs-actions(7)).
-func (p *pipeline) toChunks() []ovs.Action {
-	var actions []ovs.Action
-	for _, chunk := range p.chunks() {
-		actions = append(actions, load(chunk.number, chunkRegister), ovs.Resubmit(0, tableFlood))
+// everywhere leads into table 21 at chunk 0: registers are 0 at first.
+func (p *pipeline) everywhere() []ovs.Action {
+	if len(p.Remotes) == 0 {
+		return p.toLocalPorts()
 	}
-	return actions
+	return append(p.toLocalPorts(), ovs.Resubmit(0, tableFlood))
 }
 
-// flood is table 21: a frame to every other host, a copy each.
+// flood is table 21: a frame to every other host, a copy each. Open vSwitch refuses
+// a resubmit, and says nothing to anybody but its log, once there are more than 64 KiB
+// of the datapath's actions. Copies are never refused, so every chunk first goes on to
+// the next one, and makes its own copies afterwards. Resubmits may nest 64 deep
+// (ovs-actions(7)): there are 32 chunks, and 12 tables before them.
 func (p *pipeline) flood() {
-	for _, chunk := range p.chunks() {
+	chunks := p.chunks()
+	for i, chunk := range chunks {
 		var actions []ovs.Action
+		if i+1 < len(chunks) {
+			actions = append(actions, load(chunks[i+1].number, chunkRegister), ovs.Resubmit(0, tableFlood))
+		}
 		for _, r := range chunk.remotes {
 			actions = append(actions, ovs.SetField(r.Address.String(), "tun_dst"), ovs.Output(tunnelPort))
 		}
@@ -184,7 +189,8 @@ type chunk struct {
 	remotes []plan.Remote
 }
 
-// chunks returns the remotes by host ID; those without a remote are left out.
+// chunks returns the remotes by host ID; those without a remote are left out. Chunk 0
+// is there if any is: whatever comes first, the flows that lead to it stay the same.
 func (p *pipeline) chunks() []chunk {
 	var byNumber [network.MaxHostID/chunkIDs + 1][]plan.Remote
 	for _, r := range p.Remotes {
@@ -192,7 +198,7 @@ func (p *pipeline) chunks() []chunk {
 	}
 	var all []chunk
 	for n, remotes := range byNumber {
-		if len(remotes) > 0 {
+		if len(remotes) > 0 || n == 0 && len(p.Remotes) > 0 {
 			all = append(all, chunk{uint32(n), remotes})
 		}
 	}
