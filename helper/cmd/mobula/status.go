@@ -29,6 +29,11 @@ type statusReport struct {
 	// else's address, DroppedBy tells what they claimed and who sent them.
 	Dropped   uint64          `json:"dropped_frames"`
 	DroppedBy []droppedReport `json:"dropped"`
+	// Flooded counts the frames to everybody, or to stations that nobody knows, that
+	// were too many for the other hosts since their bound was set last.
+	Flooded uint64 `json:"flood_dropped_frames"`
+	// FloodsUnbounded tells that the kernel's Open vSwitch cannot bound them.
+	FloodsUnbounded bool `json:"floods_unbounded,omitempty"`
 	// Refused counts what guests and clients may not send through the gateway.
 	Refused []refusedReport `json:"refused,omitempty"`
 	// Differences are what somebody else changed on this host.
@@ -66,9 +71,9 @@ var statusCommand = command{
 over which relay and since when, the round trip, the share of probes lost in the
 last seconds and in five minutes, the last handshake, bytes, and whether it runs
 the same generation. Then which frames the switch dropped because they claimed
-the address of a gateway or host, which packets the gateway refused to guests and
-clients, and what differs from the plan, which takes a second; --quick leaves
-these out.`,
+the address of a gateway or host, how many because they were too many to everybody,
+which packets the gateway refused to guests and clients, and what differs from the
+plan, which takes a second; --quick leaves these out.`,
 	run: func(c *call) error {
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")
@@ -122,6 +127,7 @@ func (c *call) status(quick bool) (*statusReport, error) {
 	for _, d := range stats.Dropped {
 		report.DroppedBy = append(report.DroppedBy, droppedReport{d.Pin.String(), d.Origin.String(), d.Packets})
 	}
+	report.Flooded, report.FloodsUnbounded = stats.Flooded, stats.Unbounded
 	refused, err := firewall.New(plan.Namespace, plan.RunDir).Refused(c)
 	if err != nil {
 		return nil, err
@@ -225,6 +231,12 @@ func (c *call) printStatus(r *statusReport) error {
 	}
 	for _, d := range r.DroppedBy {
 		fmt.Fprintf(c.stdout, "  %s, from %s: %d\n", d.Claimed, d.From, d.Frames)
+	}
+	if r.Flooded > 0 {
+		fmt.Fprintf(c.stdout, "%d frames to everybody, or to unknown stations, were too many for the other hosts and dropped\n", r.Flooded)
+	}
+	if r.FloodsUnbounded {
+		fmt.Fprintln(c.stdout, "this kernel's Open vSwitch has no meters, so nothing bounds how much guests send to everybody")
 	}
 	for _, refused := range r.Refused {
 		fmt.Fprintf(c.stdout, "%d packets of guests or clients were refused: %s\n", refused.Packets, refused.What)

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/digitalocean/go-openvswitch/ovs"
-
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -24,12 +22,8 @@ func (s *Switch) Diff(ctx context.Context, want, previous *plan.Host) ([]reconci
 	sw := wanted(want)
 	var ops []reconcile.Operation
 	if sw != nil {
-		flows, err := Pipeline(*sw)
-		if err != nil {
-			return nil, err
-		}
 		ops = s.diffPorts(*sw, bridges[sw.Bridge])
-		op, err := s.diffFlows(ctx, *sw, flows, bridges, wanted(previous))
+		op, err := s.diffFlows(ctx, *sw, bridges, wanted(previous))
 		if err != nil {
 			return nil, err
 		}
@@ -91,32 +85,44 @@ func (s *Switch) surplusPorts(sw plan.Switch, have bridge) []reconcile.Operation
 	return ops
 }
 
-// diffFlows returns at most one operation.
-func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, want []*ovs.Flow, bridges map[string]bridge, before *plan.Switch) ([]reconcile.Operation, error) {
+// diffFlows returns at most one operation, for flows and the meters that they need.
+func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, bridges map[string]bridge, before *plan.Switch) ([]reconcile.Operation, error) {
 	var have installed
+	var err error
 	b, exists := bridges[sw.Bridge]
+	limits := bounded{possible: true} // as long as the switch has not said
 	if exists && answers(s.socket(sw.Bridge+".mgmt")) {
-		var err error
 		if have, err = s.installedFlows(ctx, sw.Bridge); err != nil {
 			return nil, err
 		}
+		if limits, err = s.meters(ctx, sw.Bridge); err != nil {
+			return nil, err
+		}
+	}
+	want, err := Pipeline(sw, limits.possible)
+	if err != nil {
+		return nil, err
 	}
 	delta := compareFlows(have, want, b.external[flowsKey])
-	if delta.empty() && !b.waits {
-		return nil, nil
-	}
-	verb, detail := reconcile.Add, hosts(len(sw.Remotes)+1)
+	metersDiffer := limits.want(len(sw.Remotes)).difference(limits.have)
+	verb, detail := reconcile.Change, metersDiffer
 	switch {
-	case delta.empty():
-		verb, detail = reconcile.Change, "there, but the kernel is not told of them"
-	case len(have) > 0:
-		verb, detail = reconcile.Change, describeFlows(have, delta, sw, before)
+	case delta.empty() && metersDiffer == "" && !b.waits:
+		return nil, nil
+	case len(have) == 0:
+		verb, detail = reconcile.Add, hosts(len(sw.Remotes)+1)
+	case !delta.empty() && metersDiffer != "":
+		detail = describeFlows(have, delta, sw, before) + ", " + metersDiffer
+	case !delta.empty():
+		detail = describeFlows(have, delta, sw, before)
+	case metersDiffer == "":
+		detail = "there, but the kernel is not told of them"
 	}
 	install := func(ctx context.Context) error {
 		if err := s.waitForDaemons(ctx); err != nil {
 			return err
 		}
-		return s.install(ctx, sw.Bridge, want)
+		return s.install(ctx, sw)
 	}
 	return []reconcile.Operation{s.operation(verb, "flows", detail, install)}, nil
 }

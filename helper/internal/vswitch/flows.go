@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/digitalocean/go-openvswitch/ovs"
+
+	"mobula/helper/internal/plan"
 )
 
 // flowsKey is the key of the bridge's external_ids that holds the digest of the
@@ -160,11 +162,12 @@ func compareFlows(have installed, want []*ovs.Flow, recorded string) flowDelta {
 	return d
 }
 
-// install brings the flows of a bridge to want in one atomic bundle, and leaves
-// alone what the switch has learned: it never holds a mixture of old and new
-// flows, and who is in both loses nothing, counters included. A daemon that waits
-// for its flows goes on then.
-func (s *Switch) install(ctx context.Context, name string, want []*ovs.Flow) error {
+// install brings the flows of a bridge to what they should be in one atomic bundle, and
+// leaves alone what the switch has learned: it never holds a mixture of old and new
+// flows, and who is in both loses nothing, counters included. Meters are there before
+// flows that need them. A daemon that waits for its flows goes on then.
+func (s *Switch) install(ctx context.Context, sw plan.Switch) error {
+	name := sw.Bridge
 	if err := waitFor(ctx, s.options.StartTimeout, "bridge "+name, func() bool { return answers(s.socket(name + ".mgmt")) }); err != nil {
 		return err
 	}
@@ -176,16 +179,37 @@ func (s *Switch) install(ctx context.Context, name string, want []*ovs.Flow) err
 	if err != nil {
 		return err
 	}
+	limits, err := s.meters(ctx, name)
+	if err != nil {
+		return err
+	}
+	want, err := Pipeline(sw, limits.possible)
+	if err != nil {
+		return err
+	}
+	wantMeters := limits.want(len(sw.Remotes))
 	delta := compareFlows(have, want, bridges[name].external[flowsKey])
-	if delta.empty() && !bridges[name].waits {
+	if delta.empty() && wantMeters.difference(limits.have) == "" && !bridges[name].waits {
 		return nil
+	}
+	if err := s.setMeters(ctx, name, limits.have, wantMeters); err != nil {
+		return err
 	}
 	if !delta.empty() {
 		if err := s.tools.client(ctx).OpenFlow.AddFlowBundle(name, delta.bundle(want)); err != nil {
 			return fmt.Errorf("replacing the flows: %w", err)
 		}
 	}
-	if have, err = s.installedFlows(ctx, name); err != nil {
+	if err := s.removeMeters(ctx, name, limits.have, wantMeters); err != nil {
+		return err
+	}
+	return s.record(ctx, name, want)
+}
+
+// record notes the flows as the switch has them, and lets it go on.
+func (s *Switch) record(ctx context.Context, name string, want []*ovs.Flow) error {
+	have, err := s.installedFlows(ctx, name)
+	if err != nil {
 		return err
 	}
 	digest := have.digest()

@@ -190,7 +190,7 @@ func TestPipelineRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := example(1, 1, 2, 3)
 			spoil(s)
-			if _, err := Pipeline(*s); err == nil {
+			if _, err := Pipeline(*s, true); err == nil {
 				t.Error("accepted")
 			} else {
 				t.Log(err)
@@ -214,7 +214,7 @@ func TestLargestNetwork(t *testing.T) {
 			chunks++
 		}
 	}
-	if depth := len(tables) - 1 + chunks; chunks != 32 || depth >= 64 {
-		t.Errorf("%d chunks, resubmits may nest %d deep", chunks, depth)
+	if depth := len(tables) - 1 + chunks; chunks != 32+1 || depth >= 64 {
+		t.Errorf("%d chunks and meter, resubmits may nest %d deep", chunks, depth)
 	}
 }

@@ -46,6 +46,7 @@ const (
 	pinRegister   = 3
 	chunkRegister = 4
 	knownRegister = 5 // 1: the source could be noted
+	meterRegister = 6 // 1: has passed the meter
 )
 
 const (
@@ -79,16 +80,17 @@ var (
 
 type pipeline struct {
 	plan.Switch
-	flows []*ovs.Flow
+	metered bool
+	flows   []*ovs.Flow
 }
 
-// Pipeline returns the flows of a host's switch. Nothing else is in its tables
-// but what the switch learns into table 10.
-func Pipeline(s plan.Switch) ([]*ovs.Flow, error) {
+// Pipeline returns the flows of a host's switch, whose floods a meter bounds if it has
+// meters. Nothing else is in its tables but what the switch learns into table 10.
+func Pipeline(s plan.Switch, metered bool) ([]*ovs.Flow, error) {
 	if err := validate(s); err != nil {
 		return nil, fmt.Errorf("switch %s: %w", s.Bridge, err)
 	}
-	p := &pipeline{Switch: s}
+	p := &pipeline{Switch: s, metered: metered}
 	p.admission()
 	p.tags()
 	p.addresses()
@@ -169,9 +171,16 @@ func (p *pipeline) everywhere() []ovs.Action {
 // a resubmit, and says nothing to anybody but its log, once there are more than 64 KiB
 // of the datapath's actions. Copies are never refused, so every chunk first goes on to
 // the next one, and makes its own copies afterwards. Resubmits may nest 64 deep
-// (ovs-actions(7)): there are 32 chunks, and 12 tables before them.
+// (ovs-actions(7)): there are 32 chunks, and 13 resubmits at most before them.
+//
+// The meter has a flow of its own, before the others. Flows go with their meter, but
+// without this one frames go on to all hosts until the meter is put back.
 func (p *pipeline) flood() {
 	chunks := p.chunks()
+	if p.metered && len(chunks) > 0 {
+		p.add(tableFlood, 200, on{register(chunkRegister, 0), register(meterRegister, 0)},
+			[]ovs.Action{passMeter(floodMeter), load(1, meterRegister), ovs.Resubmit(0, tableFlood)})
+	}
 	for i, chunk := range chunks {
 		var actions []ovs.Action
 		if i+1 < len(chunks) {

@@ -72,8 +72,9 @@ func TestSettings(t *testing.T) {
 		"--", "set", "Interface", "mo-geneve", "options:csum=true", "options:tos=inherit")
 	in.expect(was, was, "~ switch bridge ovsbr-mobula: fail_mode standalone → secure",
 		"~ switch port mo-geneve: csum true → false, tos inherit → none",
-		// Open vSwitch drops the flows when the fail mode changes.
-		fmt.Sprintf("~ switch flows: %d missing, 1 too many; put right", len(mustPipeline(t, was))))
+		// Open vSwitch drops flows and meters when the fail mode changes.
+		fmt.Sprintf("~ switch flows: %d missing, 1 too many; put right, ", len(mustPipeline(t, was)))+
+			"meter 1 none → rate=5000 burst_size=10000, meter slowpath none → rate=5000 burst_size=10000")
 	in.apply(was, was)
 	in.expect(was, was)
 }

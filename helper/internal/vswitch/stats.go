@@ -14,6 +14,11 @@ type Stats struct {
 	// Dropped has an entry for every pin and origin that dropped frames.
 	Dropped []Dropped
 	Learned []Station
+	// Flooded counts the frames to everybody, or to stations that nobody knows, that
+	// were too many for the other hosts since their bound was set last.
+	Flooded uint64
+	// Unbounded tells that the switch has no meters that could count and bound them.
+	Unbounded bool
 }
 
 // Dropped counts the frames that broke a pin since the flows were installed.
@@ -41,7 +46,7 @@ func (s Stats) DroppedPackets() (n uint64) {
 	return n
 }
 
-// Stats reads the counters. It costs two short tables, whatever the size of the
+// Stats reads the counters. It costs two short tables and the meters, whatever the size of the
 // network; without a running switch all is zero.
 func (s *Switch) Stats(ctx context.Context) (Stats, error) {
 	var stats Stats
@@ -53,7 +58,11 @@ func (s *Switch) Stats(ctx context.Context) (Stats, error) {
 		if !answers(s.socket(name + ".mgmt")) {
 			continue
 		}
-		if err := s.count(ctx, bridges[name], &stats); err != nil {
+		err := s.count(ctx, bridges[name], &stats)
+		if err == nil {
+			err = s.countFloods(ctx, name, &stats)
+		}
+		if err != nil {
 			return Stats{}, fmt.Errorf("reading the counters of %s: %w", name, err)
 		}
 	}

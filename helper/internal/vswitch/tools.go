@@ -82,7 +82,11 @@ func (t *tools) client(ctx context.Context) *ovs.Client {
 // dumpFlows prints flows one a line. The library's own way asks for the
 // counters too and fails on what it cannot parse.
 func (t *tools) dumpFlows(ctx context.Context, bridge string, args ...string) ([]byte, error) {
-	return t.run(ctx, nil, "ovs-ofctl", append([]string{"--protocols=" + openFlow, "--no-names", "dump-flows", bridge}, args...)...)
+	return t.ofctl(ctx, append([]string{"--no-names", "dump-flows", bridge}, args...)...)
+}
+
+func (t *tools) ofctl(ctx context.Context, args ...string) ([]byte, error) {
+	return t.run(ctx, nil, "ovs-ofctl", append([]string{"--protocols=" + openFlow}, args...)...)
 }
 
 // answers reports whether somebody listens on a socket. A daemon that was
