@@ -149,6 +149,9 @@ ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev e
 	if out := w.on(t, "bob", "mobula status"); !strings.Contains(out, "packets of guests or clients were refused: host's metadata") {
 		t.Errorf("status does not tell of it:\n%s", out)
 	}
+	if meters := w.on(t, "carol", "env OVS_RUNDIR=/run/mobula/ovs ip netns exec mobula ovs-ofctl -O OpenFlow14 dump-meters ovsbr-mobula; mobula status --json"); strings.Contains(meters, "floods_unbounded") || !strings.Contains(meters, "meter=1 pktps") {
+		t.Errorf("the kernel's Open vSwitch bounds no floods:\n%s", meters)
+	}
 	// Any layer 2 frame passes, BPDUs of the guest's own bridges among them.
 	w.on(t, "alice", "systemd-run --quiet --collect --unit lab-bpdu timeout 60 tcpdump -ni veth_fac0 -c 1 -w /tmp/bpdu.pcap ether dst 01:80:c2:00:00:00; sleep 2")
 	w.on(t, "carol", in+`python3 -c "
