@@ -93,7 +93,7 @@ stage unit go test -race -short -count=1 -timeout 25m -v "${raced[@]}"
 # The long walks, whole: the race detector would make hours of them.
 stage walks env "TMPDIR=$memory" "GOTMPDIR=${TMPDIR:-/tmp}" go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
 stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
-stage kernel go test -tags kernel -count=1 -timeout 10m -v -run '^(TestNIC|TestOnlyDevicesMove)' ./helper/internal/links
+stage kernel go test -tags kernel -count=1 -timeout 10m -v -run '^(TestNIC|TestOnlyDevicesMove|TestNFT)' ./helper/internal/links ./helper/internal/firewall
 # Random hosts on this machine's kernel; those of the lab have more kinds of links.
 stage hosts env MOBULA_HOSTS_SEEDS=1-60 go test -count=1 -timeout 10m -v ./helper/internal/transaction/hosttest
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch

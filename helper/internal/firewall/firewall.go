@@ -1,18 +1,15 @@
 package firewall
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
-	"mobula/helper/internal/netns"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -21,14 +18,18 @@ const table = "mobula"
 
 // Firewall is the hand for nftables, by nft(8).
 type Firewall struct {
+	program   NFT
 	namespace string
 	record    string
 }
 
 // New returns the hand for the table in the given namespace. runDir holds a
 // record of what was loaded last; it may be lost, which costs one reload.
-func New(namespace, runDir string) *Firewall {
-	return &Firewall{namespace: namespace, record: filepath.Join(runDir, "firewall.json")}
+func New(namespace, runDir string) *Firewall { return On(program{}, namespace, runDir) }
+
+// On is New with another nft.
+func On(nft NFT, namespace, runDir string) *Firewall {
+	return &Firewall{program: nft, namespace: namespace, record: filepath.Join(runDir, "firewall.json")}
 }
 
 // Name implements reconcile.Subject.
@@ -73,7 +74,7 @@ func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]recon
 // list returns the table as the kernel has it, without counters and what packets
 // have put into sets; "" if there is none.
 func (f *Firewall) list(ctx context.Context) (string, error) {
-	if !netns.Exists(f.namespace) {
+	if !f.program.Exists(f.namespace) {
 		return "", nil
 	}
 	tables, err := f.nft(ctx, "", "list", "tables", "inet")
@@ -146,16 +147,11 @@ func (f *Firewall) readRecord() (last loaded) {
 }
 
 func (f *Firewall) nft(ctx context.Context, stdin string, args ...string) (string, error) {
-	var stdout, stderr bytes.Buffer
-	err := netns.Do(f.namespace, func() error {
-		cmd := exec.CommandContext(ctx, "nft", args...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-		return cmd.Run()
-	})
+	out, err := f.program.Run(ctx, f.namespace, stdin, args...)
 	if err != nil {
-		return "", fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("nft %s: %w", strings.Join(args, " "), err)
 	}
-	return stdout.String(), nil
+	return out, nil
 }
 
 func hash(s string) string {

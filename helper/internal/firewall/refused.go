@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-
-	"mobula/helper/internal/netns"
 )
 
 // Refused counts packets that the gateway dropped because a guest or client may
@@ -25,7 +23,7 @@ var refusals = []struct{ counter, what string }{
 
 // Refused reads the counters; those that are 0 are left out.
 func (f *Firewall) Refused(ctx context.Context) ([]Refused, error) {
-	if !netns.Exists(f.namespace) {
+	if !f.program.Exists(f.namespace) {
 		return nil, nil
 	}
 	out, err := f.nft(ctx, "", "--json", "list", "counters", "inet")

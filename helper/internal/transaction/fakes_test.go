@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 
-	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
@@ -163,32 +161,6 @@ func (s *fakeSystem) String() string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// fakeFirewall is the table of the gateway's namespace.
-type fakeFirewall world
-
-func (*fakeFirewall) Name() string { return "firewall" }
-
-func (f *fakeFirewall) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
-	if f.kernel.Identity(plan.Namespace, "lo") == nil {
-		f.firewall = "" // went with the namespace
-	}
-	text, op := "", reconcile.Operation{Step: reconcile.StepFirewall, Verb: reconcile.Remove, Object: "firewall"}
-	if want.Firewall != nil {
-		text, op.Verb = firewall.Render(want.Firewall), reconcile.Change
-	}
-	op.Do = func(context.Context) error {
-		if f.kernel.Identity(plan.Namespace, "lo") == nil && text != "" {
-			return os.ErrNotExist
-		}
-		f.firewall = text
-		return nil
-	}
-	if f.firewall == text {
-		return nil, nil
-	}
-	return []reconcile.Operation{op}, nil
-}
-
 // fakeSwitch is Open vSwitch: what it was told stays while its daemons are down,
 // but nobody can see it.
 type fakeSwitch struct {
@@ -238,7 +210,7 @@ func (w *world) String() string {
 	if w.vswitch.bridge != nil {
 		bridge = fmt.Sprintf("%+v", *w.vswitch.bridge)
 	}
-	return strings.Join([]string{w.kernel.String(), w.wg.String(), w.firewall, bridge, w.system.String()}, "--\n")
+	return strings.Join([]string{w.kernel.String(), w.wg.String(), w.nft.String(), bridge, w.system.String()}, "--\n")
 }
 
 // kept renders the names of what the store holds; the copy of the facts only if

@@ -164,7 +164,9 @@ func (j *journey) damage() {
 	}
 	switch j.rand.Intn(4) {
 	case 0:
-		j.firewall = "something else"
+		// Somebody loads rules of their own, or takes all away.
+		script := []string{"delete table inet mobula", "table inet mobula {\n\tchain forward {\n\t\taccept\n\t}\n}\n"}[j.rand.Intn(2)]
+		_, _ = j.nft.Run(ctx, plan.Namespace, script, "-f", "-")
 	case 1:
 		_ = j.kernel.DeleteLink(links.LinkKey{Name: []string{plan.AccessLink, plan.DirectHost, "veth_eth0"}[j.rand.Intn(3)]})
 	case 2:

@@ -12,7 +12,7 @@ import (
 // publishes returns the TCP ports of SSH that the gateway forwards.
 func (w *world) publishes() string {
 	var ports []string
-	for _, line := range strings.Split(w.firewall, "\n") {
+	for _, line := range strings.Split(w.nft.String(), "\n") {
 		if before, after, found := strings.Cut(line, "tcp dport "); found && strings.Contains(before, "ip daddr") && strings.Contains(after, "dnat") {
 			ports = append(ports, strings.Fields(after)[0])
 		}

@@ -155,7 +155,6 @@ func TestRepair(t *testing.T) {
 	w.apply(c)
 	w.confirm(c)
 	good := w.String()
-	w.firewall = ""
 	if err := w.kernel.DeleteNamespace(plan.Namespace); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/firewall/firewalltest"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/links/linkstest"
 	"mobula/helper/internal/network"
@@ -27,15 +29,14 @@ import (
 // which changing it can go wrong.
 type world struct {
 	*testing.T
-	dir    string
-	host   *Host
-	facts  *plan.Facts
-	kernel *linkstest.Kernel
-	wg     *wireguardtest.Kernel
-	system *fakeSystem
-	// firewall is the table's plan, as text; "" for none.
-	firewall string
-	vswitch  *fakeSwitch
+	dir     string
+	host    *Host
+	facts   *plan.Facts
+	kernel  *linkstest.Kernel
+	wg      *wireguardtest.Kernel
+	system  *fakeSystem
+	nft     *firewalltest.NFT
+	vswitch *fakeSwitch
 	// sshPorts are those of SSH, or sshError why nobody knows.
 	sshPorts []uint16
 	sshError error
@@ -184,6 +185,7 @@ func newWorldOf(t *testing.T, facts *plan.Facts) *world {
 	w.lead(programNow)
 	w.vswitch = &fakeSwitch{w: w}
 	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }}
+	w.nft = &firewalltest.NFT{Namespace: func(name string) any { return w.kernel.Identity(name, "lo") }}
 	w.kernel.Occupied = func(string) bool { return w.system.active[plan.UnitOVSDB] || w.system.active[plan.UnitVSwitch] }
 	if err := w.kernel.Configure(w.facts); err != nil {
 		t.Fatal(err)
@@ -220,7 +222,7 @@ func (w *world) hostOf(program string) *Host {
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{w.system, links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), (*fakeFirewall)(w), w.vswitch} {
+			for _, s := range []reconcile.Subject{w.system, links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r
@@ -232,7 +234,7 @@ func (w *world) hostOf(program string) *Host {
 func (w *world) powerCycle() {
 	w.kernel.Reboot()
 	w.wg = &wireguardtest.Kernel{Link: w.wg.Link}
-	w.firewall, w.vswitch.bridge, w.armed = "", nil, false
+	w.vswitch.bridge, w.armed = nil, false
 	w.system.active = map[string]bool{}
 	if err := os.RemoveAll(filepath.Join(w.dir, "run")); err != nil {
 		w.Fatal(err)
