@@ -12,19 +12,21 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
-	"mobula/helper/internal/store"
 )
 
 // System is the reconcile.Subject for files and services.
 type System struct {
+	Machine
 	uplink  string
 	booting bool
-	root    string // in front of all paths
 }
 
 // New returns the subject of a host with the given uplink. While the host boots,
 // services that systemd will start by itself are left to it.
-func New(uplink string, booting bool) *System { return &System{uplink: uplink, booting: booting} }
+func New(uplink string, booting bool) *System { return On(thisHost, uplink, booting) }
+
+// On is New with another machine.
+func On(m Machine, uplink string, booting bool) *System { return &System{m, uplink, booting} }
 
 // Name implements reconcile.Subject.
 func (s *System) Name() string { return "system" }
@@ -35,22 +37,9 @@ func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Oper
 	if err != nil {
 		return nil, err
 	}
-	// A host that boots has just read all of them.
-	if !s.booting && !readsAgain(ops) && stale(ctx) {
-		again := reload{"systemd", reconcile.StepFiles}
-		ops = append(ops, reconcile.Operation{Step: again.step, Verb: reconcile.Change, Object: again.who, Detail: "reads its files again", Do: again.do})
-	}
+	ops = append(ops, s.rereading(ctx, want, ops)...)
 	services, err := s.serviceOperations(ctx, want)
 	return append(ops, services...), err
-}
-
-func readsAgain(ops []reconcile.Operation) bool {
-	for _, op := range ops {
-		if op.Object == "systemd" {
-			return true
-		}
-	}
-	return false
 }
 
 // startsLater: a switch that is started anew forwards nothing meanwhile, so a changed
@@ -69,7 +58,7 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		wanted[f.Path] = true
 		path, op := f.Path, reconcile.Operation{Step: fileStep(f), Verb: reconcile.Change, Object: "file " + f.Path}
 		f.Path = s.at(path)
-		op.Do = func(context.Context) error { return put(f) }
+		op.Do = s.unreadFirst(path, op.Step, func() error { return s.put(f) })
 		same, exists, err := s.compare(f)
 		if err != nil {
 			return nil, err
@@ -91,7 +80,7 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 	if err != nil {
 		return nil, err
 	}
-	ops = append(append(ops, changed.operations(reconcile.Change)...), taken...)
+	ops = append(append(ops, s.reading(changed, reconcile.Change)...), taken...)
 	return append(ops, s.removals(want, wanted)...), nil
 }
 
@@ -105,30 +94,23 @@ func (s *System) removals(want *plan.Host, wanted map[string]bool) []reconcile.O
 			continue
 		}
 		op := reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + path,
-			Do: func(context.Context) error { return remove(s.at(path)) }}
+			Do: s.unreadFirst(path, reconcile.StepResolver, func() error { return remove(s.at(path)) })}
 		if path == plan.IfupdownDropIn {
-			op.Detail, op.Do = "ifupdown has the uplink again", s.toIfupdown
+			op.Detail, op.Do = "ifupdown has the uplink again", func(ctx context.Context) error {
+				return s.unreadFirst(path, reconcile.StepResolver, func() error { return s.toIfupdown(ctx) })(ctx)
+			}
 		}
 		gone = append(gone, op)
 		removals.note(path, reconcile.StepFiles)
 	}
 	// Removals run backwards, so what comes last stands first.
-	for _, op := range removals.operations(reconcile.Remove) {
-		if read := op.Do; op.Object == "NetworkManager" {
-			op.Do = func(ctx context.Context) error {
-				err := read(ctx)
-				if err == nil {
-					s.takenBack(ctx, want)
-				}
-				return err
-			}
-		}
-		ops = append(ops, op)
+	for _, op := range s.reading(removals, reconcile.Remove) {
+		ops = append(ops, s.awaited(op, want))
 	}
 	return append(ops, gone...)
 }
 
-func (s *System) at(path string) string { return filepath.Join(s.root, path) }
+func (s *System) at(path string) string { return filepath.Join(s.Root, path) }
 
 func fileStep(f plan.File) reconcile.Step {
 	if f.Late {
@@ -172,7 +154,7 @@ func compare(f plan.File) (same, exists bool, err error) {
 	return err == nil && string(data) == f.Content && info.Mode().Perm() == f.Mode, true, err
 }
 
-func put(f plan.File) error {
+func (m Machine) put(f plan.File) error {
 	if f.Missing {
 		return remove(f.Path)
 	}
@@ -180,7 +162,7 @@ func put(f plan.File) error {
 		return err
 	}
 	if f.Target == "" {
-		err := store.WriteFile(f.Path, []byte(f.Content), f.Mode)
+		err := m.WriteFile(f.Path, []byte(f.Content), f.Mode)
 		if errors.Is(err, syscall.EBUSY) { // a bind mount can only be written to
 			err = os.WriteFile(f.Path, []byte(f.Content), f.Mode)
 		}
@@ -206,70 +188,4 @@ func remove(path string) error {
 		}
 	}
 	return nil
-}
-
-// reloads notes who has to read changed files again, and in which steps.
-type reloads map[reload]bool
-
-type reload struct {
-	who  string
-	step reconcile.Step
-}
-
-func (r reloads) note(path string, step reconcile.Step) {
-	switch {
-	case strings.HasPrefix(path, "/etc/systemd/system/"):
-		r[reload{"systemd", step}] = true
-	case strings.HasPrefix(path, "/etc/systemd/network"):
-		r[reload{"systemd-networkd", step}] = true
-	case strings.HasPrefix(path, "/etc/NetworkManager/"):
-		r[reload{"NetworkManager", step}] = true
-	}
-}
-
-func (r reloads) operations(verb reconcile.Verb) []reconcile.Operation {
-	var ops []reconcile.Operation
-	for _, step := range []reconcile.Step{reconcile.StepFiles, reconcile.StepResolver} {
-		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager"} {
-			one := reload{who, step}
-			if r[one] {
-				ops = append(ops, reconcile.Operation{Step: step, Verb: verb, Object: who, Detail: "reads its files again", Do: one.do})
-			}
-		}
-	}
-	return ops
-}
-
-func (r reload) do(ctx context.Context) error {
-	switch r.who {
-	case "systemd":
-		if err := systemctl(ctx, "daemon-reload"); err != nil {
-			return err
-		}
-		return forgetUnits(ctx)
-	case "systemd-networkd":
-		if Active(ctx, "systemd-networkd.service") {
-			if err := run(ctx, "networkctl", "reload"); err != nil {
-				// An old one cannot: it reads its files when it starts.
-				return systemctl(ctx, "try-restart", "systemd-networkd.service")
-			}
-		}
-	case "NetworkManager":
-		return systemctl(ctx, "try-reload-or-restart", "NetworkManager.service")
-	}
-	return nil
-}
-
-// forgetUnits makes systemd forget units whose files are gone: the boot unit stays
-// active as long as nobody stops it, a unit that failed stays listed.
-func forgetUnits(ctx context.Context) error {
-	if _, err := os.Stat(plan.UnitDir + plan.UnitBoot); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if Active(ctx, plan.UnitBoot) {
-		if err := systemctl(ctx, "stop", plan.UnitBoot); err != nil {
-			return err
-		}
-	}
-	return systemctl(ctx, "reset-failed", "mobula-*")
 }

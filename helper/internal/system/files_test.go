@@ -29,6 +29,9 @@ func tree(t *testing.T, root string) string {
 		if err != nil || path == root {
 			return err
 		}
+		if path == filepath.Join(root, "run") {
+			return filepath.SkipDir // it has notes for those whom bring does not ask to read
+		}
 		line := strings.TrimPrefix(path, root)
 		switch {
 		case info.IsDir():
@@ -78,6 +81,13 @@ func host(t *testing.T, manual bool, m ...plan.Manager) (*plan.Host, plan.Facts)
 	return h, *f
 }
 
+// at is New with a directory in front of all paths.
+func at(root, uplink string, booting bool) *System {
+	m := thisHost
+	m.Root = root
+	return On(m, uplink, booting)
+}
+
 // etc makes a host's files.
 func etc(t *testing.T) string {
 	t.Helper()
@@ -99,7 +109,7 @@ func TestFilesComeAndGo(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(root, "etc/systemd/network/10.network"), nil, 0o644))
 			must(t, os.WriteFile(filepath.Join(root, "etc/NetworkManager/conf.d/10.conf"), nil, 0o644))
 			before := tree(t, root)
-			s := &System{uplink: "eth0", root: root}
+			s := at(root, "eth0", false)
 			want, facts := host(t, false, manager)
 			did := bring(t, s, want)
 			if count := strings.Count(strings.Join(did, "\n"), "file "); count != len(want.Files) {
@@ -122,7 +132,7 @@ func TestFilesComeAndGo(t *testing.T) {
 
 func TestLeavingKeepsTheUnits(t *testing.T) {
 	root := etc(t)
-	s := &System{uplink: "eth0", root: root}
+	s := at(root, "eth0", false)
 	want, facts := host(t, false, plan.Ifupdown)
 	bring(t, s, want)
 	bring(t, s, plan.Leaving(facts))
@@ -160,14 +170,14 @@ func TestResolvConf(t *testing.T) {
 			path := filepath.Join(root, plan.ResolvConfPath)
 			must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 			c.own.Path = path
-			must(t, put(c.own))
+			must(t, thisHost.put(c.own))
 			want := describe(path)
 			found, err := resolvConf(path)
 			must(t, err)
 			found.Path = plan.ResolvConfPath
 			facts := *plantest.Facts()
 			facts.ResolvConf = found
-			s := &System{uplink: "eth0", root: root}
+			s := at(root, "eth0", false)
 			h, err := plan.Build(plantest.Document(plantest.Host(1)), 1, facts)
 			must(t, err)
 			bring(t, s, h)
@@ -210,7 +220,7 @@ func TestReloads(t *testing.T) {
 		reconcile.Remove: "0 systemd, 0 systemd-networkd, 0 NetworkManager, 11 systemd-networkd, 11 NetworkManager",
 	} {
 		var got []string
-		for _, op := range r.operations(verb) {
+		for _, op := range at(t.TempDir(), "eth0", false).reading(r, verb) {
 			got = append(got, fmt.Sprint(int(op.Step), " ", op.Object))
 			if op.Verb != verb {
 				t.Errorf("%s", op)
@@ -220,7 +230,7 @@ func TestReloads(t *testing.T) {
 			t.Errorf("found %s, wanted %s", text, want)
 		}
 	}
-	if ops := (reloads{}).operations(reconcile.Remove); len(ops) > 0 {
+	if ops := at(t.TempDir(), "eth0", false).reading(reloads{}, reconcile.Remove); len(ops) > 0 {
 		t.Errorf("found %v", ops)
 	}
 }
@@ -229,7 +239,7 @@ func TestReloads(t *testing.T) {
 // although removals run backwards.
 func TestRemovalsEndWithReading(t *testing.T) {
 	root := etc(t)
-	s := &System{uplink: "eth0", root: root}
+	s := at(root, "eth0", false)
 	want, facts := host(t, false, plan.Networkd)
 	bring(t, s, want)
 	ops, err := s.fileOperations(plan.Without(facts))
@@ -250,7 +260,7 @@ func TestPutReplacesWhatIsThere(t *testing.T) {
 	for _, f := range []plan.File{{Mode: 0o644, Content: "one"}, {Target: "x"}, {Target: "y"}, {Mode: 0o600, Content: "two"}, {Missing: true}} {
 		f.Path = path
 		for twice := 0; twice < 2; twice++ {
-			must(t, put(f))
+			must(t, thisHost.put(f))
 			if same, exists, err := compare(f); err != nil || !same || exists == f.Missing {
 				t.Errorf("%+v: %v %v %v", f, same, exists, err)
 			}
@@ -264,7 +274,7 @@ func TestPutReplacesWhatIsThere(t *testing.T) {
 // TestUnitsThatWait holds that a plan says which changed units no running service has
 // taken up.
 func TestUnitsThatWait(t *testing.T) {
-	s := &System{uplink: "eth0", root: etc(t)}
+	s := at(etc(t), "eth0", false)
 	want, _ := host(t, false, plan.Ifupdown)
 	if first := strings.Join(bring(t, s, want), "\n"); strings.Contains(first, startsLater) {
 		t.Errorf("a new host:\n%s", first)

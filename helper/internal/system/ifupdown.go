@@ -12,7 +12,6 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
-	"mobula/helper/internal/store"
 )
 
 // ifstate is where ifup(8) notes which interfaces it has configured. One more file
@@ -50,7 +49,7 @@ func (s *System) toIfupdown(ctx context.Context) error {
 // it is taken to be defined.
 func (s *System) hasDefined(ctx context.Context) bool {
 	var denied *exec.ExitError
-	return !errors.As(exec.CommandContext(ctx, "ifquery", "--interfaces="+s.at("/etc/network/interfaces"), s.uplink).Run(), &denied)
+	return !errors.As(s.run(ctx, "ifquery", "--interfaces="+s.at("/etc/network/interfaces"), s.uplink), &denied)
 }
 
 // ifupdownNotes are what ifupdown has noted.
@@ -97,11 +96,11 @@ func (s *System) noteUp(up bool) error {
 		if up {
 			lines = append(lines, s.uplink+"="+s.uplink)
 		}
-		err = store.WriteFile(s.at(ifstate), []byte(strings.Join(append(lines, ""), "\n")), 0o644)
+		err = s.WriteFile(s.at(ifstate), []byte(strings.Join(append(lines, ""), "\n")), 0o644)
 	}
 	if err == nil && n.own != up {
 		if up {
-			err = store.WriteFile(s.ownIfstate(), []byte(s.uplink+"\n"), 0o644)
+			err = s.WriteFile(s.ownIfstate(), []byte(s.uplink+"\n"), 0o644)
 		} else {
 			err = remove(s.ownIfstate())
 		}

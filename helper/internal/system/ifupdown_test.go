@@ -33,7 +33,7 @@ func TestIfupdown(t *testing.T) {
 			if c.own != "" {
 				must(t, os.WriteFile(path+".eth0", []byte(c.own), 0o644))
 			}
-			s := &System{uplink: "eth0", root: root}
+			s := at(root, "eth0", false)
 			want, facts := host(t, false, plan.Ifupdown)
 			bring(t, s, want)
 			if data, err := os.ReadFile(path); err != nil || string(data) != c.during {
@@ -63,7 +63,7 @@ func TestIfupdownWithoutRoom(t *testing.T) {
 	path := filepath.Join(root, ifstate)
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(t, os.WriteFile(path, []byte("lo=lo\neth0=eth0\n"), 0o644))
-	s := &System{uplink: "eth0", root: root}
+	s := at(root, "eth0", false)
 	want, facts := host(t, false, plan.Ifupdown)
 	bring(t, s, want)
 
@@ -80,7 +80,7 @@ func TestIfupdownWithoutRoom(t *testing.T) {
 		t.Errorf("without room: %v failed", failed)
 	}
 	must(t, os.Remove(path+".eth0"))
-	bring(t, &System{uplink: "eth0", root: root}, plan.Without(facts))
+	bring(t, at(root, "eth0", false), plan.Without(facts))
 	for file, want := range map[string]string{path: "lo=lo\neth0=eth0\n", path + ".eth0": "eth0\n"} {
 		if data, err := os.ReadFile(file); err != nil || string(data) != want {
 			t.Errorf("%s: found %q %v, wanted %q", filepath.Base(file), data, err, want)
@@ -97,7 +97,7 @@ func TestIfupdownBesideAnother(t *testing.T) {
 	path := filepath.Join(root, ifstate)
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(t, os.WriteFile(path, []byte("lo=lo\n"), 0o644))
-	s := &System{uplink: "eth0", root: root}
+	s := at(root, "eth0", false)
 	want, facts := host(t, false, plan.Ifupdown, plan.Networkd)
 	bring(t, s, want)
 	bring(t, s, plan.Without(facts))
@@ -121,7 +121,7 @@ func withIfquery(t *testing.T) {
 // TestNoIfupdown holds that hosts without ifupdown are left without its notes.
 func TestNoIfupdown(t *testing.T) {
 	root := etc(t)
-	s := &System{uplink: "eth0", root: root}
+	s := at(root, "eth0", false)
 	want, facts := host(t, false, plan.Ifupdown)
 	bring(t, s, want)
 	bring(t, s, plan.Without(facts))

@@ -2,7 +2,6 @@ package system
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -22,11 +21,11 @@ const (
 // says what is missing.
 func (s *System) takenBack(ctx context.Context, want *plan.Host) {
 	for began := time.Now(); time.Since(began) < takingBack && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
-		out, err := output(ctx, "nmcli", "--terse", "--get-values", "GENERAL.STATE", "device", "show", s.uplink)
+		out, err := s.Run(ctx, "nmcli", "--terse", "--get-values", "GENERAL.STATE", "device", "show", s.uplink)
 		switch {
 		case err != nil:
 			return // it does not run, or the NIC is not there
-		case strings.HasPrefix(out, "100 ") && hasAll(s.uplink, want.Addresses): // NM_DEVICE_STATE_ACTIVATED
+		case strings.HasPrefix(out, "100 ") && s.hasAll(s.uplink, want.Addresses): // NM_DEVICE_STATE_ACTIVATED
 			return
 		case strings.HasPrefix(out, "10 ") && time.Since(began) > wantsNot: // NM_DEVICE_STATE_UNMANAGED
 			return
@@ -35,20 +34,14 @@ func (s *System) takenBack(ctx context.Context, want *plan.Host) {
 }
 
 // hasAll reports that the link has those of the IPv4 addresses that are to be on it.
-func hasAll(link string, wanted []plan.Address) bool {
-	nic, err := net.InterfaceByName(link)
-	if err != nil {
-		return false
-	}
-	found, err := nic.Addrs()
-	has := map[string]bool{}
-	for _, a := range found {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			has[p.String()] = true
-		}
+func (s *System) hasAll(link string, wanted []plan.Address) bool {
+	found, err := s.Addresses(link)
+	has := map[netip.Prefix]bool{}
+	for _, p := range found {
+		has[p] = true
 	}
 	for _, a := range wanted {
-		if a.NS == "" && a.Link == link && a.Prefix.Addr().Is4() && !has[a.Prefix.String()] {
+		if a.NS == "" && a.Link == link && a.Prefix.Addr().Is4() && !has[a.Prefix] {
 			return false
 		}
 	}

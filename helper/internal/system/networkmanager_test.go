@@ -32,7 +32,7 @@ func TestTakenBack(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			fakeNmcli(t, c.states)
 			began := time.Now()
-			(&System{uplink: "lo"}).takenBack(context.Background(), c.want)
+			New("lo", false).takenBack(context.Background(), c.want)
 			if took := time.Since(began); took < c.least || took > c.most {
 				t.Errorf("took %v, wanted %v to %v", took, c.least, c.most)
 			}
@@ -42,7 +42,7 @@ func TestTakenBack(t *testing.T) {
 		fakeNmcli(t, "100 (connected)")
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		(&System{uplink: "lo"}).takenBack(ctx, on("192.0.2.99/32"))
+		New("lo", false).takenBack(ctx, on("192.0.2.99/32"))
 		if ctx.Err() == nil {
 			t.Error("it does not wait for the address")
 		}
@@ -53,7 +53,7 @@ func TestTakenBack(t *testing.T) {
 func TestRemovalWaitsForNetworkManager(t *testing.T) {
 	fakeNmcli(t, "100 (connected)")
 	root := etc(t)
-	s := &System{uplink: "lo", root: root}
+	s := at(root, "lo", false)
 	path := filepath.Join(root, "etc/NetworkManager/conf.d/00-mobula.conf")
 	must(t, os.WriteFile(path, nil, 0o644))
 	want := &plan.Host{Addresses: []plan.Address{{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}}}

@@ -149,7 +149,7 @@ func (p *Programs) Lead(id string) error {
 	if same, _, err := compare(plan.File{Path: path, Target: plan.ProgramPath(id)}); same || err != nil {
 		return err
 	}
-	return put(plan.File{Path: path, Target: plan.ProgramPath(id)})
+	return thisHost.put(plan.File{Path: path, Target: plan.ProgramPath(id)})
 }
 
 // youngest is the age from which on a program that nobody needs is removed:

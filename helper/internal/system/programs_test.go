@@ -155,7 +155,7 @@ func TestTheLinkYields(t *testing.T) {
 	f.Program = plan.ProgramPath("0123456789abcdef")
 	want, err := plan.Build(plantest.Document(plantest.Host(1)), 1, *f)
 	must(t, err)
-	change, repair := &System{uplink: f.Uplink, root: root}, &System{uplink: f.Uplink, root: root, booting: true}
+	change, repair := at(root, f.Uplink, false), at(root, f.Uplink, true)
 	bring(t, change, want)
 	link := filepath.Join(root, plan.Helper)
 	if target, err := os.Readlink(link); target != f.Program {

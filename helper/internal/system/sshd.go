@@ -11,9 +11,6 @@ import (
 	"mobula/helper/internal/plan"
 )
 
-// commands runs a program and returns its output.
-type commands func(ctx context.Context, name string, args ...string) (string, error)
-
 // SSHPorts returns the TCP ports on which SSH answers at the host's intrawire
 // address, to which the gateway forwards it. An error says that nobody knows them:
 // it is never read as a port.
@@ -24,7 +21,7 @@ func SSHPorts(ctx context.Context) ([]uint16, error) {
 
 // sshListeners returns where SSH is listened for: by systemd, if it starts sshd when
 // somebody connects (systemd.socket(5)), else by sshd itself.
-func sshListeners(ctx context.Context, run commands) ([]netip.AddrPort, error) {
+func sshListeners(ctx context.Context, run Commands) ([]netip.AddrPort, error) {
 	out, err := run(ctx, "systemctl", "show", "--property=ActiveState,Listen,BindIPv6Only", "ssh.socket", "sshd.socket")
 	if err != nil {
 		return nil, err
@@ -108,7 +105,7 @@ func forwarded(listening []netip.AddrPort) []uint16 {
 // surveySSH notes the ports, and tells if SSH would no longer be reached: it listens
 // at addresses of the uplink only, which move to the gateway. That it listens at
 // those of other NICs only is no reason to refuse: they stay.
-func surveySSH(ctx context.Context, run commands, facts *plan.Facts) error {
+func surveySSH(ctx context.Context, run Commands, facts *plan.Facts) error {
 	listening, err := sshListeners(ctx, run)
 	if err != nil {
 		return err

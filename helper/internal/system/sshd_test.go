@@ -22,7 +22,7 @@ const (
 
 // saying stands in for systemctl and sshd. Without a configuration sshd fails as it
 // does while /run/sshd is missing.
-func saying(sockets, sshd string) commands {
+func saying(sockets, sshd string) Commands {
 	return func(_ context.Context, name string, _ ...string) (string, error) {
 		switch {
 		case name == "systemctl":

@@ -33,6 +33,7 @@ func TestNICComesLate(t *testing.T) {
 				if err := w.host.Boot(impatient, false, noNIC); !errors.Is(err, ErrBeginAgain) {
 					t.Errorf("without a NIC: error %v, wanted %v", err, ErrBeginAgain)
 				}
+				w.startServices()
 				if err := w.host.Boot(ctx, true, w.findNIC); err != nil {
 					t.Error(err)
 				}

@@ -130,10 +130,12 @@ func states(t *testing.T, m plan.Manager, own func(*world)) map[string]string {
 		prepare(w)
 		all[name] = w.String()
 	}
-	unit := w.system.files["/etc/systemd/system/"+plan.UnitBoot]
+	unit := w.system.Content(plan.UnitDir + plan.UnitBoot)
 	w.apply(down)
 	w.confirm(down)
-	w.system.files["/etc/systemd/system/"+plan.UnitBoot] = unit
+	if err := w.system.Put(plan.UnitDir+plan.UnitBoot, unit, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	all["unit"] = w.String()
 	return all
 }

@@ -3,6 +3,7 @@ package transaction
 import (
 	"errors"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -52,6 +53,7 @@ func TestOtherNIC(t *testing.T) {
 			if err := w.do(programNow, "boot"); err != nil {
 				t.Fatal(err)
 			}
+			w.system.Start(plan.UnitAgent)
 			w.reachable()
 			facts, err := w.host.Store.Facts()
 			if err != nil || c.card != nil && facts.MAC.String() != c.card.String() {
@@ -73,6 +75,9 @@ func TestOtherNIC(t *testing.T) {
 			w.confirm(&store.Change{Down: true})
 			if problem := w.kernel.Reachable(w.facts); problem != "" {
 				t.Error(problem)
+			}
+			if left := w.system.String(); strings.Contains(strings.ToLower(left), "mobula") {
+				t.Errorf("left:\n%s", left)
 			}
 		})
 	}

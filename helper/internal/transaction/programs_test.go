@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -150,28 +152,32 @@ func (w *world) do(program, command string) error {
 
 // lead makes the link lead to a program.
 func (w *world) lead(id string) {
-	w.system.files[plan.Helper] = plan.File{Path: plan.Helper, Target: plan.ProgramPath(id), Yields: true}
+	w.remove(plan.Helper)
+	path := w.system.At(plan.Helper)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(plan.ProgramPath(id), path)); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // leads holds that the link leads to a program.
 func (w *world) leads(id string) {
 	w.Helper()
-	if link := w.system.files[plan.Helper]; link.Target != plan.ProgramPath(id) {
-		w.Fatalf("%s leads to %q, wanted %q", plan.Helper, link.Target, plan.ProgramPath(id))
+	if target, _ := os.Readlink(w.system.At(plan.Helper)); target != plan.ProgramPath(id) {
+		w.Fatalf("%s leads to %q, wanted %q", plan.Helper, target, plan.ProgramPath(id))
 	}
 }
 
 // named returns the version that a unit starts; "" if there is no such unit.
 func (w *world) named(unit string) string {
-	found := startsWith.FindStringSubmatch(w.system.files[plan.UnitDir+unit].Content)
+	found := startsWith.FindStringSubmatch(w.system.Content(plan.UnitDir + unit))
 	if found == nil {
 		return ""
 	}
 	if id := plan.ProgramID(found[1]); id != "" {
 		return id
 	}
-	if link := w.system.files[plan.Helper]; link.Target != "" {
-		return plan.ProgramID(link.Target)
+	if target, err := os.Readlink(w.system.At(plan.Helper)); err == nil {
+		return plan.ProgramID(target)
 	}
 	return programLegacy // a plain file
 }
@@ -195,7 +201,10 @@ func older(w *world) *store.Change {
 
 // ancient is one of before programs had IDs.
 func ancient(w *world) *store.Change {
-	w.system.files[plan.Helper] = plan.File{Path: plan.Helper, Mode: 0o755, Content: "program " + programLegacy}
+	w.remove(plan.Helper)
+	if err := w.system.Put(plan.Helper, "program "+programLegacy, 0o755); err != nil {
+		w.Fatal(err)
+	}
 	w.become(programLegacy)
 	c := first(w)
 	w.apply(c)
@@ -243,7 +252,7 @@ func TestANewProgramIsAChange(t *testing.T) {
 				}
 				w.same("repaired by the new program", w.String(), before)
 				w.apply(change)
-				if !w.armed || w.String() == before || w.system.agent != programNow {
+				if !w.armed || w.String() == before || w.agent() != programNow {
 					t.Fatalf("the new program is no change, or without a way back: %v", w.steps)
 				}
 				if err := end(w); err != nil {
@@ -258,8 +267,8 @@ func TestANewProgramIsAChange(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.same("booted", w.String(), before)
-				if w.system.agent != c.old {
-					t.Errorf("the agent is that of %s", w.system.agent)
+				if w.agent() != c.old {
+					t.Errorf("the agent is that of %s", w.agent())
 				}
 			})
 		}

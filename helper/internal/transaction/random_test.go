@@ -170,9 +170,9 @@ func (j *journey) damage() {
 	case 1:
 		_ = j.kernel.DeleteLink(links.LinkKey{Name: []string{plan.AccessLink, plan.DirectHost, "veth_eth0"}[j.rand.Intn(3)]})
 	case 2:
-		j.system.stop("mobula-vswitchd.service")
+		j.system.Stop(plan.UnitVSwitch)
 	case 3:
-		delete(j.system.files, "/etc/systemd/system/networking.service.d/mobula.conf")
+		j.remove(plan.IfupdownDropIn)
 	}
 }
 
@@ -217,8 +217,9 @@ func (j *journey) rest() {
 
 // takeInertUnit removes the file of the boot unit if nothing starts it: see states.
 func (j *journey) takeInertUnit() {
-	if !j.system.enabled(plan.UnitBoot) {
-		delete(j.system.files, "/etc/systemd/system/"+plan.UnitBoot)
+	if !j.system.Enabled(plan.UnitBoot) {
+		j.remove(plan.UnitDir + plan.UnitBoot)
+		_, _ = j.system.Run(ctx, "systemctl", "daemon-reload")
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,12 @@ var (
 	options  = Options{ConfirmTimeout: time.Minute}
 	managers = []plan.Manager{plan.Ifupdown, plan.Networkd, plan.NetworkManager}
 )
+
+// TestMain spends memory for time, of which the walks take a lot.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 func (w *world) apply(c *store.Change) []reconcile.Operation {
 	w.Helper()
@@ -42,7 +50,7 @@ func (w *world) confirm(c *store.Change) {
 func (w *world) same(what, got, want string) {
 	w.Helper()
 	if got != want {
-		w.Fatalf("%s:\n%s\nwanted:\n%s", what, got, want)
+		w.Fatalf("%s:\n%s\nwhere it should not differ from\n%s", what, difference(got, want), want)
 	}
 }
 
@@ -158,8 +166,8 @@ func TestRepair(t *testing.T) {
 	if err := w.kernel.DeleteNamespace(plan.Namespace); err != nil {
 		t.Fatal(err)
 	}
-	w.system.active = map[string]bool{}
-	w.kernel.Abandon()
+	w.system.Stop(plan.UnitOVSDB)
+	w.system.Stop(plan.UnitVSwitch)
 	if ops, err := w.host.Differences(ctx); len(ops) == 0 || err != nil {
 		t.Fatalf("%v, %v", ops, err)
 	}

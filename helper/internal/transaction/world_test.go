@@ -21,6 +21,8 @@ import (
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
+	"mobula/helper/internal/system"
+	"mobula/helper/internal/system/systemtest"
 	"mobula/helper/internal/wireguard"
 	"mobula/helper/internal/wireguard/wireguardtest"
 )
@@ -34,7 +36,7 @@ type world struct {
 	facts   *plan.Facts
 	kernel  *linkstest.Kernel
 	wg      *wireguardtest.Kernel
-	system  *fakeSystem
+	system  *systemtest.Machine
 	nft     *firewalltest.NFT
 	vswitch *fakeSwitch
 	// sshPorts are those of SSH, or sshError why nobody knows.
@@ -181,16 +183,17 @@ func newWorldOf(t *testing.T, facts *plan.Facts) *world {
 	dir := t.TempDir()
 	w := &world{T: t, facts: facts, kernel: linkstest.New(), sshPorts: []uint16{22}}
 	w.program, w.installed = programNow, map[string]bool{programNow: true}
-	w.system = &fakeSystem{w: w, files: map[string]plan.File{plan.ResolvConfPath: w.facts.ResolvConf}, active: map[string]bool{}}
+	w.dir = dir
+	w.system = newSystem(w)
 	w.lead(programNow)
 	w.vswitch = &fakeSwitch{w: w}
 	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }}
 	w.nft = &firewalltest.NFT{Namespace: func(name string) any { return w.kernel.Identity(name, "lo") }}
-	w.kernel.Occupied = func(string) bool { return w.system.active[plan.UnitOVSDB] || w.system.active[plan.UnitVSwitch] }
+	w.kernel.Occupied = func(string) bool { return w.system.Running(plan.UnitVSwitch) }
 	if err := w.kernel.Configure(w.facts); err != nil {
 		t.Fatal(err)
 	}
-	w.dir = dir
+	w.system.StartManagers()
 	w.restart()
 	key, err := w.host.Store.Keys().Create()
 	if err != nil {
@@ -220,9 +223,9 @@ func (w *world) hostOf(program string) *Host {
 			return &found, nil
 		},
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
-		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
+		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{w.system, links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), w.vswitch} {
+			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.Uplink, booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r
@@ -235,8 +238,7 @@ func (w *world) powerCycle() {
 	w.kernel.Reboot()
 	w.wg = &wireguardtest.Kernel{Link: w.wg.Link}
 	w.vswitch.bridge, w.armed = nil, false
-	w.system.active = map[string]bool{}
-	if err := os.RemoveAll(filepath.Join(w.dir, "run")); err != nil {
+	if err := errors.Join(w.system.PowerCycle(), os.RemoveAll(filepath.Join(w.dir, "run"))); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -244,30 +246,44 @@ func (w *world) powerCycle() {
 // boot is a power cycle. The fault of the walk may strike the helper's boot, too.
 func (w *world) boot() error {
 	w.powerCycle()
-	w.system.booting = true
-	defer func() { w.system.booting = false }()
 	err, dead := w.run(func() error {
-		if !w.system.enabled(plan.UnitBoot) {
+		if !w.system.Enabled(plan.UnitBoot) {
 			return nil
 		}
-		return w.do(w.named(plan.UnitBoot), "boot")
+		err := w.do(w.named(plan.UnitBoot), "boot")
+		if err == nil {
+			w.system.Ran(plan.UnitBoot)
+		}
+		return err
 	})
 	if dead == powerCut {
 		w.with(fault{})
 		return w.boot()
 	}
-	if w.kernel.Identity("", w.facts.Uplink) != nil && !w.system.excluded() {
-		if err := w.kernel.Configure(w.facts); err != nil {
-			w.Fatal(err)
-		}
-	}
-	if w.system.enabled(plan.UnitAgent) {
-		w.system.start(plan.UnitAgent)
-	}
+	w.startServices()
 	if dead != "" {
 		return fmt.Errorf("boot was ended by %s", dead)
 	}
 	return err
+}
+
+// startServices is what follows the boot unit.
+func (w *world) startServices() {
+	if taken := w.system.StartManagers(); taken && w.kernel.Identity("", w.facts.Uplink) != nil {
+		if err := w.kernel.Configure(w.facts); err != nil {
+			w.Fatal(err)
+		}
+	}
+	if w.system.Enabled(plan.UnitAgent) {
+		w.system.Start(plan.UnitAgent)
+	}
+}
+
+// remove deletes a file of the host, as a careless hand does.
+func (w *world) remove(path string) {
+	if err := os.Remove(w.system.At(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.Fatal(err)
+	}
 }
 
 // ring is the clock of the way back, which tries until it has succeeded.

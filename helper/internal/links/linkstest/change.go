@@ -176,6 +176,32 @@ func (k *Kernel) SetNeighbors(key links.LinkKey, come, leave []plan.Neighbor) er
 	return nil
 }
 
+// Flush takes a link down and all addresses off it, as `ip addr flush` does.
+func (k *Kernel) Flush(name string) {
+	k.SetDown(links.LinkKey{Name: name})
+	if d := k.devices[links.LinkKey{Name: name}]; d != nil {
+		gone := d.addresses
+		d.addresses = nil
+		k.forgetSource("", gone)
+	}
+}
+
+// Own returns the names of the links in the host's own namespace, and the addresses
+// of one.
+func (k *Kernel) Own(of string) (names []string, addresses []netip.Prefix, err error) {
+	for _, d := range k.in("") {
+		names = append(names, d.Name)
+	}
+	d, err := k.device(links.LinkKey{Name: of})
+	if err != nil {
+		return names, nil, err
+	}
+	for _, a := range d.addresses {
+		addresses = append(addresses, a.Prefix)
+	}
+	return names, addresses, nil
+}
+
 // AddRule implements links.Kernel. Rules of one priority may differ.
 func (k *Kernel) AddRule(r plan.Rule) error {
 	k.Changes++
