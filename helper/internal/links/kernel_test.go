@@ -209,7 +209,7 @@ var kept = []struct{ name, lines, want string }{
 	{"a second NIC with the default route", "ip addr add 192.0.2.2/24 dev ens3; ip addr add 198.51.100.2/24 dev ens4; ip route add default via 198.51.100.1 dev ens4; ip -6 addr add 2001:db8::2/64 dev ens4; ip -6 route add default via 2001:db8::1", "ip route get 8.8.8.8 | grep 'via 198.51.100.1 dev ens4'"},
 	{"default routes on two NICs", "ip addr add 192.0.2.2/24 dev ens3; ip addr add 198.51.100.2/24 dev ens4; ip route add default via 198.51.100.1 dev ens4; ip route prepend default via 192.0.2.1 dev ens3", ""},
 	{"default routes on two NICs, the other way round", "ip addr add 192.0.2.2/24 dev ens3; ip addr add 198.51.100.2/24 dev ens4; ip route add default via 198.51.100.1 dev ens4; ip route append default via 192.0.2.1 dev ens3", "ip route get 8.8.8.8 | grep ens4"},
-	{"a worse default route on a second NIC", "ip addr add 192.0.2.2/24 dev ens3; ip addr add 198.51.100.2/24 dev ens4; ip route add default via 198.51.100.1 dev ens4 metric 200; ip route add default via 192.0.2.1 dev ens3 metric 100", "ip route get 8.8.8.8 | grep veth_fac0"},
+	{"a worse default route on a second NIC", "ip addr add 192.0.2.2/24 dev ens3; ip addr add 198.51.100.2/24 dev ens4; ip route add default via 198.51.100.1 dev ens4 metric 200; ip route add default via 192.0.2.1 dev ens3 metric 100", "ip route get 8.8.8.8 | grep mo-dir-hs"},
 	{"rules of others", "ip addr add 192.0.2.2/24 dev ens3; ip route add default via 192.0.2.1; ip addr add 198.51.100.2/24 dev ens4; ip rule add from 198.51.100.2 table 100; ip route add default via 198.51.100.1 dev ens4 table 100; ip rule add fwmark 5 table 100 suppress_prefixlength 0; ip rule add iif ens4 blackhole", "ip route get 8.8.8.8 from 198.51.100.2 | grep ens4"},
 }
 
