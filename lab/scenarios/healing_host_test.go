@@ -212,8 +212,8 @@ func (w *world) whole(t *testing.T, host string, most time.Duration) {
 	})
 }
 
-// brokenByHand breaks one thing after another on bob. Each must be mended within
-// seconds and logged.
+// brokenByHand breaks one thing after another on bob. Each must be mended by itself, on
+// real processors within seconds, and logged.
 func brokenByHand(t *testing.T, w *world) {
 	const inside = "ip netns exec mobula "
 	for _, c := range []struct{ what, breaks, works string }{
@@ -236,12 +236,12 @@ func brokenByHand(t *testing.T, w *world) {
 			t.Fatalf("%s: %v", c.what, err)
 		}
 		began := time.Now()
-		eventually(t, 30*time.Second, c.what+": mended", func() error {
+		eventually(t, 90*time.Second, c.what+": mended", func() error {
 			_, err := w.Host("alice").Run(w.ctx, "ping -q -c 3 -i 0.2 -W 1 "+address)
 			return err
 		})
 		t.Logf("%-26s works again after %4.1f s", c.what, time.Since(began).Seconds())
-		w.whole(t, "bob", 20*time.Second)
+		w.whole(t, "bob", time.Minute)
 	}
 	t.Logf("what bob logged:\n%s", w.on(t, "bob", "journalctl -u mobula-repair -o cat --no-pager | grep repaired | tail -20"))
 }
