@@ -45,7 +45,7 @@ P
 		t.Errorf("a refused document changed something: %s", difference(state, now))
 	}
 	// Without Ansible: copy the document, run the helper.
-	w.on(t, "bob", prepare("d['serial'] += 1; d['names'] = [{'address': '10.31.0.99', 'names': ['by-hand.example.com']}]")+"mobula plan --document "+doc+" || true; mobula apply --document "+doc)
+	w.on(t, "bob", prepare("d['serial'] += 100000; d['names'] = [{'address': '10.31.0.99', 'names': ['by-hand.example.com']}]")+"mobula plan --document "+doc+" || true; mobula apply --document "+doc)
 	eventually(t, 20*time.Second, "the document given by hand", func() error {
 		if got := w.on(t, "bob", "dig +short +time=2 @10.31.0.2 by-hand.example.com"); got != "10.31.0.99" {
 			return fmt.Errorf("found %q", got)

@@ -141,6 +141,9 @@ func (p *pipeline) tags() {
 // ports, since in manual mode any interface may have it.
 func (p *pipeline) addresses() {
 	own := p.HostID
+	// A gateway answers a guest in the name of whom the guest asked there. That it is the
+	// gateway table 0 has seen to.
+	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), ovs.NetworkSource(network.Wire.String())}, resubmit(tableLearn))
 	p.add(tableAddresses, 400, on{arp, ovs.FieldMatch("arp_spa", network.Wire.String())}, drop(PinWire))
 	p.add(tableAddresses, 400, on{ip, ovs.NetworkSource(network.Wire.String())}, drop(PinWire))
 	p.add(tableAddresses, 100, on{ip6}, resubmit(tableSources))

@@ -208,7 +208,10 @@ func TestPins(t *testing.T) {
 		"what hosts let through": {
 			{"10.30.0.2", guestB, all, "arp,arp_op=0", "unreadable ARP or IP from tunnel"},
 			{"10.30.0.2", guestB, all, ip("10.30.0.2"), "intrawire address from tunnel"},
-			{"10.30.0.2", "02:6d:6f:01:00:02", all, ip("10.30.128.1"), "intrawire address from tunnel"},
+			{"10.30.0.2", "02:6d:6f:01:00:02", all, ip("10.30.128.1"), local}, // who was asked through a gateway answers
+			{"10.30.0.2", "02:6d:6f:01:00:02", all, "dl_vlan=0,dl_vlan_pcp=3," + ip("10.30.0.1"), local},
+			{"10.30.1.0", "02:6d:6f:01:00:02", all, ip("10.30.0.1"), "gateway MAC from tunnel"},
+			{"10.30.0.2", "02:6d:6f:01:00:02", all, arp("10.30.0.1"), "intrawire address from tunnel"},
 			{"10.30.0.2", guestB, all, arp("10.30.1.0"), "intrawire address from tunnel"},
 			{"10.30.0.2", guestB, all, "icmp6,icmpv6_type=134", "IPv6 router from tunnel"},
 			{"10.30.0.2", guestB, all, "ipv6,ipv6_src=fe80::6d:6fff:fe02:100,nw_proto=17", "host address in IPv6 from tunnel"},
