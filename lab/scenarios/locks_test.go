@@ -68,7 +68,7 @@ until grep -q '"doing":"boot","pid":'$p, /run/mobula/lock; do sleep 0.01; done; 
 %s && code=0 || code=$?; kill -CONT $p; wait $p; exit $code`, b.command(one, time.Minute)), "this host is being changed by 'mobula boot'")
 
 	// A repair is waited for, however long it takes on a busy host.
-	if _, err := b.run(2*time.Minute, fmt.Sprintf(`mobula repair & p=$!
+	if _, err := b.run(5*time.Minute, fmt.Sprintf(`mobula repair & p=$!
 until grep -q '"doing":"repair","pid":'$p, /run/mobula/lock; do sleep 0.01; done; kill -STOP $p
 (sleep 25; kill -CONT $p) & %s && mobula confirm`, b.command(one, time.Minute))); err != nil {
 		t.Errorf("a change during a repair: %v", err)

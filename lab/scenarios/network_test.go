@@ -127,6 +127,12 @@ func guest(t *testing.T, w *world) {
 	w.on(t, "carol", `ip link add lab-br type bridge; ip link set veth_fac0 master lab-br; ip link set lab-br up
 ip netns add guest; ip link add lab-g type veth peer name eth0 netns guest; ip link set lab-g master lab-br up
 ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev eth0; ip -n guest route add default via 10.31.0.2`)
+	const leave = "ip netns del guest; ip link set veth_fac0 nomaster; ip link del lab-br"
+	t.Cleanup(func() {
+		if t.Failed() { // or it would be in the way of all that follows
+			_, _ = w.Host("carol").Run(w.ctx, leave)
+		}
+	})
 	in := "ip netns exec guest "
 	for _, address := range []string{"10.31.128.1", "10.31.128.2", "10.31.0.1", "10.31.0.2", "10.31.1.0", "10.30.0.1", "10.30.1.0", "198.51.100.1"} {
 		w.on(t, "carol", in+"ping -q -c 2 -i 0.3 -W 5 "+address)
@@ -161,7 +167,7 @@ for i in range(3): s.send(bytes.fromhex('0180c2000000' + '020000000007' + '00264
 	if seen := w.on(t, "alice", "tcpdump -nr /tmp/bpdu.pcap 2>/dev/null | wc -l"); seen != "1" {
 		t.Error("a BPDU did not pass")
 	}
-	w.on(t, "carol", "ip netns del guest; ip link set veth_fac0 nomaster; ip link del lab-br")
+	w.on(t, "carol", leave)
 }
 
 // conntrack: under load on the access network there is not one entry for Geneve.
