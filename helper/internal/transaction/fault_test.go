@@ -159,7 +159,7 @@ func TestEveryStepInterrupted(t *testing.T) {
 			}
 			steps := append([]string{}, w.steps...)
 			for n := range steps {
-				if testing.Short() && n%4 != 0 {
+				if testing.Short() && n%20 != 0 {
 					continue
 				}
 				for _, f := range faultsAt(n + 1) {
