@@ -100,7 +100,7 @@ func (h *Host) waitForNIC(ctx context.Context, facts *plan.Facts, find func(*pla
 	for {
 		name, card, found := find(facts)
 		if now, changed := facts.Recognized(name, card); found && changed {
-			h.Log.Warn("the NIC is not what it was", "was", facts.Uplink, "is", name, "MAC", card)
+			h.Log.Warn("the NIC is not what it was", "was", facts.Uplink, "is", name, "address", card.String())
 			return now, h.Store.SetFacts(now)
 		} else if found {
 			return facts, nil
