@@ -70,7 +70,7 @@ func (h *Host) Start() error {
 		"-nodefaults", "-display", "none",
 		"-kernel", h.image("vmlinuz"), "-initrd", h.image("initrd.img"),
 		// tsc=reliable: or each look at the clock leaves the emulated processor for the HPET.
-		"-append", "root=/dev/vda rw console=ttyS0 mitigations=off norandmaps tsc=reliable panic=5 init=/usr/local/sbin/lab-init" + h.ipv6(),
+		"-append", "root=/dev/vda rw console=ttyS0 mitigations=off norandmaps tsc=reliable panic=5 init=/usr/local/sbin/lab-init" + clockRate() + h.ipv6(),
 		// unsafe: the guest's flushes reach this machine's memory, which a power cut of the guest spares.
 		"-drive", "id=root,if=none,cache=unsafe,file=" + h.disk(),
 		"-device", "virtio-blk-pci,drive=root,addr=4",
