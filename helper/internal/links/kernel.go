@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -230,7 +231,7 @@ func (Netlink) RenameLink(key LinkKey, name string) error {
 
 // freeAltName: a link cannot get a name that is another one of its own.
 func freeAltName(h *netlink.Handle, link netlink.Link, name string) error {
-	if !contains(link.Attrs().AltNames, name) {
+	if !slices.Contains(link.Attrs().AltNames, name) {
 		return nil
 	}
 	return h.LinkDelAltName(link, name)

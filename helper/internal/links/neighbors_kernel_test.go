@@ -58,3 +58,25 @@ func TestNICNeighbors(t *testing.T) {
 		t.Errorf("sees %d neighbors of a link without an address", n)
 	}
 }
+
+// TestNICIsFound holds that a boot finds the uplink on either side, and no other link.
+func TestNICIsFound(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	find := func(uplink string) bool {
+		name, _, found := links.FindNIC(&plan.Facts{Uplink: uplink})
+		return found && name == uplink
+	}
+	run(t, "ip link add ens3 type veth peer name other")
+	if !find("ens3") || find("ens4") {
+		t.Errorf("ens3: found %v, wanted true; ens4: found %v, wanted false", find("ens3"), find("ens4"))
+	}
+	if err := (links.Netlink{}).AddNamespace(plan.Namespace); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "ip link set ens3 netns "+plan.Namespace)
+	if !find("ens3") {
+		t.Error("not found in the gateway's namespace")
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"mobula/helper/internal/netns"
 	"mobula/helper/internal/plan"
 )
 
@@ -71,11 +72,20 @@ func (s *State) only(fits func(plan.NIC) bool) (found LinkKey, one bool) {
 	return found, fitting == 1
 }
 
-// FindNIC looks for the uplink in the host's own namespace and in the gateway's.
+// FindNIC looks for the uplink in the host's own namespace and in the gateway's. A boot
+// asks many times a second, so it looks at nothing but links.
 func FindNIC(facts *plan.Facts) (name string, card net.HardwareAddr, found bool) {
-	s, err := Netlink{}.Observe([]string{plan.Namespace}, plan.RouteTable, nil)
-	if err != nil {
-		return "", nil, false
+	s := &State{Links: map[LinkKey]Link{}}
+	for _, ns := range []string{"", plan.Namespace} {
+		if !netns.Exists(ns) {
+			continue
+		}
+		err := again(func() error {
+			return in(ns, func(h *netlink.Handle) error { _, err := s.observeLinks(h, ns); return err })
+		})
+		if err != nil {
+			return "", nil, false
+		}
 	}
 	key, found := s.NIC(facts.NIC())
 	return key.Name, s.Links[key].NIC.MAC, found

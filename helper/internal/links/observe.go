@@ -68,9 +68,26 @@ func ipv6Off() (bool, error) {
 }
 
 func (s *State) observe(h *netlink.Handle, ns string, table int) error {
-	links, err := h.LinkList()
+	names, err := s.observeLinks(h, ns)
 	if err != nil {
 		return err
+	}
+	if err := s.observeNeighbors(h, ns, names); err != nil {
+		return err
+	}
+	if ns == "" {
+		if err := s.observeRules(h, table); err != nil {
+			return err
+		}
+	}
+	return netns.Do(ns, func() error { return s.observeAddressesAndRoutes(ns, table, names) })
+}
+
+// observeLinks notes the links of a namespace and returns their names by index.
+func (s *State) observeLinks(h *netlink.Handle, ns string) (map[int]string, error) {
+	links, err := h.LinkList()
+	if err != nil {
+		return nil, err
 	}
 	names := map[int]string{}
 	switchDevices := map[int]bool{}
@@ -89,15 +106,7 @@ func (s *State) observe(h *netlink.Handle, ns string, table int) error {
 		}
 		s.Links[LinkKey{ns, a.Name}] = link
 	}
-	if err := s.observeNeighbors(h, ns, names); err != nil {
-		return err
-	}
-	if ns == "" {
-		if err := s.observeRules(h, table); err != nil {
-			return err
-		}
-	}
-	return netns.Do(ns, func() error { return s.observeAddressesAndRoutes(ns, table, names) })
+	return names, nil
 }
 
 func (s *State) observeAddressesAndRoutes(ns string, table int, names map[int]string) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -90,7 +91,7 @@ func (u *uplinkView) lost(format string, args ...any) {
 func (v *view) findUplink(name string) (netlink.Link, error) {
 	if name != "" {
 		for _, l := range v.links {
-			if a := l.Attrs(); a.Name == name || contains(a.AltNames, name) {
+			if a := l.Attrs(); a.Name == name || slices.Contains(a.AltNames, name) {
 				return l, nil
 			}
 		}
@@ -117,15 +118,6 @@ func (v *view) findUplink(name string) (netlink.Link, error) {
 }
 
 var everywhere = netip.MustParsePrefix("0.0.0.0/0")
-
-func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
-}
 
 // movable tells why a link cannot move into another namespace and come back, also
 // after a reboot. Only devices that nobody has to make do: those without a kind. A
@@ -199,7 +191,9 @@ func (u *uplinkView) rulesOf() {
 		}
 		return false
 	}
-	is := func(name string) bool { return name != "" && (name == u.link.Name || contains(u.link.AltNames, name)) }
+	is := func(name string) bool {
+		return name != "" && (name == u.link.Name || slices.Contains(u.link.AltNames, name))
+	}
 	through := map[int]bool{}
 	for _, r := range u.routes {
 		through[r.Table] = through[r.Table] || r.index == u.link.Index && r.Table != 0 && !r.local
