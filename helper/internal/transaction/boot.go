@@ -101,7 +101,10 @@ func (h *Host) waitForNIC(ctx context.Context, facts *plan.Facts, find func(*pla
 		name, card, found := find(facts)
 		if now, changed := facts.Recognized(name, card); found && changed {
 			h.Log.Warn("the NIC is not what it was", "was", facts.Uplink, "is", name, "address", card.String())
-			return now, h.Store.SetFacts(now)
+			if err := h.Store.SetFacts(now); err != nil { // the next boot finds it once more
+				h.Log.Warn("what the NIC is cannot be noted", "error", err)
+			}
+			return now, nil
 		} else if found {
 			return facts, nil
 		}

@@ -83,6 +83,25 @@ func TestOtherNIC(t *testing.T) {
 	}
 }
 
+// TestOtherNICOnAFullDisk holds that a host whose NIC has another name comes up although
+// that cannot be noted.
+func TestOtherNICOnAFullDisk(t *testing.T) {
+	w := newWorld(t, plan.Ifupdown)
+	c := w.document(1, nil, 2)
+	w.apply(c)
+	w.confirm(c)
+	w.powerCycle()
+	w.kernel.Replace(w.facts.Uplink, "enp0s3", w.facts.MAC)
+	w.with(fault{step: 1, kind: failure})
+	if err := w.do(programNow, "boot"); err != nil {
+		t.Error(err)
+	}
+	if first := w.steps[0]; !strings.Contains(first, "facts") {
+		t.Errorf("what failed was %q, wanted the facts", first)
+	}
+	w.reachable()
+}
+
 // TestNICIsGone holds that Mobula leaves a host whose NIC was taken out, and that no
 // other change begins there.
 func TestNICIsGone(t *testing.T) {
