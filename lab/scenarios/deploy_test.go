@@ -58,17 +58,6 @@ func freshDeploy(t *testing.T, w *world) {
 	}
 }
 
-// unchangedRedeploy: nothing changes and no packet is lost.
-func unchangedRedeploy(t *testing.T, w *world) {
-	m := w.streams(t, w.members())
-	for host, r := range w.deploy(t) {
-		if r.changed != 0 {
-			t.Errorf("%s: changed=%d, wanted 0", host, r.changed)
-		}
-	}
-	lossless(t, w, m)
-}
-
 // checkMode: says what it would do, in the helper's words, and does nothing.
 func checkMode(t *testing.T, w *world) {
 	state := map[string]string{}

@@ -218,15 +218,11 @@ func brokenByHand(t *testing.T, w *world) {
 	const inside = "ip netns exec mobula "
 	for _, c := range []struct{ what, breaks, works string }{
 		{"WireGuard device deleted", inside + "ip link del mo-wg-gw", "intrawire"},
-		{"direct veth deleted", "ip link del mo-dir-hs", "intrawire"},
-		{"access veth deleted", "ip link del veth_fac0", "access"},
+		{"both veths deleted", "ip link del mo-dir-hs; ip link del veth_fac0", "intrawire"},
 		{"bridge port set down", inside + "ip link set mo-dir-gw down", "intrawire"},
-		{"address deleted", inside + "ip addr del 10.30.0.0/32 dev mo-dir-gw", "intrawire"},
-		{"route deleted", inside + "ip route del 10.30.0.0/16", "intrawire"},
-		{"rule deleted", "ip rule del priority 1030", "intrawire"},
+		{"address, route and rule deleted", inside + "ip addr del 10.30.0.0/32 dev mo-dir-gw; " + inside + "ip route del 10.30.0.0/16; ip rule del priority 1030", "intrawire"},
 		{"nft rules flushed", inside + "nft flush chain inet mobula forward", "intrawire"},
-		{"nft table deleted", inside + "nft delete table inet mobula", "intrawire"},
-		{"flows deleted", inside + "env OVS_RUNDIR=/run/mobula/ovs ovs-ofctl -O OpenFlow14 del-flows ovsbr-mobula", "access"},
+		{"nft table and flows deleted", inside + "nft delete table inet mobula; " + inside + "env OVS_RUNDIR=/run/mobula/ovs ovs-ofctl -O OpenFlow14 del-flows ovsbr-mobula", "access"},
 	} {
 		address := w.Host("bob").IntrawireAddress()
 		if c.works == "access" {
@@ -240,7 +236,7 @@ func brokenByHand(t *testing.T, w *world) {
 			_, err := w.Host("alice").Run(w.ctx, "ping -q -c 3 -i 0.2 -W 1 "+address)
 			return err
 		})
-		t.Logf("%-26s works again after %4.1f s", c.what, time.Since(began).Seconds())
+		t.Logf("%-31s works again after %4.1f s", c.what, time.Since(began).Seconds())
 		w.whole(t, "bob", time.Minute)
 	}
 	t.Logf("what bob logged:\n%s", w.on(t, "bob", "journalctl -u mobula-repair -o cat --no-pager | grep repaired | tail -20"))

@@ -28,7 +28,6 @@ var scenarios = []step{
 	{"extrawire", extrawire},
 	{"check changes nothing", checkMode},
 	{"change a host", changeHost},
-	{"unchanged redeploy", unchangedRedeploy},
 	{"downgrade and upgrade", upgrade},
 	{"add a bare host", addHost},
 	{"an impostor on the access network", impostor},
@@ -43,10 +42,10 @@ var scenarios = []step{
 	{"no confirmation", noConfirmation},
 	{"side by side", sideBySide},
 	{"a host is down", hostDown},
-	{"a rotation is interrupted", interruptedRotation},
 	{"rotate keys", rotateKeys},
-	{"reinstall", reinstall},
+	{"a rotation is interrupted", interruptedRotation},
 	{"remove a host", removeHost},
+	{"reinstall", reinstall},
 	{"uninstall leaves no trace", uninstall},
 }
 
