@@ -1,0 +1,41 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"mobula/lab"
+)
+
+// randomHosts has Mobula come to random hosts and go, in namespaces of two machines:
+// their kernels, of two releases, have all kinds of links, real WireGuard among them.
+func randomHosts(t *testing.T, w *world) {
+	binary := filepath.Join(t.TempDir(), "hosts")
+	build := exec.CommandContext(w.ctx, "go", "test", "-c", "-o", binary, "./helper/internal/transaction/hosttest")
+	build.Dir = filepath.Join("..", "..")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // for another C library than this machine's
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	seeds := map[string]string{"alice": "1-8", "bob": "9-16"}
+	err := w.each([]*lab.Host{w.Host("alice"), w.Host("bob")}, func(h *lab.Host) error {
+		const program = "/var/tmp/lab-hosts"
+		if err := h.CopyTo(w.ctx, binary, program, 0o755); err != nil {
+			return err
+		}
+		out, err := h.Run(w.ctx, "trap 'rm "+program+"' EXIT; MOBULA_HOSTS_WHOLE=1 MOBULA_HOSTS_SEEDS="+seeds[h.Name]+" "+program+" -test.run TestHosts -test.v -test.parallel 1 2>&1")
+		t.Logf("%s: %s", h.Name, regexp.MustCompile(`(?m)^.*(of \d+ hosts|cannot be: ).*$`).FindAllString(out, -1))
+		if err != nil {
+			t.Errorf("%s:\n%s", h.Name, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
