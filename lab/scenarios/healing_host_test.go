@@ -220,7 +220,7 @@ func brokenByHand(t *testing.T, w *world) {
 		{"WireGuard device deleted", inside + "ip link del mo-wg-gw", "intrawire"},
 		{"both veths deleted", "ip link del mo-dir-hs; ip link del veth_fac0", "intrawire"},
 		{"bridge port set down", inside + "ip link set mo-dir-gw down", "intrawire"},
-		{"address, route and rule deleted", inside + "ip addr del 10.30.0.0/32 dev mo-dir-gw; " + inside + "ip route del 10.30.0.0/16; ip rule del priority 1030", "intrawire"},
+		{"address, route and rule deleted", inside + "ip route del 10.30.0.0/16; " + inside + "ip addr del 10.30.0.0/32 dev mo-dir-gw; ip rule del priority 1030", "intrawire"},
 		{"nft rules flushed", inside + "nft flush chain inet mobula forward", "intrawire"},
 		{"nft table and flows deleted", inside + "nft delete table inet mobula; " + inside + "env OVS_RUNDIR=/run/mobula/ovs ovs-ofctl -O OpenFlow14 del-flows ovsbr-mobula", "access"},
 	} {
