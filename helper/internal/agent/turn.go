@@ -9,12 +9,13 @@ import (
 )
 
 const (
-	// shortestLook is the least time between two looks for turned keys, and
-	// looks take at most the lookShare-th part of the time, unless a look is so
-	// long, or waits so long for the processor, that mostLook is over before.
+	// shortestLook is the least time between two looks for turned keys. Between them
+	// passes lookShare times what a look takes, so that hosts that are slow, or many,
+	// do not spend on looking what the rotation needs; but at most mostLook, for which
+	// a peer that has turned may not be heard.
 	shortestLook = 2 * time.Millisecond
-	mostLook     = 50 * time.Millisecond
-	lookShare    = 3
+	mostLook     = 500 * time.Millisecond
+	lookShare    = 10
 	// A rotation is over in seconds. One that was interrupted is looked after
 	// less often when hasteFor has gone by.
 	hasteFor = 10 * time.Minute
@@ -78,12 +79,16 @@ func (h *healer) followTurns(ctx context.Context) {
 			continue
 		}
 		h.lookForTurns()
-		wait := longLook
-		if hurry {
-			wait = min(max(lookShare*time.Since(began), shortestLook), mostLook)
-		}
-		again = time.After(wait)
+		again = time.After(untilNextLook(time.Since(began), hurry))
 	}
+}
+
+// untilNextLook is how long to wait after a look that took so long.
+func untilNextLook(took time.Duration, hurry bool) time.Duration {
+	if !hurry {
+		return longLook
+	}
+	return min(max(lookShare*took, shortestLook), mostLook)
 }
 
 // lookForTurns moves the allowed IPs of hosts that have turned to another key, and

@@ -33,6 +33,20 @@ func (s side) state(key byte) wireguard.PeerState {
 	return p
 }
 
+// TestLooksLeaveTheProcessor: looks for turned keys take a tenth of it at most, also
+// where they are slow, and nobody waits long for the next one.
+func TestLooksLeaveTheProcessor(t *testing.T) {
+	for took := 10 * time.Microsecond; took < 50*time.Millisecond; took = took * 3 / 2 {
+		wait := untilNextLook(took, true)
+		if 10*took > wait || wait > 500*time.Millisecond {
+			t.Errorf("after a look of %v: found a wait of %v, wanted ten times that, and at most half a second", took, wait)
+		}
+	}
+	if wait := untilNextLook(time.Millisecond, false); wait < time.Second {
+		t.Errorf("in a rotation that was left: found %v, wanted a second", wait)
+	}
+}
+
 func TestTurn(t *testing.T) {
 	type look struct {
 		a, b side
