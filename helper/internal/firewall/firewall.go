@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -54,7 +56,7 @@ func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]recon
 		}
 		return []reconcile.Operation{{Step: reconcile.StepFirewall, Verb: reconcile.Remove, Object: "firewall", Do: f.remove}}, nil
 	}
-	text := Render(want.Firewall)
+	text := Render(want.Firewall, memory())
 	op := reconcile.Operation{Step: reconcile.StepFirewall, Verb: reconcile.Change, Object: "firewall",
 		Do: func(ctx context.Context) error { return f.load(ctx, text) }}
 	last := f.readRecord()
@@ -137,6 +139,15 @@ func (f *Firewall) remove(ctx context.Context) error {
 	}
 	_, err := f.nft(ctx, "", "delete", "table", "inet", table)
 	return err
+}
+
+// memory is how many bytes the host has (sysinfo(2)).
+func memory() uint64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return uint64(info.Totalram) * uint64(info.Unit)
 }
 
 func (f *Firewall) readRecord() (last loaded) {

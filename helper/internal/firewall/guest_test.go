@@ -187,7 +187,7 @@ nft 'table ip client { chain out { type filter hook output priority raw; ip sadd
 	}
 	// Hosts are upgraded one by one.
 	without := func(id uint16, rule string) {
-		text := Render(firewallOf(id))
+		text := Render(firewallOf(id), plenty)
 		var lines []string
 		for _, line := range strings.Split(text, "\n") {
 			if !strings.Contains(line, rule) {

@@ -30,7 +30,7 @@ func TestNFTAsTheRealOne(t *testing.T) {
 		}
 		return nil
 	}}
-	rules := Render(firewallOf(2))
+	rules := Render(firewallOf(2), plenty)
 	many := firewallOf(1)
 	for i := byte(9); i > 0; i-- {
 		address := netip.AddrFrom4([4]byte{203, 0, 113, i})
@@ -49,7 +49,7 @@ func TestNFTAsTheRealOne(t *testing.T) {
 		{"table inet mobula {\n\tchain input {\n\t\tcounter name nowhere accept\n\t}\n}\n", "-f -"},
 		{"table inet mobula {\n\tset x {\n\t}\n}\n", "-f -"}, {"", stateless},
 		{"table inet mobula {\n\tchain input {\n\t\taccept\n\t}\n}\ntable inet other {\n}\n", "-f -"}, {"", "list tables inet"}, {"", stateless},
-		{Render(many), "-f -"}, {"", stateless},
+		{Render(many, plenty), "-f -"}, {"", stateless},
 		{"", remove}, {"", remove}, {"", "list tables inet"}, {"", "list table inet other"}, {"", "no such command"},
 	} {
 		ask := func(n NFT) (string, string) {

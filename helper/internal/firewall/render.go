@@ -26,9 +26,29 @@ const (
 	// gateway at a time. The kernel's table has 6,144 entries on a host with 768 MiB of
 	// memory, and 65,536 from 1 GiB on (nf_conntrack_max).
 	maxConnections = 2048
-	// maxSources is how many guests and how many clients may have any.
+	// maxGuestEntries is how many all guests together may have. The kernel counts them
+	// one by one when there is one more (nf_conncount.c), so it is far from what fits.
+	maxGuestEntries = 16384
+	// maxSources is how many clients may have any, and maxGuests how many guests: room for
+	// each of the above to be another one's.
 	maxSources = 4096
+	maxGuests  = 2 * maxGuestEntries
+	// nobodysPorts are those at which nothing listens and from which Linux does not ask
+	// by itself (ip_local_port_range ends at 60999).
+	nobodysPorts = "61000-65535"
 )
+
+// guestEntries is how many connections all guests of a host with so many bytes of
+// memory may have: at most a quarter of the room that the kernel makes for everybody's
+// (nf_conntrack_init_start: 65,536 entries or more beyond 1 GiB, up to there one for each
+// 128 KiB). It is a power of two, because memory comes and goes a little.
+func guestEntries(memory uint64) int {
+	entries := 64
+	for entries < maxGuestEntries && (memory > 1<<30 || uint64(entries)*2 <= memory/(128<<10)/4) {
+		entries *= 2
+	}
+	return entries
+}
 
 // values are what the ruleset's template sees.
 type values struct {
@@ -43,6 +63,8 @@ type values struct {
 	Gateway                                        netip.Addr
 	Behind                                         string
 	MaxConnections, MaxSources                     int
+	MaxGuests, MaxGuestEntries                     int
+	NobodysPorts                                   string
 	HostOnly                                       []string
 	// Ports from which what is masqueraded may leave: UDP to members and of relayed
 	// senders that the document does not know, and by the port that it came from.
@@ -51,8 +73,9 @@ type values struct {
 	TCP, UDP           []uint16
 }
 
-// Render returns the ruleset for nft -f. The same plan gives the same text.
-func Render(f *plan.Firewall) string {
+// Render returns the ruleset for nft -f of a host with so many bytes of memory. The same
+// plan gives the same text.
+func Render(f *plan.Firewall, memory uint64) string {
 	v := values{
 		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
 		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, DirectPort: f.DirectPort,
@@ -60,6 +83,7 @@ func Render(f *plan.Firewall) string {
 		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
 		GatewayNet: network.Gateways, Behind: behind,
 		Gateway: network.GatewayAddress(f.HostID), MaxConnections: maxConnections, MaxSources: maxSources,
+		MaxGuests: maxGuests, MaxGuestEntries: guestEntries(memory), NobodysPorts: nobodysPorts,
 		Public: addresses(f.Public), Members: memberAddresses(f.Members),
 	}
 	for _, p := range network.HostOnly {

@@ -24,7 +24,7 @@ func TestRenderGolden(t *testing.T) {
 		ProbePort: plan.ProbeUDPPort, DirectPort: plan.DirectUDPPort(51820),
 		Relays: []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 			{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")}},
-	})
+	}, plenty)
 	const golden = "testdata/host256.nft"
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -37,6 +37,16 @@ func TestRenderGolden(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Errorf("the ruleset differs from %s; run with -update and read the difference\n%s", golden, got)
+	}
+}
+
+// TestGuestsLeaveRoom: what guests may have of the kernel's table of connections is a
+// quarter at most, on hosts of any size.
+func TestGuestsLeaveRoom(t *testing.T) {
+	for megabytes, most := range map[uint64]int{0: 64, 256: 2048 / 4, 721: 5768 / 4, 2048: 65536 / 4, 1 << 20: maxGuestEntries} {
+		if n := guestEntries(megabytes << 20); n > most || n < most/2 {
+			t.Errorf("%d MiB: found %d, wanted at most %d and half of that", megabytes, n, most)
+		}
 	}
 }
 

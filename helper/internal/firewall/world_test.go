@@ -22,6 +22,7 @@ const (
 	outside = "outside" // 198.51.100.1 and the cloud's 169.254.169.254, with other members
 	// patience is for what has to come, quiet for what must not.
 	patience, quiet = 5 * time.Second, 300 * time.Millisecond
+	plenty          = 8 << 30 // bytes of memory
 )
 
 var members = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:51820"), netip.MustParseAddrPort("192.0.2.2:51820"),
@@ -63,7 +64,7 @@ ip addr add 198.51.100.1/32 dev net; ip addr add 169.254.169.254/32 dev net`)
 	sh(t, "gateway1", `ip link add mo-wg-gw address 02:00:00:00:00:01 type veth peer name mo-wg-gw address 02:00:00:00:00:01 netns gateway2`)
 	for id := uint16(1); id <= 2; id++ {
 		sh(t, gateway(id), `ip link set mo-wg-gw arp off up; ip route add 10.30.0.0/16 dev mo-wg-gw src 10.30.0.0`)
-		if err := New(gateway(id), t.TempDir()).load(context.Background(), Render(firewallOf(id))); err != nil {
+		if err := New(gateway(id), t.TempDir()).load(context.Background(), Render(firewallOf(id), plenty)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,8 +93,8 @@ ip route add default via 192.0.2.3`, network.MAC(network.RoleGateway, id), netwo
 	sh(t, outside, fmt.Sprintf("ip link set site%d master net up", id))
 	sh(t, hostOf(id), fmt.Sprintf(`sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
 ip link set mo-dir-hs up; ip addr add %[1]s/32 dev mo-dir-hs
-ip link set veth_fac0 up; ip addr add %[2]s/16 dev veth_fac0; ip route add default via %[3]s src %[2]s
-ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s table 1030`, intrawire, access, network.GatewayAddress(id)))
+ip link set veth_fac0 up; ip addr add %[2]s/16 dev veth_fac0
+ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s; ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s table 1030`, intrawire, access))
 	sh(t, gateway(id), fmt.Sprintf("ip route add %s dev mo-dir-gw", intrawire))
 	sh(t, guestOf(id), fmt.Sprintf("ip link set eth0 up; ip addr add %s/16 dev eth0; ip route add default via %s", guest, network.GatewayAddress(id)))
 	rules(t, id)
