@@ -122,8 +122,8 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		if facts != nil {
 			report.beforeTheMove(facts, i)
 		}
-	} else if uplink != "" && uplink != facts.Uplink {
-		report.Problems = append(report.Problems, fmt.Sprintf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", facts.Uplink, uplink))
+	} else {
+		report.Problems = append(report.Problems, otherUplink(facts, uplink)...)
 	}
 	if facts != nil {
 		report.UnderlayMTU, report.Uplink = facts.MTU, facts.Uplink
@@ -139,6 +139,15 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	key, err := currentKey(h.Store)
 	report.PublicKey = key.String()
 	return report, err
+}
+
+// otherUplink is what is wrong with the uplink that the document wants of a host that
+// has given its own; "": the document does not say.
+func otherUplink(facts *plan.Facts, wanted string) []string {
+	if wanted == "" || facts.IsUplink(wanted) {
+		return nil
+	}
+	return []string{fmt.Sprintf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", facts.Uplink, wanted)}
 }
 
 // beforeTheMove adds what the operator has to know before the NIC moves for the first
