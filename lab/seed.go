@@ -132,6 +132,8 @@ func (h *Host) seedNetwork(s *seed) error {
         - to: default
           via: %[7]s
 `, NIC, h.MAC(), h.Address, h.IPv6Address(), ResolverAddress, RouterAddress, ipv6Gateway))
+		s.file(units+"cloud-init-network.service", 0o644, cloudInit)
+		s.link(units+"multi-user.target.wants/cloud-init-network.service", "../cloud-init-network.service")
 	case h.Manager == "NetworkManager" && h.Debian == 13 && !h.DHCP:
 		s.file("etc/NetworkManager/system-connections/"+NIC+".nmconnection", 0o600, fmt.Sprintf(`[connection]
 id=%[1]s
@@ -156,6 +158,19 @@ address1=%[5]s/64,%[6]s
 	}
 	return nil
 }
+
+// cloudInit comes at boot when cloud-init's network stage does (its unit in Debian 13):
+// between the network and the rest of the system.
+const cloudInit = `[Unit]
+DefaultDependencies=no
+After=cloud-init-local.service systemd-networkd-wait-online.service networking.service
+Before=network-online.target systemd-user-sessions.service sysinit.target shutdown.target
+Conflicts=shutdown.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+`
 
 // seed is a tar archive in the making; the first error sticks.
 type seed struct {

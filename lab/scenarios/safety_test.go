@@ -231,6 +231,9 @@ func comeBack(t *testing.T, w *world, host string) {
 		}
 		return nil
 	})
+	if cycles := w.on(t, host, "journalctl -q -b -o cat _PID=1 | grep 'ordering cycle' || true"); cycles != "" {
+		t.Errorf("%s: systemd left out a unit at boot: %s", host, cycles)
+	}
 	if slow := w.on(t, host, "systemd-analyze blame --no-pager | grep -E 'wait-online|networking.service' | grep -E '[0-9]min|[1-9][0-9]\\.[0-9]+s' || true"); slow != "" {
 		t.Errorf("%s: the boot waited for the network manager: %s", host, slow)
 	}
