@@ -107,7 +107,24 @@ func unitFiles() []string {
 }
 
 func hotplugDropIn(uplink string) string {
-	return UnitDir + "ifup@" + uplink + ".service.d/mobula.conf"
+	return UnitDir + "ifup@" + escape(uplink) + ".service.d/mobula.conf"
+}
+
+// escape returns the name of a link as it is in names of units (systemd.unit(5), "String
+// escaping for inclusion in unit names").
+func escape(link string) string {
+	var s strings.Builder
+	for i, c := range []byte(link) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == ':', c == '_', c == '.' && i > 0:
+			s.WriteByte(c)
+		case c == '/':
+			s.WriteByte('-')
+		default:
+			fmt.Fprintf(&s, `\x%02x`, c)
+		}
+	}
+	return s.String()
 }
 
 func (b builder) files() []File {

@@ -279,3 +279,15 @@ func TestResolvConf(t *testing.T) {
 		t.Errorf("found %+v", back)
 	}
 }
+
+// TestEscape: units that are started for a link have its name escaped, as
+// systemd-escape(1) does it.
+func TestEscape(t *testing.T) {
+	for link, want := range map[string]string{
+		"ens3": "ens3", "eno1np0d1s2-abc": `eno1np0d1s2\x2dabc`, "wan.0": "wan.0", ".w": `\x2ew`, "a:b_c": "a:b_c", "a+b": `a\x2bb`, "ü": `\xc3\xbc`,
+	} {
+		if got := escape(link); got != want {
+			t.Errorf("%s: found %s, wanted %s", link, got, want)
+		}
+	}
+}
