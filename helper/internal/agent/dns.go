@@ -65,7 +65,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 }
 
 func (a *Agent) startDNS(ctx context.Context, running *store.Change, address netip.Addr) (*dnsService, error) {
-	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace}
+	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace, Favored: favored(running.HostID)}
 	err := netns.Do(plan.Namespace, func() error {
 		at := netip.AddrPortFrom(address, 53).String()
 		packets, err := net.ListenPacket("udp4", at)
@@ -94,6 +94,14 @@ func (a *Agent) startDNS(ctx context.Context, running *store.Change, address net
 		}
 	}()
 	return d, nil
+}
+
+// favored are whom guests cannot keep from names: hosts and clients, which the firewall
+// lets come by WireGuard and the direct link only, and the host itself. Of the host's
+// address on the access network its own guests may have a part, as any one source.
+func favored(id uint16) []netip.Prefix {
+	own := network.AccessAddress(id)
+	return []netip.Prefix{network.Wire, netip.PrefixFrom(own, own.BitLen())}
 }
 
 func dialInNamespace(ctx context.Context, network, address string) (net.Conn, error) {

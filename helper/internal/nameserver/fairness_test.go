@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"mobula/helper/internal/network"
 )
 
 // someSlow answers all names but those that begin with "slow".
@@ -132,7 +134,7 @@ func TestGreedySourcesLeaveRoom(t *testing.T) {
 func TestQuota(t *testing.T) {
 	const total = 512
 	for n := 1; n <= 100; n++ {
-		q := newQuota(total, 128)
+		q := newQuota(total, 128, nil)
 		source := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 31, 1, byte(i)}) }
 		for more := true; more; {
 			more = false
@@ -157,6 +159,28 @@ func TestQuota(t *testing.T) {
 		}
 		if q.all != 0 || len(q.used) != 0 {
 			t.Fatalf("found %d and %v after all was released", q.all, q.used)
+		}
+	}
+}
+
+// TestInventedSourcesLeaveRoom: whoever asks from any number of addresses keeps no
+// favored source from an answer.
+func TestInventedSourcesLeaveRoom(t *testing.T) {
+	const total = 512
+	host := netip.MustParseAddr("10.30.0.1")
+	for _, n := range []int{1, 100, 500, 5000} {
+		q := newQuota(total, 128, []netip.Prefix{network.Wire})
+		for round := 0; round < 200; round++ {
+			for i := 0; i < n; i++ {
+				q.acquire(netip.AddrFrom4([4]byte{10, 31, byte(i >> 8), byte(i)}))
+			}
+		}
+		had := 0
+		for q.acquire(host) {
+			had++
+		}
+		if had < total/8 {
+			t.Errorf("%d sources leave room for %d questions of a host, wanted %d", n, had, total/8)
 		}
 	}
 }

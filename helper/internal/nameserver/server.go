@@ -31,6 +31,9 @@ type Config struct {
 	// Allowed are the sources that get an answer. Default: 10.30.0.0/16 and
 	// 10.31.0.0/16.
 	Allowed []netip.Prefix
+	// Favored are sources that nobody else can take, for whom a quarter of all that
+	// is bounded by source is kept free. Default: none.
+	Favored []netip.Prefix
 
 	CacheEntries   int           // default 10,000
 	CacheBytes     int           // default 8 MiB
@@ -105,8 +108,8 @@ type Server struct {
 func New(cfg Config, logger *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), log: logger, now: time.Now}
 	s.outstanding = make(chan struct{}, s.cfg.MaxOutstanding)
-	s.pending = newQuota(s.cfg.MaxPending, s.cfg.MaxPendingPerSource)
-	s.conns = newQuota(s.cfg.MaxConns, s.cfg.MaxConnsPerSource)
+	s.pending = newQuota(s.cfg.MaxPending, s.cfg.MaxPendingPerSource, s.cfg.Favored)
+	s.conns = newQuota(s.cfg.MaxConns, s.cfg.MaxConnsPerSource, s.cfg.Favored)
 	s.forwarder.Store(newForwarder(s, s.cfg.Upstreams))
 	return s
 }
