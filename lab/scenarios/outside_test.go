@@ -84,7 +84,8 @@ for i in 1 2 3 4 5 6 7 8 9 10; do ss -ltn | grep -q :8081 && break; sleep 0.3; d
 }
 
 // container: what a published port leads to may be a container, as Docker makes it
-// one, and the container gets out.
+// one, and the container gets out; also where Docker and ufw drop all that they were not
+// told to let pass.
 func container(t *testing.T, w *world) {
 	forwards := w.on(t, "alice", "sysctl -n net.ipv4.ip_forward")
 	w.on(t, "alice", startContainer)
@@ -94,9 +95,11 @@ func container(t *testing.T, w *world) {
 		t.Errorf("the container answered %q (%v), wanted 200", out, err)
 	}
 	w.on(t, "alice", "ip netns exec lab-box ping -c 3 -W 5 198.51.100.1")
+	w.Host("alice").Disconnect() // SSH still gets in, and the host still resolves names
+	w.on(t, "alice", "getent ahostsv4 "+lab.OutsideName)
 }
 
-// startContainer is what Docker does for -p 8080:80.
+// startContainer is what Docker does for -p 8080:80, and ufw when SSH alone is allowed.
 const startContainer = `sysctl -qw net.ipv4.ip_forward=1
 ip netns add lab-box
 ip link add lab-box type veth peer name eth0 netns lab-box
@@ -109,6 +112,19 @@ nft -f - <<'N'
 table ip lab {
 	chain in { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80; }
 	chain out { type nat hook postrouting priority srcnat; ip saddr 172.17.0.0/16 oifname != "lab-box" masquerade; }
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		oifname "lab-box" ct state { established, related } accept
+		iifname "lab-box" accept
+		iifname != "lab-box" oifname "lab-box" ip daddr 172.17.0.2 tcp dport 80 accept
+	}
+	chain input {
+		type filter hook input priority filter; policy drop;
+		ct state { established, related } accept
+		iifname "lo" accept
+		icmp type echo-request accept
+		tcp dport 22 accept
+	}
 }
 N
 systemd-run --quiet --collect --unit lab-container ip netns exec lab-box python3 -m http.server 80 --directory /run/systemd
