@@ -31,9 +31,18 @@ var tables = []struct{ name, protocol, waiting string }{
 // Sockets returns those of the host's own network namespace. A kernel without IPv6
 // has none of it.
 func Sockets() ([]Socket, error) {
+	all, err := socketsIn("/proc")
+	if err == nil {
+		name(all)
+	}
+	return all, err
+}
+
+// socketsIn reads the tables below a proc(5), without the programs.
+func socketsIn(proc string) ([]Socket, error) {
 	var all []Socket
 	for _, t := range tables {
-		data, err := os.ReadFile("/proc/net/" + t.name)
+		data, err := os.ReadFile(filepath.Join(proc, "net", t.name))
 		if os.IsNotExist(err) {
 			continue
 		}
@@ -42,7 +51,6 @@ func Sockets() ([]Socket, error) {
 		}
 		all = append(all, parseTable(string(data), t.protocol, t.waiting)...)
 	}
-	name(all)
 	return all, nil
 }
 
@@ -90,6 +98,18 @@ func name(sockets []Socket) {
 			s.Program = strings.TrimSpace(string(comm))
 		}
 	}
+}
+
+// socketsHeld returns the inodes of a process's sockets, as far as they can be seen.
+func socketsHeld(dir string) (inodes []string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "fd", "*"))
+	for _, file := range files {
+		target, _ := os.Readlink(file)
+		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
+			inodes = append(inodes, strings.TrimSuffix(inode, "]"))
+		}
+	}
+	return inodes
 }
 
 // ClientPorts returns the lowest port that the kernel chooses for clients

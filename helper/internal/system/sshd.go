@@ -2,8 +2,10 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,16 +14,45 @@ import (
 )
 
 // SSHPorts returns the TCP ports on which SSH answers at the host's intrawire
-// address, to which the gateway forwards it. An error says that nobody knows them:
-// it is never read as a port.
+// address, to which the gateway forwards it. An error says that nobody knows all of
+// them: it is never read as a port. Ports that come with it are known all the same.
 func SSHPorts(ctx context.Context) ([]uint16, error) {
-	listening, err := sshListeners(ctx, output)
+	listening, err := sshListeners(ctx, output, "/proc")
 	return forwarded(listening), err
 }
 
-// sshListeners returns where SSH is listened for: by systemd, if it starts sshd when
-// somebody connects (systemd.socket(5)), else by sshd itself.
-func sshListeners(ctx context.Context, run Commands) ([]netip.AddrPort, error) {
+// sshListeners returns where SSH is listened for: where the configuration says, where
+// a running sshd was told to when it was started (SSHD_OPTS of Debian's
+// /etc/default/ssh), and where it does. With an error it is what is known in spite of
+// it.
+func sshListeners(ctx context.Context, run Commands, proc string) (all []netip.AddrPort, err error) {
+	add := func(listening []netip.AddrPort, problem error) {
+		for _, a := range listening {
+			if !slices.Contains(all, a) {
+				all = append(all, a)
+			}
+		}
+		err = errors.Join(err, problem)
+	}
+	add(configuredListeners(ctx, run))
+	for _, dir := range runningSSHDs(proc) {
+		if options := startedWith(dir); len(options) > 0 {
+			add(askSSHD(ctx, run, options...))
+		}
+		add(socketsOf(proc, dir))
+	}
+	return all, err
+}
+
+// connection is one that sshd is asked about: with "Match LocalPort" and the like in
+// its configuration it refuses to say anything without. Where it listens is the same
+// for all of them.
+const connection = "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
+
+// configuredListeners returns where the configuration has SSH listened for: by
+// systemd, if it starts sshd when somebody connects (systemd.socket(5)), else by sshd
+// itself.
+func configuredListeners(ctx context.Context, run Commands) ([]netip.AddrPort, error) {
 	out, err := run(ctx, "systemctl", "show", "--property=ActiveState,Listen,BindIPv6Only", "ssh.socket", "sshd.socket")
 	if err != nil {
 		return nil, err
@@ -29,7 +60,12 @@ func sshListeners(ctx context.Context, run Commands) ([]netip.AddrPort, error) {
 	if listening := parseSockets(out); len(listening) > 0 {
 		return listening, nil
 	}
-	out, err = run(ctx, "/usr/sbin/sshd", "-T")
+	return askSSHD(ctx, run)
+}
+
+// askSSHD returns where sshd would listen if it were started with these options.
+func askSSHD(ctx context.Context, run Commands, options ...string) ([]netip.AddrPort, error) {
+	out, err := run(ctx, "/usr/sbin/sshd", append([]string{"-T", "-C", connection}, options...)...)
 	if err != nil {
 		return nil, fmt.Errorf("asking sshd for its ports: %w", err)
 	}
@@ -105,13 +141,13 @@ func forwarded(listening []netip.AddrPort) []uint16 {
 // surveySSH notes the ports, and tells if SSH would no longer be reached: it listens
 // at addresses of the uplink only, which move to the gateway. That it listens at
 // those of other NICs only is no reason to refuse: they stay.
-func surveySSH(ctx context.Context, run Commands, facts *plan.Facts) error {
-	listening, err := sshListeners(ctx, run)
+func surveySSH(ctx context.Context, run Commands, proc string, facts *plan.Facts) error {
+	listening, err := sshListeners(ctx, run, proc)
+	if facts.SSHPorts = forwarded(listening); len(facts.SSHPorts) > 0 {
+		return nil // what runs is known, also if sshd does not say what shall
+	}
 	if err != nil {
 		return err
-	}
-	if facts.SSHPorts = forwarded(listening); len(facts.SSHPorts) > 0 {
-		return nil
 	}
 	ofUplink := map[netip.Addr]bool{netip.IPv6Unspecified(): true} // IPv6 does not answer there any more
 	for _, all := range [][]netip.Prefix{facts.Addresses, facts.IPv6Addresses} {

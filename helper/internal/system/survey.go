@@ -38,7 +38,7 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 			facts.Managers = append(facts.Managers, m.manager)
 		}
 	}
-	return surveySSH(ctx, output, facts)
+	return surveySSH(ctx, output, "/proc", facts)
 }
 
 // resolvConf returns the file as it is. A symbolic link has its content, too; one

@@ -23,7 +23,7 @@ func (h *Host) published(change *store.Change) ([]uint16, error) {
 }
 
 // withPortsOfNow returns a new change that publishes the ports on which SSH answers
-// now, or, if nobody can tell, those that are published already.
+// now. If nobody can tell them all, those that are published already stay, too.
 func (h *Host) withPortsOfNow(ctx context.Context, change *store.Change) (*store.Change, error) {
 	if change.Document == nil {
 		return change, nil
@@ -35,11 +35,11 @@ func (h *Host) withPortsOfNow(ctx context.Context, change *store.Change) (*store
 			return nil, storeErr
 		}
 		known, storeErr := h.published(confirmed)
-		if storeErr != nil || len(known) == 0 { // the survey says why
+		ports = union(known, ports)
+		if storeErr != nil || len(ports) == 0 { // the survey says why
 			return change, storeErr
 		}
-		h.Log.Warn("the ports of SSH stay as they are", "ports", known, "error", err)
-		ports = known
+		h.Log.Warn("the ports of SSH stay as they are", "ports", ports, "error", err)
 	}
 	return withPorts(change, ports), nil
 }

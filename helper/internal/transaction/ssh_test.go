@@ -52,6 +52,12 @@ func TestSSHPortsNobodyKnows(t *testing.T) {
 	w.published("changed", "2222")
 	w.ring()
 	w.published("taken back", "2222")
+
+	w.sshPorts = []uint16{2022} // sshd listens there, and does not say what else it will
+	w.apply(second)
+	w.published("one more is known", "2222 2022")
+	w.confirm(second)
+	w.published("confirmed", "2222 2022")
 }
 
 // TestSSHPortsAreAddedOnly: outside of a change that is confirmed no port goes that
