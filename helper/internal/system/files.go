@@ -97,7 +97,7 @@ func (s *System) removals(want *plan.Host, wanted map[string]bool) []reconcile.O
 			Do: s.unreadFirst(path, reconcile.StepResolver, func() error { return remove(s.at(path)) })}
 		if path == plan.IfupdownDropIn {
 			op.Detail, op.Do = "ifupdown has the uplink again", func(ctx context.Context) error {
-				return s.unreadFirst(path, reconcile.StepResolver, func() error { return s.toIfupdown(ctx) })(ctx)
+				return s.unreadFirst(path, reconcile.StepResolver, func() error { return s.toIfupdown(ctx, want) })(ctx)
 			}
 		}
 		gone = append(gone, op)

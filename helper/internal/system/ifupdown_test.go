@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,60 @@ func TestIfupdown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestIfupdownAliases holds that aliases are the uplink's, and go and come with it:
+// those that come up at boot, and those whose addresses the NIC had. What they were
+// called like stays.
+func TestIfupdownAliases(t *testing.T) {
+	withIfquery(t)
+	const interfaces = "auto eth0\niface eth0 inet static\nauto eth0:0\niface eth0:0 inet static\niface eth0:1 inet static\niface eth0:2 inet static\nauto eth01\niface eth01 inet static\n"
+	const before = "lo=lo\neth0=eth0\neth0:0=eth0:0\neth0:1=eth0:1\neth01=eth01\n"
+	root := etc(t)
+	path := filepath.Join(root, ifstate)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "etc/network/interfaces"), []byte(interfaces), 0o644))
+	must(t, os.WriteFile(path, []byte(before), 0o644))
+	for _, name := range []string{"lo", "eth0", "eth0:0", "eth0:1", "eth01"} {
+		must(t, os.WriteFile(path+"."+name, []byte(name+"\n"), 0o644))
+	}
+	notes := func(when, list string, own ...string) {
+		t.Helper()
+		if data, err := os.ReadFile(path); err != nil || string(data) != list {
+			t.Errorf("%s: found %q %v, wanted %q", when, data, err, list)
+		}
+		if files, err := filepath.Glob(path + ".*"); err != nil || len(files) != len(own) {
+			t.Errorf("%s: found %v %v, wanted those of %v", when, files, err, own)
+		}
+		for _, name := range own {
+			if data, err := os.ReadFile(path + "." + name); err != nil || string(data) != name+"\n" {
+				t.Errorf("%s: the note of %s: found %q %v", when, name, data, err)
+			}
+		}
+	}
+	s := at(root, "eth0", false)
+	want, facts := host(t, false, plan.Ifupdown)
+	bring(t, s, want)
+	notes("with Mobula", "lo=lo\neth01=eth01\n", "lo", "eth01")
+	without := plan.Without(facts)
+	for i, label := range []string{"eth0:1", "eth0:7"} { // an operator's own label is no name of ifupdown's
+		a := plan.Address{Link: "eth0", Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(77 + i)}), 24), Label: label}
+		without.Addresses = append(without.Addresses, a)
+	}
+	bring(t, s, without)
+	notes("without", "lo=lo\neth01=eth01\neth0=eth0\neth0:0=eth0:0\neth0:1=eth0:1\n", "lo", "eth01", "eth0", "eth0:0", "eth0:1")
+}
+
+// TestIfupdownDropIn holds that neither the uplink nor its aliases come up at boot:
+// one that does not find its device makes networking.service fail.
+func TestIfupdownDropIn(t *testing.T) {
+	want, _ := host(t, false, plan.Ifupdown)
+	for _, f := range want.Files {
+		if f.Path == plan.IfupdownDropIn && strings.Count(f.Content, "--exclude=eth0 ") == 2 && strings.Count(f.Content, "--exclude=eth0:*") == 2 {
+			return
+		}
+	}
+	t.Error("wanted the drop-in of networking.service to exclude eth0 and eth0:*, at boot and for hotplug")
 }
 
 // TestIfupdownWithoutRoom holds that a note for which there was no room is written
@@ -113,7 +168,7 @@ func TestIfupdownBesideAnother(t *testing.T) {
 func withIfquery(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	script := "#!/bin/sh\ngrep -q \"^iface $2 \" \"${1#--interfaces=}\"\n"
+	script := "#!/bin/sh\nfile=\"${1#--interfaces=}\"\n[ \"$2\" != --list ] || exec sed -n 's/^auto //p' \"$file\"\ngrep -q \"^iface $2 \" \"$file\"\n"
 	must(t, os.WriteFile(filepath.Join(dir, "ifquery"), []byte(script), 0o755))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }

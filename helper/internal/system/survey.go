@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"mobula/helper/internal/plan"
@@ -38,7 +40,22 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 			facts.Managers = append(facts.Managers, m.manager)
 		}
 	}
-	return surveySSH(ctx, output, "/proc", facts)
+	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts))
+}
+
+// ifupdown2 is where the program of that name is: what else is below its directory may
+// be left after its package is removed.
+const ifupdown2 = "/usr/share/ifupdown2/__main__.py"
+
+// surveyIfupdown refuses ifupdown2, which reads interfaces(5) in ifupdown's place and
+// whose ifup does not know --read-environment.
+// With Mobula's drop-in of networking.service no NIC at all would come up at boot.
+func surveyIfupdown(root string, facts *plan.Facts) error {
+	if _, err := os.Stat(filepath.Join(root, ifupdown2)); err != nil || !slices.Contains(facts.Managers, plan.Ifupdown) {
+		return nil
+	}
+	return errors.New("network manager: found ifupdown2, wanted ifupdown, systemd-networkd, netplan or NetworkManager: " +
+		"ifupdown2 could not bring up the other NICs at boot while Mobula is on the host; install ifupdown in its place, which reads the same /etc/network/interfaces, and boot once with it")
 }
 
 // resolvConf returns the file as it is. A symbolic link has its content, too; one

@@ -2,8 +2,13 @@ package system
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 )
 
 func TestResolvers(t *testing.T) {
@@ -47,5 +52,26 @@ func TestSupportedRelease(t *testing.T) {
 				t.Errorf("error %q, wanted %q", err, want)
 			}
 		})
+	}
+}
+
+// TestIfupdown2IsRefused: it does not know the options with which Mobula has ifupdown
+// started, and would bring up no NIC at all. What its package leaves does no harm.
+func TestIfupdown2IsRefused(t *testing.T) {
+	for _, c := range []struct {
+		file    string
+		manager plan.Manager
+		refused bool
+	}{
+		{ifupdown2, plan.Ifupdown, true}, {ifupdown2, plan.Networkd, false},
+		{"/usr/share/ifupdown2/__pycache__/main.pyc", plan.Ifupdown, false}, {"/usr/share/doc/ifupdown2/README.rst", plan.Ifupdown, false},
+	} {
+		root := t.TempDir()
+		must(t, os.MkdirAll(filepath.Join(root, filepath.Dir(c.file)), 0o755))
+		must(t, os.WriteFile(filepath.Join(root, c.file), nil, 0o644))
+		err := surveyIfupdown(root, plantest.Facts(c.manager))
+		if c.refused != (err != nil) || err != nil && !strings.HasPrefix(err.Error(), "network manager: found ifupdown2, wanted ifupdown, ") {
+			t.Errorf("%s and %s: found %v", c.file, c.manager, err)
+		}
 	}
 }

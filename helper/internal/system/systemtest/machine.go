@@ -105,6 +105,12 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) (string,
 		m.reads(plan.Networkd)
 	case name == "nmcli" && m.has(plan.NetworkManager):
 		out, problem = m.nmcli(args)
+	case name == "ifquery" && m.has(plan.Ifupdown) && len(args) == 2 && args[1] == "--list":
+		for _, line := range strings.Split(m.Content("/etc/network/interfaces"), "\n") {
+			if list, ok := strings.CutPrefix(line, "auto "); ok {
+				out += strings.ReplaceAll(list, " ", "\n") + "\n"
+			}
+		}
 	case name == "ifquery" && m.has(plan.Ifupdown) && len(args) == 2:
 		if !strings.Contains("\n"+m.Content("/etc/network/interfaces"), "\niface "+args[1]+" ") {
 			problem = "no such interface" // ifquery(8): exits with 1

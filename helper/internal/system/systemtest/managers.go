@@ -23,7 +23,7 @@ func (m *Machine) StartManagers() (taken bool) {
 	if !m.has(plan.Ifupdown) {
 		return taken
 	}
-	taken = taken && !strings.Contains(m.loaded[plan.IfupdownDropIn], "--exclude="+m.Uplink+"\n")
+	taken = taken && !strings.Contains(m.loaded[plan.IfupdownDropIn], "--exclude="+m.Uplink+" --exclude="+m.Uplink+":*\n")
 	notes := "lo=lo\n"
 	if taken && m.hasLink(m.Uplink) { // else ifup(8) says that it cannot find the device
 		notes += m.Uplink + "=" + m.Uplink + "\n"
