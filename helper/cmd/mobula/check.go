@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -120,7 +121,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {
-			report.beforeTheMove(facts, i)
+			report.beforeTheMove(c, facts, i)
 		}
 	} else {
 		report.Problems = append(report.Problems, otherUplink(facts, uplink)...)
@@ -152,7 +153,7 @@ func otherUplink(facts *plan.Facts, wanted string) []string {
 
 // beforeTheMove adds what the operator has to know before the NIC moves for the first
 // time.
-func (r *hostReport) beforeTheMove(facts *plan.Facts, i intended) {
+func (r *hostReport) beforeTheMove(ctx context.Context, facts *plan.Facts, i intended) {
 	if len(facts.IPv6Addresses) > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("uplink %s: IPv6 addresses %v do not answer while Mobula is on the host: it carries IPv4 only", facts.Uplink, facts.IPv6Addresses))
 	}
@@ -169,7 +170,7 @@ func (r *hostReport) beforeTheMove(facts *plan.Facts, i intended) {
 	wireguards, _ := wireguard.Listening(i.outside.WireGuardPort)
 	problem, warnings := i.outside.Exposure(facts, sockets, wireguards)
 	r.Problems = append(r.Problems, lines(problem)...)
-	r.Warnings = append(r.Warnings, warnings...)
+	r.Warnings = append(append(r.Warnings, warnings...), i.outside.LeftBehind(ctx, facts)...)
 }
 
 // currentKey returns the key of the confirmed document, else the newest one;

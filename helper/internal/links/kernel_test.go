@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -333,6 +334,20 @@ func TestNICThatWouldNotComeBackIsRefused(t *testing.T) {
 			}
 			compare(t, "after the survey", before, snapshot(t))
 		})
+	}
+}
+
+// TestNICToAnAddress asks the kernel which way it takes.
+func TestNICToAnAddress(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	host(t, plainHost+"ip addr add 198.51.100.2/24 dev ens4; ip route add unreachable 10.0.0.0/8; ip rule add to 203.0.113.0/24 table 100; ip route add default via 198.51.100.1 dev ens4 table 100")
+	for to, want := range map[string]string{"192.0.2.1": "ens3", "8.8.8.8": "ens3", "198.51.100.7": "ens4", "203.0.113.1": "ens4", "192.0.2.2": "lo", "10.0.0.1": ""} {
+		got, err := links.Through(netip.MustParseAddr(to))
+		if got != want || (err != nil) != (want == "") {
+			t.Errorf("%s: found %q and error %v, wanted %q", to, got, err, want)
+		}
 	}
 }
 

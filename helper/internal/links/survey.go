@@ -71,6 +71,26 @@ func (v *view) survey(uplink string) (*plan.Facts, error) {
 	return facts, errors.Join(u.problems...)
 }
 
+// Through returns the interface by which the host reaches an address. One of its own
+// is reached by the loopback.
+func Through(to netip.Addr) (name string, err error) {
+	err = in("", func(h *netlink.Handle) error {
+		routes, err := h.RouteGet(to.AsSlice())
+		if err != nil {
+			return err
+		}
+		if len(routes) == 0 {
+			return fmt.Errorf("%s: found no route", to)
+		}
+		link, err := h.LinkByIndex(routes[0].LinkIndex)
+		if err == nil {
+			name = link.Attrs().Name
+		}
+		return err
+	})
+	return name, err
+}
+
 // uplinkView judges one interface as uplink.
 type uplinkView struct {
 	*view
