@@ -6,7 +6,7 @@ SHELL := /bin/bash
 LOGS ?= .build/test
 export CGO_ENABLED ?= 1
 
-.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing faults
+.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing hosts faults
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ bench: ## figures that need no lab: compiling 3,000 hosts, DNS, the agent's cost
 
 healing: deps ## break paths and hosts and watch the network heal, with figures
 	@go test -tags lab -count=1 -timeout 60m -v -run TestHealing ./lab/scenarios
+
+hosts: deps ## random hosts on the lab's kernels (MOBULA_HOSTS_SEEDS=1-60 for more)
+	@go test -tags lab -count=1 -timeout 12h -v -run TestRandomHosts ./lab/scenarios
 
 faults: deps ## interrupt a change at every step in every way (hours; MOBULA_FAULTS=///1 for each step once)
 	@go test -tags lab -count=1 -timeout 12h -parallel 4 -v -run TestFaults ./lab/scenarios

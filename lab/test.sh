@@ -94,7 +94,7 @@ stage unit go test -race -short -count=1 -timeout 25m -v "${raced[@]}"
 stage walks env "TMPDIR=$memory" "GOTMPDIR=${TMPDIR:-/tmp}" go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
 stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
 stage kernel go test -tags kernel -count=1 -timeout 10m -v -run '^(TestNIC|TestOnlyDevicesMove|TestNFT)' ./helper/internal/links ./helper/internal/firewall
-# Random hosts on this machine's kernel; those of the lab have more kinds of links.
+# Random hosts on this machine's kernel. Those of the lab have more kinds of links: make hosts.
 stage hosts env MOBULA_HOSTS_SEEDS=1-60 go test -count=1 -timeout 10m -v ./helper/internal/transaction/hosttest
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage fuzz fuzz

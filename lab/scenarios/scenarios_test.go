@@ -47,7 +47,6 @@ var scenarios = []step{
 	{"remove a host", removeHost},
 	{"reinstall", reinstall},
 	{"uninstall leaves no trace", uninstall},
-	{"random hosts", randomHosts},
 }
 
 // apart are steps that run side by side: each changes one host of its own.
