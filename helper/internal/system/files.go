@@ -176,6 +176,9 @@ func (m Machine) put(f plan.File) error {
 	return os.Rename(temporary, f.Path)
 }
 
+// packagedDir comes with NetworkManager's package, empty.
+const packagedDir = "/etc/NetworkManager/conf.d"
+
 // remove deletes a file and the directories above it that it leaves empty, if
 // they can only have been made for it.
 func remove(path string) error {
@@ -183,7 +186,7 @@ func remove(path string) error {
 		return err
 	}
 	for dir := filepath.Dir(path); strings.HasSuffix(dir, ".d") || strings.HasSuffix(dir, ".wants"); dir = filepath.Dir(dir) {
-		if os.Remove(dir) != nil { // not empty
+		if strings.HasSuffix(dir, packagedDir) || os.Remove(dir) != nil { // not empty
 			break
 		}
 	}
