@@ -66,6 +66,11 @@ func rotateKeys(t *testing.T, w *world) {
 	neverSilent(t, w, m)
 	rotated(t, w, old)
 	presharedKeys(t, w, true)
+	for host, r := range w.deploy(t) {
+		if r.changed != 0 {
+			t.Errorf("%s: changed=%d after the rotation, wanted 0", host, r.changed)
+		}
+	}
 }
 
 // interruptedRotation: one host knows the new keys of all and then cannot be
@@ -90,6 +95,7 @@ func interruptedRotation(t *testing.T, w *world) {
 	neverSilent(t, w, m)
 	rotated(t, w, old)
 	presharedKeys(t, w, false)
+	reachability(t, w)
 }
 
 // publicKeys is the key that each host is known by, by its name.
