@@ -30,6 +30,10 @@ func Dial(ctx context.Context, namespace, network, address string) (net.Conn, er
 }
 
 func dial(ctx context.Context, namespace, network, address string) (net.Conn, error) {
+	// What is canceled before it begins never connects, however near the other side is.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, err
