@@ -70,7 +70,34 @@ func packetFilter(ctx context.Context, run Commands, facts *plan.Facts) string {
 	return ""
 }
 
+// SurveyHooks refuses a packet filter that hangs on the uplink itself: base chains at
+// its ingress or egress, and flow tables. Linux before 6.16 takes them away for good
+// when the device leaves (nf_tables_netdev_event), and says so to nobody.
+func SurveyHooks(ctx context.Context, facts *plan.Facts) error {
+	return surveyHooks(ctx, output, facts)
+}
+
+func surveyHooks(ctx context.Context, run Commands, facts *plan.Facts) error {
+	out, err := run(ctx, "nft", "list", "ruleset")
+	if err != nil { // not installed, so nothing hangs there; or LeftBehind tells of it
+		return nil
+	}
+	var problems []error
+	for _, line := range strings.Split(out, "\n") {
+		line = strings.TrimSpace(line)
+		if !hooked.MatchString(line) {
+			continue
+		}
+		if names, _ := nftNames(line, facts); names {
+			problems = append(problems, fmt.Errorf("packet filter: found %q, wanted nothing that hangs on %s: it would not come back with it", line, facts.Uplink))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 var (
+	// hooked are the lines of base chains and flow tables that name devices.
+	hooked = regexp.MustCompile(`^type \w+ hook (in|e)gress |^devices = `)
 	// said are texts of rules, which name nothing.
 	said = regexp.MustCompile(`(comment|prefix) "[^"]*"`)
 	// quoted is how nft prints interfaces, but for a flow table's devices.

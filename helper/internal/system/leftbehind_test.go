@@ -131,3 +131,32 @@ func TestResolversElsewhere(t *testing.T) {
 		t.Errorf("with upstream_dns: found %q", got)
 	}
 }
+
+// TestHooksOfTheUplink has lines as nft 1.0.6 prints them.
+func TestHooksOfTheUplink(t *testing.T) {
+	for _, c := range []struct {
+		line    string
+		refused bool
+	}{
+		{`type filter hook ingress device "eth0" priority filter; policy accept;`, true},
+		{`type filter hook egress device "enp0s3" priority filter; policy accept;`, true},
+		{`type filter hook ingress devices = { eth1, eth0 } priority filter; policy accept;`, true},
+		{`devices = { eth0 }`, true},
+		{`type filter hook ingress device "eth01" priority filter; policy accept;`, false},
+		{`type filter hook ingress devices = { eth1, eth01 } priority filter; policy accept;`, false},
+		{`devices = { eth1 }`, false},
+		{`type filter hook input priority filter; policy accept;`, false},
+		{`iif "eth0" accept`, false},
+		{`iifname "eth0" log prefix "type filter hook ingress device eth0"`, false},
+	} {
+		facts := plantest.Facts()
+		facts.AltNames = []string{"enp0s3"}
+		err := surveyHooks(context.Background(), programs(map[string]string{"nft": "\tchain c {\n\t\t" + c.line + "\n\t}\n"}), facts)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), c.line[:12]) {
+			t.Errorf("%s: found %v, wanted it refused: %v", c.line, err, c.refused)
+		}
+	}
+	if err := surveyHooks(context.Background(), programs(nil), plantest.Facts()); err != nil {
+		t.Errorf("without nft: %v", err)
+	}
+}

@@ -40,7 +40,7 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 			facts.Managers = append(facts.Managers, m.manager)
 		}
 	}
-	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts))
+	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
 }
 
 // ifupdown2 is where the program of that name is: what else is below its directory may

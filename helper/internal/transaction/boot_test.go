@@ -116,3 +116,27 @@ func TestBrokenFacts(t *testing.T) {
 	w.apply(second(w))
 	w.confirm(second(w))
 }
+
+// TestBootWithoutOpenVSwitch holds that the NIC is the host's when the switch does not
+// start, that such a boot is not begun again, and that the next one builds the network.
+func TestBootWithoutOpenVSwitch(t *testing.T) {
+	for _, m := range managers {
+		t.Run(string(m), func(t *testing.T) {
+			w := newWorld(t, m)
+			c := w.document(1, nil, 2)
+			w.apply(c)
+			w.confirm(c)
+			built, all := w.String(), w.system.Executable
+			w.system.Executable = func(path string) bool { return path != "/usr/sbin/ovs-vswitchd" && all(path) }
+			if err := w.boot(); err == nil || errors.Is(err, ErrBeginAgain) {
+				t.Errorf("without its program: error %v, wanted one that is final", err)
+			}
+			w.reachable()
+			w.system.Executable = all
+			if err := w.boot(); err != nil {
+				t.Error(err)
+			}
+			w.same("with it", w.String(), built)
+		})
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
+	"mobula/helper/internal/system"
 	"mobula/helper/internal/transaction"
 	"mobula/helper/internal/wireguard"
 )
@@ -50,7 +51,7 @@ func try(t *testing.T, h *host) verdict {
 	}
 	b := newBench(t, h)
 	b.before = settled(t)
-	if _, err := links.Survey(h.asked); err != nil {
+	if _, err := survey(b.ctx(), h.asked); err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
 			t.Error("wanted it to be taken: it has nothing that could not be given back")
@@ -89,13 +90,7 @@ func newBench(t *testing.T, h *host) *bench {
 	}
 	b.Host = &transaction.Host{
 		Store: kept, Alarm: &b.clock, Run: store.New(plan.RunDir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Survey: func(_ context.Context, uplink string) (*plan.Facts, error) {
-			facts, err := links.Survey(uplink)
-			if facts != nil {
-				facts.ResolvConf, facts.SSHPorts = plan.File{Path: plan.ResolvConfPath, Missing: true}, []uint16{22}
-			}
-			return facts, err
-		},
+		Survey:   survey,
 		SSHPorts: func(context.Context) ([]uint16, error) { return []uint16{22}, nil },
 		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Subjects: drivers(kept.Keys())}
@@ -107,6 +102,16 @@ func newBench(t *testing.T, h *host) *bench {
 	d := plantest.Document(self, plantest.Host(2))
 	b.change = &store.Change{HostID: self.ID, Document: d}
 	return b
+}
+
+// survey is that of the kernel and of the packet filter: of files the host has none.
+func survey(ctx context.Context, uplink string) (*plan.Facts, error) {
+	facts, err := links.Survey(uplink)
+	if facts == nil {
+		return nil, err
+	}
+	facts.ResolvConf, facts.SSHPorts = plan.File{Path: plan.ResolvConfPath, Missing: true}, []uint16{22}
+	return facts, errors.Join(err, system.SurveyHooks(ctx, facts))
 }
 
 func (b *bench) ctx() context.Context { return context.Background() }
