@@ -30,6 +30,8 @@ const (
 	cookieLearnedLocal  = cookieTag | classLearned | 1<<16 // + number of the port
 	cookieLearnedTunnel = cookieTag | classLearned | 2<<16 // + host ID
 	cookieLearnedOwn    = cookieTag | classLearned | 3<<16
+	cookieAddressLocal  = cookieTag | classLearned | 4<<16
+	cookieAddressTunnel = cookieTag | classLearned | 5<<16
 )
 
 // isLearned reports whether a cookie belongs to a flow that the switch itself

@@ -10,7 +10,7 @@ import (
 
 func mustPipeline(t *testing.T, s *plan.Switch) []*ovs.Flow {
 	t.Helper()
-	flows, err := Pipeline(*s, true)
+	flows, err := Pipeline(*s, true, defaultNeighbors)
 	if err != nil {
 		t.Fatal(err)
 	}

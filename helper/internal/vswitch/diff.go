@@ -99,7 +99,7 @@ func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, bridges map[stri
 			return nil, err
 		}
 	}
-	want, err := Pipeline(sw, limits.possible)
+	want, err := Pipeline(sw, limits.possible, s.neighborRoom())
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func (s *Switch) installedFlows(ctx context.Context, name string) (installed, er
 	}
 	var all installed
 	for _, f := range lines {
-		if f.table != tableLearned || !isLearned(f.cookie) {
+		if f.table != tableLearned && f.table != tableAddressed || !isLearned(f.cookie) {
 			all = append(all, f)
 		}
 	}
@@ -183,7 +183,7 @@ func (s *Switch) install(ctx context.Context, sw plan.Switch) error {
 	if err != nil {
 		return err
 	}
-	want, err := Pipeline(sw, limits.possible)
+	want, err := Pipeline(sw, limits.possible, s.neighborRoom())
 	if err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func TestPipelineRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := example(1, 1, 2, 3)
 			spoil(s)
-			if _, err := Pipeline(*s, true); err == nil {
+			if _, err := Pipeline(*s, true, defaultNeighbors); err == nil {
 				t.Error("accepted")
 			} else {
 				t.Log(err)

@@ -83,11 +83,11 @@ meter:slowpath flow_count:0 packet_in_count:9 byte_in_count:1 duration:1.3s band
 
 // TestWithoutMeters: the flows of a kernel that has none are the same but for one.
 func TestWithoutMeters(t *testing.T) {
-	with, err := Pipeline(*example(1, 1, 2, 3), true)
+	with, err := Pipeline(*example(1, 1, 2, 3), true, defaultNeighbors)
 	if err != nil {
 		t.Fatal(err)
 	}
-	without, err := Pipeline(*example(1, 1, 2, 3), false)
+	without, err := Pipeline(*example(1, 1, 2, 3), false, defaultNeighbors)
 	if err != nil {
 		t.Fatal(err)
 	}

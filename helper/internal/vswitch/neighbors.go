@@ -46,11 +46,11 @@ func (p *pipeline) unreadable() {
 	p.add(tableTags, 190, append(on{untagged}, icmp6(redirect)...), drop(PinRouter))
 }
 
-// neighbors are the tables 4 to 6: the pins on IPv6. Of members only the link-local
+// pinNeighbors are the tables 4 to 6: the pins on IPv6. Of members only the link-local
 // address of veth_fac0 is pinned, which follows from its Ethernet address (RFC 4291
 // appendix A): gateways speak no IPv6, and global addresses are the guests' own.
 // A remote host that speaks with its own Ethernet address was let in by that.
-func (p *pipeline) neighbors() {
+func (p *pipeline) pinNeighbors() {
 	p.add(tableSources, 200, on{port(tunnelPort), ip6, anyMAC(network.RoleAccess)}, resubmit(tableLearn))
 	for i := range p.LocalPorts {
 		local := port(firstLocalPort + i)

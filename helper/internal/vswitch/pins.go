@@ -48,7 +48,8 @@ const (
 	// PinNeighbor: nobody but the host speaks from, defends or announces the IPv6
 	// link-local address that follows from its Ethernet address.
 	PinNeighbor
-	// PinStations: no more than maxLearned stations speak behind one port or host.
+	// PinStations: no more than maxLearned stations speak behind one port or host, nor
+	// to this host from more IP addresses than its kernel has room for.
 	PinStations
 
 	lastPin = PinStations
@@ -60,7 +61,7 @@ var pinNames = map[Pin]string{
 	PinGatewayARP: "gateway address in ARP", PinAccessARP: "host address in ARP",
 	PinGatewayIPv4: "gateway address in IPv4", PinNestedTag: "nested priority tag", PinAccessIPv4: "host address in IPv4",
 	PinUnreadable: "unreadable ARP or IP", PinWire: "intrawire address", PinRouter: "IPv6 router", PinNeighbor: "host address in IPv6",
-	PinStations: "too many stations",
+	PinStations: "too many stations or addresses",
 }
 
 // String returns a few words for a person.
@@ -141,6 +142,7 @@ func (p *pipeline) tags() {
 // ports, since in manual mode any interface may have it.
 func (p *pipeline) addresses() {
 	own := p.HostID
+	ofMember := append([]ovs.Action{load(1, roomRegister)}, resubmit(tableLearn)...) // a permanent neighbor
 	// A gateway answers a guest in the name of whom the guest asked there. That it is the
 	// gateway table 0 has seen to.
 	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), ovs.NetworkSource(network.Wire.String())}, resubmit(tableLearn))
@@ -154,9 +156,9 @@ func (p *pipeline) addresses() {
 	for _, r := range p.Remotes {
 		gateway, access := network.GatewayAddress(r.HostID), network.AccessAddress(r.HostID)
 		p.add(tableAddresses, 300, on{port(tunnelPort), arp, from(r), arpFrom(gateway)}, resubmit(tableLearn))
-		p.add(tableAddresses, 300, on{port(tunnelPort), arp, from(r), arpFrom(access)}, resubmit(tableLearn))
+		p.add(tableAddresses, 300, on{port(tunnelPort), arp, from(r), arpFrom(access)}, ofMember)
 		p.add(tableAddresses, 300, on{port(tunnelPort), ip, from(r), ipFrom(gateway)}, resubmit(tableLearn))
-		p.add(tableAddresses, 300, on{port(tunnelPort), ip, from(r), ipFrom(access)}, resubmit(tableLearn))
+		p.add(tableAddresses, 300, on{port(tunnelPort), ip, from(r), ipFrom(access)}, ofMember)
 		p.add(tableAddresses, 200, on{arp, arpFrom(gateway)}, drop(PinGatewayARP))
 		p.add(tableAddresses, 200, on{arp, arpFrom(access)}, drop(PinAccessARP))
 		p.add(tableAddresses, 200, on{ip, ipFrom(gateway)}, drop(PinGatewayIPv4))

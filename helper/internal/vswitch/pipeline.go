@@ -21,7 +21,9 @@ const (
 	tableTargets   = 5  // which address a neighbor message is about
 	tableLinkLayer = 6  // which Ethernet address it names
 	tableKnown     = 7  // whether the source could be noted
+	tableRoom      = 8  // whether its IP address could
 	tableLearned   = 10 // where stations are: members', and what table 3 learned
+	tableAddressed = 11 // IP addresses from which this host is spoken to
 	tableForward   = 20
 	tableFlood     = 21 // the other hosts, in chunks that nest
 	tableAsked     = 22 // who asks where a member is
@@ -47,6 +49,7 @@ const (
 	chunkRegister = 4
 	knownRegister = 5 // 1: the source could be noted
 	meterRegister = 6 // 1: has passed the meter
+	roomRegister  = 7 // 1: a member's IP address, or there was room for the source's
 )
 
 const (
@@ -80,22 +83,25 @@ var (
 
 type pipeline struct {
 	plan.Switch
-	metered bool
-	flows   []*ovs.Flow
+	metered   bool
+	neighbors int
+	flows     []*ovs.Flow
 }
 
 // Pipeline returns the flows of a host's switch, whose floods a meter bounds if it has
-// meters. Nothing else is in its tables but what the switch learns into table 10.
-func Pipeline(s plan.Switch, metered bool) ([]*ovs.Flow, error) {
+// meters, and whose kernel has room for so many neighbors. Nothing else is in its tables
+// but what the switch learns into tables 10 and 11.
+func Pipeline(s plan.Switch, metered bool, neighbors int) ([]*ovs.Flow, error) {
 	if err := validate(s); err != nil {
 		return nil, fmt.Errorf("switch %s: %w", s.Bridge, err)
 	}
-	p := &pipeline{Switch: s, metered: metered}
+	p := &pipeline{Switch: s, metered: metered, neighbors: neighbors}
 	p.admission()
 	p.tags()
 	p.addresses()
-	p.neighbors()
+	p.pinNeighbors()
 	p.learn()
+	p.remembered()
 	p.places()
 	p.forward()
 	p.asked()

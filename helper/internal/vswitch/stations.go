@@ -15,9 +15,9 @@ import (
 // because its flow is the same flow whoever learns it. Members' stations are not
 // learned: where they are is known.
 func (p *pipeline) learn() {
-	look := []ovs.Action{ovs.Resubmit(0, tableLearned), ovs.Resubmit(0, tableForward)}
+	look := p.look()
 	p.add(tableLearn, 300, on{anyMAC(network.RoleGateway)}, look)
-	p.add(tableLearn, 300, on{port(tunnelPort), anyMAC(network.RoleAccess)}, look)
+	p.add(tableLearn, 300, on{port(tunnelPort), anyMAC(network.RoleAccess)}, append([]ovs.Action{load(1, knownRegister)}, resubmit(tableKnown)...))
 	for i := range p.LocalPorts {
 		local := port(firstLocalPort + i)
 		p.add(tableLearn, 300, on{local, mac(network.RoleAccess, p.HostID)}, note(cookieLearnedOwn))
@@ -31,6 +31,11 @@ func (p *pipeline) learn() {
 	p.add(tableKnown, 0, nil, drop(PinStations))
 }
 
+// look finds the destination and goes there.
+func (p *pipeline) look() []ovs.Action {
+	return []ovs.Action{ovs.Resubmit(0, tableLearned), ovs.Resubmit(0, tableForward)}
+}
+
 // note learns the source and goes on in table 7.
 func note(cookie uint64, actions ...ovs.Action) []ovs.Action {
 	return []ovs.Action{learnOrTell{ovs.Learn(&ovs.LearnedFlow{
@@ -40,17 +45,20 @@ func note(cookie uint64, actions ...ovs.Action) []ovs.Action {
 			ovs.FieldMatch("NXM_OF_ETH_DST[]", "NXM_OF_ETH_SRC[]"),
 		},
 		Actions: append([]ovs.Action{ovs.Load("NXM_OF_IN_PORT[]", "NXM_NX_REG1[0..15]")}, actions...),
-	})}, ovs.Resubmit(0, tableKnown)}
+	}), knownRegister}, ovs.Resubmit(0, tableKnown)}
 }
 
 // learnOrTell adds to a learn action that it shall say whether the limit left room,
 // which the library cannot (ovs-actions(7), learn, result_dst).
-type learnOrTell struct{ ovs.Action }
+type learnOrTell struct {
+	ovs.Action
+	register int
+}
 
 // MarshalText implements ovs.Action.
 func (l learnOrTell) MarshalText() ([]byte, error) {
 	text, err := l.Action.MarshalText()
-	told := fmt.Sprintf(",result_dst=NXM_NX_REG%d[0],limit=", knownRegister)
+	told := fmt.Sprintf(",result_dst=NXM_NX_REG%d[0],limit=", l.register)
 	return bytes.Replace(text, []byte(",limit="), []byte(told), 1), err
 }
 

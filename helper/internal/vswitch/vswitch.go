@@ -29,6 +29,8 @@ type Options struct {
 	// StartTimeout bounds how long an operation waits for daemons that were
 	// just started; 0: 20 s.
 	StartTimeout time.Duration
+	// Neighbors is how many the host's kernel has room for; 0: what it says.
+	Neighbors int
 }
 
 // Switch is the running switch. Its methods may be called concurrently; they
