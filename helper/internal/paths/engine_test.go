@@ -64,6 +64,75 @@ func TestARelayThatFailsIsAvoided(t *testing.T) {
 	}
 }
 
+// TestAFailedRelayIsSoonAskedAgain: as soon as its time is over it is as good as any.
+// Host 3, which relays meanwhile, fails just then.
+func TestAFailedRelayIsSoonAskedAgain(t *testing.T) {
+	const avoided = 10 * time.Second
+	c := newCrowd(4)
+	c.active = 4
+	c.run(20 * time.Second)
+	works := uint16(3)
+	c.dead = func(peer uint16) bool { return peer == 1 && c.viaOf(1) != works }
+	c.verdict = func(relay, _ uint16) probe.Verdict {
+		return probe.Verdict{Reachable: relay == 2 || relay == 3, FullSize: true, RTTMicroseconds: 1000 * uint32(relay*relay)}
+	}
+	for len(c.routes) < 2 {
+		if c.now > 40*time.Second {
+			t.Fatalf("host 2 does not fail; the routes were %v", c.routes)
+		}
+		c.step()
+	}
+	over := c.now + avoided
+	for c.viaOf(1) != 2 && c.now < over+20*time.Second {
+		if c.now > over-200*time.Millisecond {
+			works = 2
+		}
+		c.step()
+	}
+	if late := c.now - over; c.viaOf(1) != 2 || late > 700*time.Millisecond {
+		t.Errorf("host 2 relays again %v after it may, wanted as soon as host 3 is known to fail; the routes were %v", late, c.routes)
+	}
+}
+
+// TestProbesDuringAGoodbyeAreNotMissed: an answer ends what a goodbye excuses, but
+// the probes until then were for an agent that was not there.
+func TestProbesDuringAGoodbyeAreNotMissed(t *testing.T) {
+	c := newCrowd(3)
+	c.active = 3
+	c.run(20 * time.Second)
+	p := c.engine.peers[1]
+	ask := func() (small uint32) { // both sizes at once
+		p.nextProbe, p.nextFull = c.now, c.now
+		c.engine.touch(p)
+		c.engine.Tick(c.now)
+		if out := c.engine.Take(); len(out.Probes) < 2 {
+			t.Fatalf("found the probes %+v, wanted one of each size", out.Probes)
+		}
+		return p.small.last
+	}
+	before := ask()
+	c.now += time.Millisecond
+	c.engine.Goodbye(c.now, 1)
+	c.engine.Echo(c.now+time.Millisecond, 1, Traffic, false, before)
+	if p.leaveUntil == 0 {
+		t.Error("what was asked before the goodbye ended what it excuses")
+	}
+	c.now += 10 * time.Millisecond
+	during := ask()
+	c.now += 5 * time.Millisecond
+	c.engine.Echo(c.now, 1, Traffic, false, during) // it is back, but has not heard the other
+	if p.leaveUntil != 0 {
+		t.Error("the agent is back, and its silence would still be excused")
+	}
+	c.now += time.Second
+	if n, _ := p.full.misses(c.now); n > 0 {
+		t.Errorf("%d are missed that the agent could not hear", n)
+	}
+	if share, _ := p.full.loss(c.now); share > 0 {
+		t.Errorf("%.0f %% are lost that the agent could not hear", 100*share)
+	}
+}
+
 // step lets the crowd live for a moment.
 func (c *crowd) step() {
 	const moment = 10 * time.Millisecond
@@ -140,6 +209,9 @@ func TestGraceAfterAStall(t *testing.T) {
 	if p.phase != up {
 		t.Fatal("the path was given up before the answers were read")
 	}
+	if c.engine.Tick(c.now + 45*time.Millisecond); p.phase != up {
+		t.Fatal("the path was given up 45 ms after the stall, wanted 50 ms for the answers")
+	}
 	for s := first; s <= last; s++ {
 		c.engine.Echo(c.now, 1, Traffic, false, s)
 	}
@@ -213,5 +285,76 @@ func TestTheDocumentsEndpointIsTriedAgain(t *testing.T) {
 		case !agentOnly && (len(c.routes) != 1 || c.routes[0] != Route{1, underlay(1)} || p.phase != up):
 			t.Errorf("found the routes %v, wanted one to %v, which answers", c.routes, underlay(1))
 		}
+	}
+}
+
+// silentElsewhere returns a crowd of which host 1 moved, falls silent at 20 s for good,
+// and is well again if it answers where the document says, if ever.
+func silentElsewhere(n int) *crowd {
+	c := newCrowd(n)
+	elsewhere, silent := netip.MustParseAddrPort("203.0.113.2:51820"), false
+	c.kernel = func(k *Kernel) {
+		if k.Peer == 1 && len(c.routes) == 0 {
+			k.Endpoint = elsewhere
+		}
+		if k.ReceiveBytes = 100 * int64(c.now/time.Second); k.Peer == 1 && silent {
+			k.ReceiveBytes = 100 * 20
+		}
+	}
+	c.run(20 * time.Second)
+	silent = true
+	c.dead = func(peer uint16) bool { return peer == 1 }
+	return c
+}
+
+// TestTheDocumentsEndpointIsTriedAfterAllRelays: three searches come first, however long
+// they take, or the 30 s that tell a silent host from one whose agent is dead. Then
+// relays are asked more often again, for the host may be back.
+func TestTheDocumentsEndpointIsTriedAfterAllRelays(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		hosts    int
+		searches int // 0: any number
+	}{{"nobody to ask", 1, 0}, {"few to ask", 3, 0}, {"many to ask", 70, 3}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := silentElsewhere(c.hosts)
+			began := w.now
+			w.queries = nil
+			for len(w.routes) == 0 {
+				if w.now > began+3*time.Minute {
+					t.Fatal("the document's endpoint is not tried in 3 min")
+				}
+				w.step()
+			}
+			if w.routes[0] != (Route{1, underlay(1)}) || w.now-began < 30*time.Second {
+				t.Errorf("found the routes %v after %v, wanted one to %v after 30 s or more", w.routes, w.now-began, underlay(1))
+			}
+			asked := map[uint16]int{}
+			for _, q := range w.queries {
+				asked[q.Relay]++
+			}
+			for id := uint16(2); int(id) <= c.hosts && c.searches > 0; id++ {
+				if asked[id] != c.searches {
+					t.Errorf("host %d was asked %d times before, wanted %d", id, asked[id], c.searches)
+				}
+			}
+		})
+	}
+
+	w := silentElsewhere(3)
+	for len(w.routes) == 0 {
+		w.step()
+	}
+	w.queries = nil
+	var searches []time.Duration
+	for end := w.now + 2*time.Minute; w.now < end && len(searches) < 2; w.step() {
+		if len(w.queries) > 0 && (searches == nil || w.now-searches[0] > time.Second) {
+			searches = append(searches, w.now)
+		}
+		w.queries = nil
+	}
+	// A search takes some 0.5 s.
+	if len(searches) < 2 || searches[1]-searches[0] < 8*time.Second || searches[1]-searches[0] > 9*time.Second {
+		t.Errorf("after the document's endpoint was tried, searches begin at %v, wanted 8 s between them", searches)
 	}
 }
