@@ -25,6 +25,9 @@ type statusReport struct {
 	Peers      []peerReport `json:"peers"`
 	// Agent is why the agent does not answer; empty if it does.
 	Agent string `json:"agent_error,omitempty"`
+	// Unverified counts the agents' messages from unknown addresses that were too many
+	// to be verified. What was too much of a peer is in its path.
+	Unverified uint64 `json:"unverified_messages,omitempty"`
 	// Dropped counts the frames on the access network that claimed somebody
 	// else's address, DroppedBy tells what they claimed and who sent them.
 	Dropped   uint64          `json:"dropped_frames"`
@@ -70,7 +73,8 @@ var statusCommand = command{
 	help: `Prints the generation, and for each peer: whether traffic goes to it directly or
 over which relay and since when, the round trip, the share of probes lost in the
 last seconds and in five minutes, the last handshake, bytes, and whether it runs
-the same generation. Then which frames the switch dropped because they claimed
+the same generation; then what its agent, or somebody in its name, asked more often
+than is answered. Then which frames the switch dropped because they claimed
 the address of a gateway or host, how many because they were too many to everybody,
 which packets the gateway refused to guests and clients, and what differs from the
 plan, which takes a second; --quick leaves these out.`,
@@ -148,6 +152,13 @@ func (r *statusReport) addPaths(d *network.Document) error {
 	if err != nil {
 		return err
 	}
+	r.take(state, d)
+	return nil
+}
+
+// take notes what the agent tells.
+func (r *statusReport) take(state *agent.State, d *network.Document) {
+	r.Unverified = state.Unverified
 	byID := map[uint16]*agent.PeerState{}
 	for i := range state.Peers {
 		byID[state.Peers[i].HostID] = &state.Peers[i]
@@ -161,7 +172,6 @@ func (r *statusReport) addPaths(d *network.Document) error {
 			p.Relay = relay.Hostname
 		}
 	}
-	return nil
 }
 
 func (c *call) peerReports(s *store.Store, running *store.Change) ([]peerReport, error) {
@@ -225,6 +235,15 @@ func (c *call) printStatus(r *statusReport) error {
 		if p.Relay != "" {
 			fmt.Fprintf(c.stdout, "%s: %s\n", p.Name, p.whyRelayed())
 		}
+		if p.Path != nil && p.Path.Unanswered > 0 {
+			fmt.Fprintf(c.stdout, "%s: %d of its probes were too many to be answered\n", p.Name, p.Path.Unanswered)
+		}
+		if p.Path != nil && p.Path.Unverified > 0 {
+			fmt.Fprintf(c.stdout, "%s: %d probes from its address were too many to be verified\n", p.Name, p.Path.Unverified)
+		}
+	}
+	if r.Unverified > 0 {
+		fmt.Fprintf(c.stdout, "%d probes from unknown addresses were too many to be verified\n", r.Unverified)
 	}
 	if r.Dropped > 0 {
 		fmt.Fprintf(c.stdout, "%d frames were dropped that claimed somebody else's address:\n", r.Dropped)

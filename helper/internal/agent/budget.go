@@ -44,21 +44,33 @@ func (b *bucket) take(now time.Time, perSecond, most float64) bool {
 	return true
 }
 
-// mayEcho bounds the answers, of all peers and of each.
+// mayEcho bounds the answers, of all peers and of each, and counts what it refuses.
 func (h *healer) mayEcho(r *remote) bool {
 	now := h.clock()
-	return r.ownEchoes.take(now, ownEchoesPerSecond, ownEchoes) ||
+	may := r.ownEchoes.take(now, ownEchoesPerSecond, ownEchoes) ||
 		r.echoes.take(now, peerEchoesPerSecond, peerEchoesPerSecond/2) && h.echoes.take(now, echoesPerSecond, echoesPerSecond/2)
+	if !may {
+		r.unanswered++
+	}
+	return may
 }
 
 // mayVerify bounds what strangers can make this host compute, and what they can
-// take away from peers by it.
+// take away from peers by it. It counts what it refuses.
 func (h *healer) mayVerify(r *remote, from netip.AddrPort) bool {
 	now := h.clock()
 	if from == r.at || from == r.host.Endpoint {
-		return r.macs.take(now, peerMACsPerSecond, peerMACsPerSecond/2)
+		may := r.macs.take(now, peerMACsPerSecond, peerMACsPerSecond/2)
+		if !may {
+			r.unverified++
+		}
+		return may
 	}
-	return h.macs[h.source(from.Addr())].take(now, sourceMACsPerSecond, sourceMACsPerSecond)
+	may := h.macs[h.source(from.Addr())].take(now, sourceMACsPerSecond, sourceMACsPerSecond)
+	if !may {
+		h.unverified++
+	}
+	return may
 }
 
 // source sorts addresses in a way that nobody outside can foresee.

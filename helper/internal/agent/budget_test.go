@@ -45,6 +45,9 @@ func TestOneMemberDoesNotUseUpTheEchoes(t *testing.T) {
 	}
 	if inside, below := ask(2, 1000); inside+below < 32 || inside+below > 400 {
 		t.Errorf("host 2 got %d and %d answers to 1000 requests each, wanted some", inside, below)
+	} else if p := one.state().Peers; p[0].Unanswered+p[0].Unverified != uint64(2000-inside-below) || p[0].Unverified == 0 || p[1].Unanswered+p[1].Unverified > 0 {
+		t.Errorf("of host 2, with %d answers, %d and %d requests are told refused, of 3, which asked nothing, %d and %d",
+			inside+below, p[0].Unanswered, p[0].Unverified, p[1].Unanswered, p[1].Unverified)
 	}
 	if inside, below := ask(3, 40); inside != 40 || below != 40 {
 		t.Errorf("after one that asked too often another one got %d and %d answers, wanted all 40", inside, below)
@@ -80,6 +83,9 @@ func TestStrangersDoNotMakeItCompute(t *testing.T) {
 	for i := 0; i < 5000; i++ {
 		one.takeBelow(forged, stranger)
 	}
+	if s := one.state(); s.Unverified != 5000-sourceMACsPerSecond || s.Peers[0].Unverified > 0 {
+		t.Errorf("of 5000 forged messages, %d are told unverified, and %d of the peer, wanted %d and none", s.Unverified, s.Peers[0].Unverified, 5000-sourceMACsPerSecond)
+	}
 	if answered(stranger) {
 		t.Error("what a stranger sent was still verified after 5000 forged messages")
 	}
@@ -88,5 +94,12 @@ func TestStrangersDoNotMakeItCompute(t *testing.T) {
 	}
 	if !answered(moved) {
 		t.Error("the peer is not answered at a new address")
+	}
+	before := one.state().Unverified
+	for i := 0; i < 1000; i++ { // with the peer's source address, as at its new one
+		one.takeBelow(forged, underlay(2))
+	}
+	if s := one.state(); s.Peers[0].Unverified < 400 || s.Peers[0].Unverified > 600 || s.Unverified != before {
+		t.Errorf("of 1000 forged messages from the peer's address, %d are told unverified, and %d of strangers, wanted about half and none", s.Peers[0].Unverified, s.Unverified-before)
 	}
 }

@@ -58,6 +58,7 @@ type healer struct {
 	settings   int  // endpoints set, ever
 	echoes     bucket
 	macs       [sources]bucket // of direct messages from where no peer is known to be
+	unverified uint64          // of these, beyond their budget
 	seed       maphash.Seed    // sorts them
 	sendFailed time.Time
 }
@@ -88,7 +89,9 @@ type remote struct {
 	ownEchoes  bucket
 	echoes     bucket // beyond them
 	macs       bucket
-	ownBytes   int64 // of messages inside WireGuard, as WireGuard counts
+	unanswered uint64 // requests beyond the budget of echoes
+	unverified uint64 // direct messages from where it is, beyond macs
+	ownBytes   int64  // of messages inside WireGuard, as WireGuard counts
 }
 
 func (h *healer) stop() {

@@ -26,6 +26,9 @@ var background = context.Background()
 type State struct {
 	Generation string      `json:"generation"`
 	Peers      []PeerState `json:"peers"`
+	// Unverified counts the direct messages from where no peer is known to be that
+	// were too many to be verified.
+	Unverified uint64 `json:"unverified_messages,omitempty"`
 }
 
 // PeerState is how the way to a peer is.
@@ -53,6 +56,10 @@ type PeerState struct {
 	Endpoint   netip.AddrPort `json:"endpoint"`
 	// Generation tells whether the peer runs the same one: one of the constants.
 	Generation string `json:"generation"`
+	// Unanswered counts the peer's probes that were too many to be answered, Unverified
+	// the direct messages from its address that were too many to be verified.
+	Unanswered uint64 `json:"unanswered_probes,omitempty"`
+	Unverified uint64 `json:"unverified_messages,omitempty"`
 	// LastHeard is when the peer's agent last said anything.
 	LastHeard *time.Time `json:"last_heard"`
 }
@@ -70,13 +77,14 @@ func (h *healer) state() State {
 	defer h.mu.Unlock()
 	now := h.now()
 	began := time.Now().Add(-now)
-	s := State{Generation: h.generation, Peers: []PeerState{}}
+	s := State{Generation: h.generation, Peers: []PeerState{}, Unverified: h.unverified}
 	for _, r := range h.engine.Reports(now) {
 		other := h.peers[r.Peer]
 		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
 			Loss: r.LossNow, LossMinutes: r.LossMinutes, DirectRTT: milliseconds(r.DirectRTT), DirectLoss: r.DirectLoss,
 			DirectWell: r.DirectWell.Seconds(), DirectHold: r.DirectHold.Seconds(),
-			Problem: r.Problem, Endpoint: r.Endpoint, Generation: generationUnknown}
+			Problem: r.Problem, Endpoint: r.Endpoint, Generation: generationUnknown,
+			Unanswered: other.unanswered, Unverified: other.unverified}
 		switch other.generation {
 		case probe.Generation{}:
 		case h.number:

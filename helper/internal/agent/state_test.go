@@ -14,10 +14,10 @@ func states() []State {
 	heard := time.Unix(1700000000, 0).UTC()
 	return []State{
 		{Generation: "0123456789abcdef", Peers: []PeerState{
-			{HostID: 2, State: "up", Since: heard, RTT: 1.25, Loss: 0.5, LossMinutes: 1, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820"), Generation: "same", LastHeard: &heard},
+			{HostID: 2, State: "up", Unanswered: 7, Unverified: 8, Since: heard, RTT: 1.25, Loss: 0.5, LossMinutes: 1, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820"), Generation: "same", LastHeard: &heard},
 			{HostID: 256, State: "down", Via: 2, Problem: "packets of full size get lost", Generation: "different", DirectRTT: 3, DirectLoss: 1, DirectWell: 2.5, DirectHold: 10},
 			{HostID: 3, State: "unknown", Generation: "unknown"},
-		}},
+		}, Unverified: 9},
 		{Peers: []PeerState{}},
 	}
 }
@@ -43,7 +43,7 @@ func TestStateRefuses(t *testing.T) {
 		"", "{", `{"generation":"\u001b[2J"}`, `{"peers":[{"state":"\u001b[2J","generation":"same"}]}`,
 		`{"peers":[{"state":"up","generation":"same","problem":"a\nb"}]}`,
 		`{"peers":[{"state":"up","generation":"same","loss":1.5}]}`, `{"peers":[{"state":"up","generation":"same","rtt_ms":-1}]}`,
-		`{"peers":[{"state":"up","generation":"same","direct_hold_s":-1}]}`,
+		`{"peers":[{"state":"up","generation":"same","direct_hold_s":-1}]}`, `{"unverified_messages":-1}`,
 		`{"peers":[{"state":"up","generation":"same","endpoint":"[fe80::1%\u001b]:1"}]}`,
 	} {
 		if s, err := decodeState(strings.NewReader(bad)); err == nil {
