@@ -3,7 +3,10 @@ package links
 import (
 	"bytes"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -73,7 +76,8 @@ func (s *State) only(fits func(plan.NIC) bool) (found LinkKey, one bool) {
 }
 
 // FindNIC looks for the uplink in the host's own namespace and in the gateway's. A boot
-// asks many times a second, so it looks at nothing but links.
+// asks many times a second, so it looks at nothing but links. One that udev is about to
+// name is not there yet.
 func FindNIC(facts *plan.Facts) (name string, card net.HardwareAddr, found bool) {
 	s := &State{Links: map[LinkKey]Link{}}
 	for _, ns := range []string{"", plan.Namespace} {
@@ -88,5 +92,21 @@ func FindNIC(facts *plan.Facts) (name string, card net.HardwareAddr, found bool)
 		}
 	}
 	key, found := s.NIC(facts.NIC())
+	if found && key.NS == "" && !facts.IsUplink(key.Name) && isUnnamed("/", key.Name) {
+		return "", nil, false
+	}
 	return key.Name, s.Links[key].NIC.MAC, found
+}
+
+// isUnnamed reports that udev has not done with a link of the host that it knows of, so
+// that its name is the kernel's and may change any moment: udev has written nothing about
+// it, and has something to do (udev_queue_get_queue_is_empty(3) looks at the same file).
+func isUnnamed(root, name string) bool {
+	index, err := os.ReadFile(filepath.Join(root, "sys/class/net", name, "ifindex"))
+	if err != nil {
+		return false
+	}
+	_, written := os.Stat(filepath.Join(root, "run/udev/data", "n"+strings.TrimSpace(string(index))))
+	_, busy := os.Stat(filepath.Join(root, "run/udev/queue"))
+	return written != nil && busy == nil
 }
