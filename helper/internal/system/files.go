@@ -99,6 +99,7 @@ func (s *System) removals(want *plan.Host, wanted map[string]bool) []reconcile.O
 			op.Detail, op.Do = "ifupdown has the uplink again", func(ctx context.Context) error {
 				return s.unreadFirst(path, reconcile.StepResolver, func() error { return s.toIfupdown(ctx, want) })(ctx)
 			}
+			removals[reload{ifupdown, reconcile.StepFiles}] = true
 		}
 		gone = append(gone, op)
 		removals.note(path, reconcile.StepFiles)

@@ -41,6 +41,9 @@ func (s *System) toIfupdown(ctx context.Context, want *plan.Host) error {
 		if err := s.noteUp(names); err != nil {
 			return err
 		}
+		if err := s.noteUnread(ifupdown + lateNote); err != nil {
+			return err
+		}
 	}
 	return remove(s.at(plan.IfupdownDropIn))
 }

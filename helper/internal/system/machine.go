@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"mobula/helper/internal/store"
 )
@@ -24,10 +27,12 @@ type Machine struct {
 	WriteFile func(path string, data []byte, mode fs.FileMode) error
 	// Addresses returns those of a link of the host's own namespace.
 	Addresses func(link string) ([]netip.Prefix, error)
+	// Log has what failed and stops nothing.
+	Log *slog.Logger
 }
 
 // thisHost is the real one.
-var thisHost = Machine{Run: output, WriteFile: store.WriteFile, Addresses: addressesOf}
+var thisHost = Machine{Run: output, WriteFile: store.WriteFile, Addresses: addressesOf, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 
 func addressesOf(link string) ([]netip.Prefix, error) {
 	nic, err := net.InterfaceByName(link)
@@ -68,7 +73,9 @@ func run(ctx context.Context, name string, args ...string) error {
 }
 
 func output(ctx context.Context, name string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second // what a killed script has started may hold its output
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}

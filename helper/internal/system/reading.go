@@ -41,7 +41,7 @@ func readBy(path string) string {
 func (s *System) reading(r reloads, verb reconcile.Verb) []reconcile.Operation {
 	var ops []reconcile.Operation
 	for _, step := range []reconcile.Step{reconcile.StepFiles, reconcile.StepResolver} {
-		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager"} {
+		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager", ifupdown} {
 			if one := (reload{who, step}); r[one] {
 				ops = append(ops, s.readingOf(one, verb))
 			}
@@ -51,12 +51,19 @@ func (s *System) reading(r reloads, verb reconcile.Verb) []reconcile.Operation {
 }
 
 func (s *System) readingOf(r reload, verb reconcile.Verb) reconcile.Operation {
-	return reconcile.Operation{Step: r.step, Verb: verb, Object: r.who, Detail: "reads its files again", Do: s.reads(r)}
+	detail := "reads its files again"
+	if r.who == ifupdown {
+		detail = "gives the uplink's resolvers again"
+	}
+	return reconcile.Operation{Step: r.step, Verb: verb, Object: r.who, Detail: detail, Do: s.reads(r)}
 }
 
 // reads returns what makes somebody read its files again.
 func (s *System) reads(r reload) func(context.Context) error {
 	return func(ctx context.Context) error {
+		if !s.mayRead(r.who) {
+			return nil // the note stays
+		}
 		if err := s.tell(ctx, r.who); err != nil {
 			return err
 		}
@@ -80,6 +87,8 @@ func (s *System) tell(ctx context.Context, who string) error {
 		}
 	case "NetworkManager":
 		return s.systemctl(ctx, "try-reload-or-restart", "NetworkManager.service")
+	case ifupdown:
+		s.giveResolvers(ctx)
 	}
 	return nil
 }

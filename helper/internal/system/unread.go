@@ -27,22 +27,27 @@ func (s *System) unreadFirst(path string, step reconcile.Step, do func() error) 
 	if who == "" {
 		return func(context.Context) error { return do() }
 	}
-	note := filepath.Join(s.at(unreadDir), who)
+	note := who
 	if step == reconcile.StepResolver && who != "systemd" {
 		note += lateNote
 	}
 	return func(context.Context) error {
-		err := os.WriteFile(note, nil, 0o600)
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = os.MkdirAll(filepath.Dir(note), 0o700); err == nil {
-				err = os.WriteFile(note, nil, 0o600)
-			}
-		}
-		if err != nil {
+		if err := s.noteUnread(note); err != nil {
 			return err
 		}
 		return do()
 	}
+}
+
+func (s *System) noteUnread(name string) error {
+	note := filepath.Join(s.at(unreadDir), name)
+	err := os.WriteFile(note, nil, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(note), 0o700); err == nil {
+			err = os.WriteFile(note, nil, 0o600)
+		}
+	}
+	return err
 }
 
 // hasRead forgets the notes.
@@ -61,9 +66,12 @@ func (s *System) rereading(ctx context.Context, want *plan.Host, planned []recon
 	unread := reloads{}
 	notes, _ := os.ReadDir(s.at(unreadDir)) // none: it is made with the first note
 	for _, note := range notes {
-		if who, late := strings.CutSuffix(note.Name(), lateNote); late {
+		who, late := strings.CutSuffix(note.Name(), lateNote)
+		switch {
+		case !s.mayRead(who):
+		case late:
 			unread[reload{who, reconcile.StepResolver}] = true
-		} else {
+		default:
 			unread[reload{who, reconcile.StepFiles}] = true
 		}
 	}

@@ -43,7 +43,8 @@ func newSystem(w *world) *systemtest.Machine {
 	own := w.facts.ResolvConf
 	err := errors.Join(m.PowerCycle(), m.Put(own.Path, own.Content, own.Mode))
 	if slices.Contains(m.Managers, plan.Ifupdown) {
-		err = errors.Join(err, m.Put("/etc/network/interfaces", "iface "+m.Uplink+" inet dhcp\n", 0o644))
+		err = errors.Join(err, m.Put("/etc/network/interfaces", "iface "+m.Uplink+" inet static\n\tdns-nameservers 192.0.2.53\n", 0o644),
+			m.Put("/etc/network/if-up.d/000resolvconf", "", 0o755), m.Put("/etc/network/if-up.d/resolved", "", 0o755))
 	}
 	if err != nil {
 		w.Fatal(err)

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -47,7 +49,7 @@ type Machine struct {
 // System returns the machine that stands below a system.System. What it writes is
 // not kept from a power cut of the machine that runs the tests.
 func (m *Machine) System() system.Machine {
-	return system.Machine{Root: m.Root, Run: m.Run, WriteFile: writeFile, Addresses: m.Addresses}
+	return system.Machine{Root: m.Root, Run: m.Run, WriteFile: writeFile, Addresses: m.Addresses, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
 
 func writeFile(path string, data []byte, mode fs.FileMode) error {
@@ -98,6 +100,7 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) (string,
 		return "", err
 	}
 	out, problem, err := "", "", error(nil)
+	m.forgetLinks()
 	switch {
 	case name == "systemctl" && len(args) > 0:
 		out, problem = m.systemctl(args[0], args[1:])
@@ -112,9 +115,12 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) (string,
 			}
 		}
 	case name == "ifquery" && m.has(plan.Ifupdown) && len(args) == 2:
-		if !strings.Contains("\n"+m.Content("/etc/network/interfaces"), "\niface "+args[1]+" ") {
+		known := false
+		if out, known = m.stanza(args[1]); !known {
 			problem = "no such interface" // ifquery(8): exits with 1
 		}
+	case name == "env" && len(args) > 0:
+		m.hook(args[:len(args)-1], args[len(args)-1])
 	default:
 		err = exec.ErrNotFound
 	}

@@ -28,6 +28,7 @@ func (m *Machine) StartManagers() (taken bool) {
 	if taken && m.hasLink(m.Uplink) { // else ifup(8) says that it cannot find the device
 		notes += m.Uplink + "=" + m.Uplink + "\n"
 		_ = m.Put("/run/network/ifstate."+m.Uplink, m.Uplink+"\n", 0o644)
+		m.upHooks()
 	}
 	_ = m.Put("/run/network/ifstate", notes, 0o644)
 	return taken

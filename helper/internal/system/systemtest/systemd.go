@@ -191,12 +191,16 @@ func (m *Machine) PowerCycle() error {
 // String renders what is on the disk, what runs, and who has not read it.
 func (m *Machine) String() string {
 	var lines []string
+	m.forgetLinks()
 	for _, dir := range []string{"/etc", "/run"} {
 		_ = filepath.WalkDir(m.At(dir), func(path string, entry os.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return nil
 			}
 			name := strings.TrimPrefix(path, m.Root)
+			if m.countsNot(name) {
+				return nil
+			}
 			if entry.Type() == os.ModeSymlink {
 				target, _ := os.Readlink(path)
 				lines = append(lines, "link "+name+" → "+target)
