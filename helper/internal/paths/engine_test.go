@@ -161,16 +161,32 @@ func TestQueriesAreBounded(t *testing.T) {
 		t.Errorf("found %d queries in %d s, %d in the busiest one, wanted 30 a second and 60 at once", c.other, seconds, c.mostOther)
 	}
 
-	e := newCrowd(3).engine
+	e := newCrowd(300).engine
 	for i := uint32(1); i <= 1000; i++ {
 		e.Asked(time.Second, 1, 999, i) // nobody's ID: answered at once
 	}
-	if n := len(e.Take().Replies); n != 240 {
-		t.Errorf("found %d replies to 1000 questions at once, wanted 240", n)
+	if n := len(e.Take().Replies); n != 60 {
+		t.Errorf("found %d replies to 1000 questions of one host at once, wanted 60", n)
 	}
-	e = newCrowd(3).engine
+	e.Asked(time.Second, 2, 999, 1)
+	if n := len(e.Take().Replies); n != 1 {
+		t.Error("after one that asks too often another one is not answered")
+	}
+	for i := uint32(0); i < 1000; i++ {
+		e.Asked(time.Second, uint16(2+i%250), 999, 2+i)
+	}
+	if n := len(e.Take().Replies); n != 240-61 {
+		t.Errorf("found %d replies to many hosts, wanted %d", n, 240-61)
+	}
+	e = newCrowd(300).engine
 	for i := uint32(1); i <= 200; i++ {
-		e.Asked(time.Second, 1, 2, i)
+		e.Asked(time.Duration(i)*time.Second/10, 1, 2, i)
+	}
+	if n := len(e.peers[2].askers); n != 1 || e.peers[2].askers[0].sequence != 200 {
+		t.Errorf("one host that asked again and again waits %d times, wanted once for its last question", n)
+	}
+	for i := uint16(3); i <= 200; i++ {
+		e.Asked(20*time.Second, i, 2, 1)
 	}
 	if n := len(e.peers[2].askers); n != 64 {
 		t.Errorf("%d who asked wait, wanted 64", n)

@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"slices"
 	"time"
 
 	"mobula/helper/internal/probe"
@@ -175,10 +176,12 @@ type asker struct {
 	until    time.Duration
 }
 
-// Asked hands in another host's question whether this one can relay to target.
+// Asked hands in another host's question whether this one can relay to target. One that
+// asks more than an agent does leaves the others their answers.
 func (e *Engine) Asked(now time.Duration, from, target uint16, sequence uint32) {
 	e.advance(now)
-	if e.peers[from] == nil || from == target || !e.replies.take(now, 0) {
+	asking := e.peers[from]
+	if asking == nil || from == target || !asking.questions.take(now, 0) || !e.replies.take(now, 0) {
 		return
 	}
 	p := e.peers[target]
@@ -189,6 +192,10 @@ func (e *Engine) Asked(now time.Duration, from, target uint16, sequence uint32) 
 	a := asker{from, sequence, now + askTime}
 	if l := e.vouched(p); l != nil {
 		e.reply(a, target, e.verdict(p, l))
+		return
+	}
+	if i := slices.IndexFunc(p.askers, func(other asker) bool { return other.id == from }); i >= 0 {
+		p.askers[i] = a // its agent waits for no earlier answer any more
 		return
 	}
 	if len(p.askers) >= mostAskers {
