@@ -96,6 +96,7 @@ func (d *differ) nic(link plan.Link) {
 	}
 	d.nicSettings(link, there)
 	d.linkAttributes(link, have, there)
+	d.lateNICSettings(link, there)
 }
 
 // linkAttributes compares a link with what it is, moves included.
@@ -128,15 +129,10 @@ func (d *differ) linkAttributes(link plan.Link, have Link, there bool) {
 	}
 }
 
-// nicSettings gives the NIC its own settings back, before it is set up: moving
-// resets them (inetdev_init, ipv6_add_dev in the kernel).
+// nicSettings gives the NIC its own settings back: moving resets them (inetdev_init,
+// ipv6_add_dev in the kernel). All but one before it is set up.
 func (d *differ) nicSettings(link plan.Link, there bool) {
-	var all []plan.Setting
-	for _, s := range d.want.Settings {
-		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; s.NIC == link.Name && (!there || ok && found != s.Value) {
-			all = append(all, s)
-		}
-	}
+	all := d.lostSettings(link, there, func(s plan.Setting) bool { return !isIPv6MTU(s.Key) })
 	if len(all) == 0 {
 		return
 	}
@@ -146,7 +142,33 @@ func (d *differ) nicSettings(link plan.Link, there bool) {
 		d.add(reconcile.StepUplink, reconcile.Change, "link "+link.Name, "moves into "+namespaceName(link.NS)+", still down", func() error { return d.kernel.SetLink(moved) })
 		d.ops[len(d.ops)-1].Reconnects = true
 	}
-	d.add(reconcile.StepUplink, reconcile.Change, "settings of "+link.Name, fmt.Sprintf("%d as they were", len(all)), func() (err error) {
+	d.set(link, all, fmt.Sprintf("%d as they were", len(all)))
+}
+
+// lateNICSettings are for a NIC that is up: the kernel gives IPv6 the link's MTU again
+// when the link is ready (addrconf_notify).
+func (d *differ) lateNICSettings(link plan.Link, there bool) {
+	if all := d.lostSettings(link, there, func(s plan.Setting) bool { return isIPv6MTU(s.Key) }); len(all) > 0 {
+		d.set(link, all, "IPv6's MTU as it was")
+	}
+}
+
+// lostSettings are the settings of the NIC that it lacks, or will when it has moved.
+func (d *differ) lostSettings(link plan.Link, there bool, those func(plan.Setting) bool) (all []plan.Setting) {
+	for _, s := range d.want.Settings {
+		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; s.NIC == link.Name && those(s) && (!there || ok && found != s.Value) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func isIPv6MTU(key string) bool {
+	return strings.HasPrefix(key, "net/ipv6/conf/") && strings.HasSuffix(key, "/mtu")
+}
+
+func (d *differ) set(link plan.Link, all []plan.Setting, detail string) {
+	d.add(reconcile.StepUplink, reconcile.Change, "settings of "+link.Name, detail, func() (err error) {
 		for _, s := range all {
 			err = errors.Join(err, d.kernel.Set(s))
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -108,4 +109,41 @@ func (u *uplinkView) ownLinkLocal() {
 func isEUI64(ip net.IP, mac net.HardwareAddr) bool {
 	return len(ip) == net.IPv6len && len(mac) == 6 &&
 		bytes.Equal(ip[8:], []byte{mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+}
+
+// readyTime is how long a NIC that was set up may take to have a carrier.
+const readyTime = 5 * time.Second
+
+// waitUntilReady waits until IPv6 takes a link that is up for ready, which it then gives
+// the link's MTU (IF_READY in addrconf_notify). Without IPv6 on it there is nothing to
+// wait for.
+func waitUntilReady(name string) {
+	for end := time.Now().Add(readyTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		link, err := netlink.LinkByName(name)
+		if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
+			return
+		}
+		if flags, known := inet6Flags(link.Attrs().Index); !known || flags&ifReady != 0 {
+			return
+		}
+	}
+}
+
+// ifReady is IF_READY of linux/if.h's inet6_dev flags, as IFLA_INET6_FLAGS has them.
+const ifReady = 0x80000000
+
+// inet6Flags returns what IPv6 notes of a link.
+func inet6Flags(index int) (flags uint32, known bool) {
+	const flagsAttribute = 1 // IFLA_INET6_FLAGS
+	_, err := dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nil, func(m []byte, _ map[int]string) (struct{}, error) {
+		if len(m) < unix.SizeofIfInfomsg || int(nl.DeserializeIfInfomsg(m).Index) != index {
+			return struct{}{}, nil
+		}
+		families := attributes(attributes(m[unix.SizeofIfInfomsg:])[unix.IFLA_AF_SPEC])
+		if value := attributes(families[unix.AF_INET6])[flagsAttribute]; len(value) == 4 {
+			flags, known = nl.NativeEndian().Uint32(value), true
+		}
+		return struct{}{}, nil
+	})
+	return flags, known && err == nil
 }

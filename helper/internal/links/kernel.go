@@ -337,6 +337,9 @@ func kernelRule(r plan.Rule) *netlink.Rule {
 // Set implements Kernel.
 func (Netlink) Set(s plan.Setting) error {
 	return netns.Do(s.NS, func() error {
+		if s.NIC != "" && isIPv6MTU(s.Key) {
+			waitUntilReady(s.NIC)
+		}
 		if found, err := readSetting(s.Key); err == nil && found == s.Value {
 			return nil // also where a kernel without IPv6 has no such file
 		}

@@ -30,7 +30,12 @@ func (s *System) fromIfupdown(want *plan.Host) ([]reconcile.Operation, error) {
 		return nil, err
 	}
 	return []reconcile.Operation{{Step: reconcile.StepFiles, Verb: reconcile.Change, Object: "ifupdown", Detail: "leaves the uplink alone",
-		Do: func(context.Context) error { return s.noteUp(nil) }}}, nil
+		Do: func(context.Context) error {
+			if err := s.hasRead(ifupdown); err != nil { // resolvers of a NIC that leaves once more
+				return err
+			}
+			return s.noteUp(nil)
+		}}}, nil
 }
 
 // toIfupdown makes ifupdown know the uplink and its aliases as configured, which they
