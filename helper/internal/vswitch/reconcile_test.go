@@ -88,11 +88,11 @@ func TestPortsComeAndGo(t *testing.T) {
 	two := example(1, 1, 2)
 	two.LocalPorts = []string{"lab0", "mo-fac-ovs"}
 	in.expect(two, one, "+ switch port lab0", "~ switch port mo-fac-ovs: requested port 2 → 3, port 2 → 3",
-		"~ switch flows: 18 missing, 6 too many; put right")
+		"~ switch flows: 25 missing, 6 too many; put right")
 	in.apply(two, one)
 	in.expect(two, two)
 	in.expect(one, two, "~ switch port mo-fac-ovs: requested port 3 → 2, port 3 → 2",
-		"~ switch flows: 6 missing, 18 too many; put right", "- switch port lab0")
+		"~ switch flows: 6 missing, 25 too many; put right", "- switch port lab0")
 	in.apply(one, two)
 	in.expect(one, one)
 

@@ -40,7 +40,7 @@ func TestStations(t *testing.T) {
 		t.Errorf("counted %d frames of too many stations, wanted %d", n, more)
 	}
 	for _, f := range []frame{
-		{"guest", guestC, all, "", "too many stations from guest"},
+		{"guest", guestC, all, "", "too many stations or addresses from guest"},
 		{"guest", guestA, guestC, "", "LOCAL 3 10.30.0.2 10.30.1.0"},
 		{"guest", access, all, "", "LOCAL 3 10.30.0.2 10.30.1.0"},
 		{"guest", access, gateway, "", "LOCAL"},
