@@ -45,14 +45,19 @@ func (v *view) lookForFilters(h *netlink.Handle) error {
 // (ip-token(8)), which does not come back with the link.
 func (v *view) lookForTokens() error {
 	const token = 7 // IFLA_INET6_TOKEN
+	return eachInet6(func(index int, found map[uint16][]byte) {
+		v.tokens[index] = !bytes.Equal(found[token], make([]byte, len(found[token])))
+	})
+}
+
+// eachInet6 calls f with what IPv6 tells of each link (IFLA_AF_SPEC in rtnetlink(7)).
+func eachInet6(f func(index int, found map[uint16][]byte)) error {
 	_, err := dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nil, func(m []byte, _ map[int]string) (struct{}, error) {
 		if len(m) < unix.SizeofIfInfomsg {
 			return struct{}{}, fmt.Errorf("a link in %d bytes", len(m))
 		}
-		index := int(nl.DeserializeIfInfomsg(m).Index)
 		families := attributes(attributes(m[unix.SizeofIfInfomsg:])[unix.IFLA_AF_SPEC])
-		value := attributes(families[unix.AF_INET6])[token]
-		v.tokens[index] = !bytes.Equal(value, make([]byte, len(value)))
+		f(int(nl.DeserializeIfInfomsg(m).Index), attributes(families[unix.AF_INET6]))
 		return struct{}{}, nil
 	})
 	return err
@@ -135,15 +140,10 @@ const ifReady = 0x80000000
 // inet6Flags returns what IPv6 notes of a link.
 func inet6Flags(index int) (flags uint32, known bool) {
 	const flagsAttribute = 1 // IFLA_INET6_FLAGS
-	_, err := dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC), nil, func(m []byte, _ map[int]string) (struct{}, error) {
-		if len(m) < unix.SizeofIfInfomsg || int(nl.DeserializeIfInfomsg(m).Index) != index {
-			return struct{}{}, nil
-		}
-		families := attributes(attributes(m[unix.SizeofIfInfomsg:])[unix.IFLA_AF_SPEC])
-		if value := attributes(families[unix.AF_INET6])[flagsAttribute]; len(value) == 4 {
+	err := eachInet6(func(of int, found map[uint16][]byte) {
+		if value := found[flagsAttribute]; of == index && len(value) == 4 {
 			flags, known = nl.NativeEndian().Uint32(value), true
 		}
-		return struct{}{}, nil
 	})
 	return flags, known && err == nil
 }

@@ -111,7 +111,8 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 	for _, p := range peers {
 		known := old[p.ID]
 		if known == nil || known.Endpoint != p.Endpoint {
-			known = &peer{Peer: p, questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}, direct: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor}
+			known = &peer{Peer: p, direct: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor,
+				questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}}
 			known.nextProbe = now + e.jitter(e.interval(known, now))/2
 			known.nextFull = now + e.jitter(10*e.interval(known, now))
 			known.next = known.nextProbe

@@ -15,11 +15,8 @@ func (c *crowd) viaOf(peer uint16) uint16 { return c.engine.peers[peer].via }
 // host 1, but brings no answer; host 3 does.
 func TestARelayThatFailsIsAvoided(t *testing.T) {
 	const avoided = 10 * time.Second
-	c := newCrowd(4)
-	c.active = 4
-	c.run(20 * time.Second)
 	works := uint16(3)
-	c.dead = func(peer uint16) bool { return peer == 1 && c.viaOf(1) != works }
+	c := relayedBy(&works)
 	c.verdict = func(relay, _ uint16) probe.Verdict {
 		rtt := map[uint16]uint32{2: 1000, 3: 50_000}[relay]
 		return probe.Verdict{Reachable: rtt > 0, FullSize: true, RTTMicroseconds: rtt}
@@ -68,11 +65,8 @@ func TestARelayThatFailsIsAvoided(t *testing.T) {
 // Host 3, which relays meanwhile, fails just then.
 func TestAFailedRelayIsSoonAskedAgain(t *testing.T) {
 	const avoided = 10 * time.Second
-	c := newCrowd(4)
-	c.active = 4
-	c.run(20 * time.Second)
 	works := uint16(3)
-	c.dead = func(peer uint16) bool { return peer == 1 && c.viaOf(1) != works }
+	c := relayedBy(&works)
 	c.verdict = func(relay, _ uint16) probe.Verdict {
 		return probe.Verdict{Reachable: relay == 2 || relay == 3, FullSize: true, RTTMicroseconds: 1000 * uint32(relay*relay)}
 	}
@@ -131,6 +125,15 @@ func TestProbesDuringAGoodbyeAreNotMissed(t *testing.T) {
 	if share, _ := p.full.loss(c.now); share > 0 {
 		t.Errorf("%.0f %% are lost that the agent could not hear", 100*share)
 	}
+}
+
+// relayedBy returns a crowd in which host 1 is reached over that relay alone, from now on.
+func relayedBy(relay *uint16) *crowd {
+	c := newCrowd(4)
+	c.active = 4
+	c.run(20 * time.Second)
+	c.dead = func(peer uint16) bool { return peer == 1 && c.viaOf(1) != *relay }
+	return c
 }
 
 // step lets the crowd live for a moment.

@@ -123,9 +123,7 @@ func TestBootWithoutOpenVSwitch(t *testing.T) {
 	for _, m := range managers {
 		t.Run(string(m), func(t *testing.T) {
 			w := newWorld(t, m)
-			c := w.document(1, nil, 2)
-			w.apply(c)
-			w.confirm(c)
+			kept(w)
 			built, all := w.String(), w.system.Executable
 			w.system.Executable = func(path string) bool { return path != "/usr/sbin/ovs-vswitchd" && all(path) }
 			if err := w.boot(); err == nil || errors.Is(err, ErrBeginAgain) {

@@ -29,10 +29,7 @@ func (s *Switch) neighborRoom() int {
 	if s.options.Neighbors > 0 {
 		return s.options.Neighbors
 	}
-	data, err := os.ReadFile("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
-	if err != nil {
-		return defaultNeighbors
-	}
+	data, _ := os.ReadFile("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil || n <= 0 {
 		return defaultNeighbors
@@ -46,30 +43,32 @@ func (p *pipeline) remembered() {
 	access := network.AccessAddress(p.HostID)
 	for i := range p.LocalPorts {
 		local := port(firstLocalPort + i)
-		own := on{register(knownRegister, 1), local, mac(network.RoleAccess, p.HostID)}
-		p.add(tableKnown, 300, append(own[:3:3], ip, ipFrom(access)), p.look())
-		p.add(tableKnown, 300, append(own[:3:3], arp, arpFrom(access)), p.look())
+		for _, speaks := range []on{{ip, ipFrom(access)}, {arp, arpFrom(access)}} {
+			p.add(tableKnown, 300, append(on{register(knownRegister, 1), local, mac(network.RoleAccess, p.HostID)}, speaks...), look())
+		}
 		p.remember(local, cookieAddressLocal, p.neighbors/4)
 	}
 	p.remember(port(tunnelPort), cookieAddressTunnel, p.neighbors/6)
-	p.add(tableRoom, 100, on{register(roomRegister, 1)}, p.look())
+	p.add(tableRoom, 100, on{register(roomRegister, 1)}, look())
 	p.add(tableRoom, 0, nil, drop(PinStations))
 }
 
 // remember notes from which addresses the host is spoken to by a port.
 func (p *pipeline) remember(from ovs.Match, cookie uint64, room int) {
 	gateway, access := network.GatewayAddress(p.HostID).String(), network.AccessAddress(p.HostID).String()
-	untagged := ovs.VLANTCI(0, 0x0fff)
+	guests := on{register(knownRegister, 1), register(roomRegister, 0), from, untagged}
+	note := func(what on, source string) {
+		p.add(tableKnown, 200, append(guests[:len(guests):len(guests)], what...), noteAddress(source, cookie, room))
+	}
 	for _, to := range []ovs.Match{
 		ovs.DataLinkDestination(network.MAC(network.RoleGateway, p.HostID).String()),
 		ovs.DataLinkDestination(network.MAC(network.RoleAccess, p.HostID).String()),
 		ovs.NetworkDestination(access),
 	} {
-		p.add(tableKnown, 200, on{register(knownRegister, 1), register(roomRegister, 0), from, untagged, ip, to}, noteAddress("NXM_OF_IP_SRC[]", cookie, room))
+		note(on{ip, to}, "NXM_OF_IP_SRC[]")
 	}
 	for _, asked := range []string{gateway, access} {
-		p.add(tableKnown, 200, on{register(knownRegister, 1), register(roomRegister, 0), from, untagged, arp, ovs.FieldMatch("arp_op", "1"), ovs.ARPTargetProtocolAddress(asked)},
-			noteAddress("NXM_OF_ARP_SPA[]", cookie, room))
+		note(on{arp, ovs.FieldMatch("arp_op", "1"), ovs.ARPTargetProtocolAddress(asked)}, "NXM_OF_ARP_SPA[]")
 	}
 }
 

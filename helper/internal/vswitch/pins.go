@@ -142,7 +142,7 @@ func (p *pipeline) tags() {
 // ports, since in manual mode any interface may have it.
 func (p *pipeline) addresses() {
 	own := p.HostID
-	ofMember := append([]ovs.Action{load(1, roomRegister)}, resubmit(tableLearn)...) // a permanent neighbor
+	ofMember := []ovs.Action{load(1, roomRegister), ovs.Resubmit(0, tableLearn)} // a permanent neighbor
 	// A gateway answers a guest in the name of whom the guest asked there. That it is the
 	// gateway table 0 has seen to.
 	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), ovs.NetworkSource(network.Wire.String())}, resubmit(tableLearn))

@@ -15,9 +15,8 @@ import (
 // because its flow is the same flow whoever learns it. Members' stations are not
 // learned: where they are is known.
 func (p *pipeline) learn() {
-	look := p.look()
-	p.add(tableLearn, 300, on{anyMAC(network.RoleGateway)}, look)
-	p.add(tableLearn, 300, on{port(tunnelPort), anyMAC(network.RoleAccess)}, append([]ovs.Action{load(1, knownRegister)}, resubmit(tableKnown)...))
+	p.add(tableLearn, 300, on{anyMAC(network.RoleGateway)}, look())
+	p.add(tableLearn, 300, on{port(tunnelPort), anyMAC(network.RoleAccess)}, []ovs.Action{load(1, knownRegister), ovs.Resubmit(0, tableKnown)})
 	for i := range p.LocalPorts {
 		local := port(firstLocalPort + i)
 		p.add(tableLearn, 300, on{local, mac(network.RoleAccess, p.HostID)}, note(cookieLearnedOwn))
@@ -27,12 +26,12 @@ func (p *pipeline) learn() {
 		p.add(tableLearn, 100, on{port(tunnelPort), from(r)},
 			note(cookieLearnedTunnel|uint64(r.HostID), ovs.Load("NXM_NX_TUN_IPV4_SRC[]", "NXM_NX_REG2[]")))
 	}
-	p.add(tableKnown, 100, on{register(knownRegister, 1)}, look)
+	p.add(tableKnown, 100, on{register(knownRegister, 1)}, look())
 	p.add(tableKnown, 0, nil, drop(PinStations))
 }
 
 // look finds the destination and goes there.
-func (p *pipeline) look() []ovs.Action {
+func look() []ovs.Action {
 	return []ovs.Action{ovs.Resubmit(0, tableLearned), ovs.Resubmit(0, tableForward)}
 }
 
