@@ -20,9 +20,9 @@ type change struct {
 	verb           byte // '+', '~' or '-'
 	object, detail string
 	interrupts     int
-	config         wgtypes.Config // without the private key
-	setKey         bool           // the private key has to be set as well
-	wake           wgtypes.Config // what has to follow on config, if it has peers
+	config         wgtypes.Config
+	setKey         bool           // the private key has to be set as well, after config
+	wake           wgtypes.Config // what has to follow on that
 }
 
 // devicePeers are the peers of the device, which diff may change in its own copy.
@@ -109,10 +109,12 @@ func settle(want []plan.Peer, present devicePeers) []plan.Peer {
 	return settled
 }
 
-// newKey gives the device another private key and, in the same message or the next, the
-// preshared keys that follow from it. Nothing more can be sent over the sessions
-// there are, only received; so the keepalive of the hosts is then taken off and
-// put on, which makes WireGuard shake hands at once. Which of its keys a rotating
+// newKey gives the device another private key, once it has the preshared keys that follow
+// from it: packets that wait have WireGuard shake hands as soon as the private key
+// is there, and an answer that does not fit the preshared key is dropped and held
+// back for 5 s. Nothing more can be sent over the sessions there are, only
+// received; so the keepalive of the hosts is taken off before and put on after,
+// which makes WireGuard shake hands with those, too, for which nothing waits. Which of its keys a rotating
 // host uses now is not known. Handshakes that cross would stop both hosts for
 // 5 s, so only the host with the lower ID tries both, first the one in use.
 func newKey(present devicePeers, want, previous *plan.WireGuard, preshared secrets) change {

@@ -11,8 +11,12 @@ const maxPeersInMessage = 32
 
 // messages splits a configuration into such as wgctrl leaves whole. What is said
 // of one peer in a row stays together; so nothing is sent to it, or taken from
-// it, in between. The first message says what is the device's.
+// it, in between. The first message says what is the device's. What says nothing
+// takes no message.
 func messages(c wgtypes.Config) []wgtypes.Config {
+	if c.PrivateKey == nil && c.ListenPort == nil && len(c.Peers) == 0 {
+		return nil
+	}
 	first := c
 	first.Peers = nil
 	all := []wgtypes.Config{first}

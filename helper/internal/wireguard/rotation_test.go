@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
@@ -152,6 +154,51 @@ func TestSwitch(t *testing.T) {
 				t.Errorf("woken were %v, wanted %v", b.kernel.Woken, want)
 			}
 		})
+	}
+}
+
+// TestPresharedKeysComeBeforeTheKey: nobody shakes hands under the new key without
+// the preshared key that goes with it, however many messages the peers take.
+func TestPresharedKeysComeBeforeTheKey(t *testing.T) {
+	for _, hosts := range []uint16{2, 31, 32, 100} {
+		b := newBench(t)
+		fresh := b.keys.create(t)
+		var others []uint16
+		for id := uint16(2); id < 2+hosts; id++ {
+			others = append(others, id)
+		}
+		document := func(public, also network.Key) *plan.Host {
+			return b.plan(func(hosts []network.Host) {
+				for i := range hosts {
+					hosts[i].PresharedKeys = true
+				}
+				hosts[0].PublicKey, hosts[0].AlsoKey = public, also
+			}, others...)
+		}
+		announced := document(b.own, fresh)
+		b.bring(announced, nil)
+		shook := map[wgtypes.Key]wgtypes.Key{} // preshared key by peer
+		b.kernel.Shakes = func(peers []wgtypes.Peer) {
+			for _, p := range peers {
+				if _, before := shook[p.PublicKey]; !before { // bring does everything twice
+					shook[p.PublicKey] = p.PresharedKey
+				}
+			}
+		}
+		b.bring(document(fresh, b.own), announced)
+		after, err := b.kernel.Device(plan.WireLink)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(shook) != len(after.Peers) {
+			t.Fatalf("%d peers when the key was set, wanted %d", len(shook), len(after.Peers))
+		}
+		for _, p := range after.Peers {
+			if shook[p.PublicKey] != p.PresharedKey {
+				t.Errorf("of %d hosts: peer %s has its preshared key only after the private key", hosts, p.PublicKey)
+				break
+			}
+		}
 	}
 }
 

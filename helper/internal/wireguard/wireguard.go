@@ -113,20 +113,21 @@ func (d *Device) device() (*wgtypes.Device, error) {
 }
 
 func (d *Device) do(c change, public network.Key) error {
-	config := c.config
+	steps := []wgtypes.Config{c.config}
 	if c.setKey {
 		private, err := d.keys.PrivateKey(public)
 		if err != nil {
 			return err
 		}
 		key := wgtypes.Key(private)
-		config.PrivateKey = &key
+		steps = append(steps, wgtypes.Config{PrivateKey: &key}, c.wake)
 	}
-	err := d.configure(config)
-	if err == nil && len(c.wake.Peers) > 0 {
-		err = d.configure(c.wake)
+	for _, step := range steps {
+		if err := d.configure(step); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // configure changes the device, in as many messages as that takes.

@@ -23,6 +23,10 @@ type Kernel struct {
 	// Woken are the peers that were made to shake hands, in order: a keepalive
 	// interval that was none is sent at once.
 	Woken []network.Key
+	// Shakes, if it is set, is called when the private key was set, with the peers as
+	// they are then: from there on WireGuard shakes hands for packets that wait.
+	// (wg_set_device sets the key before it comes to the peers of the same message.)
+	Shakes func(peers []wgtypes.Peer)
 
 	link   any
 	device *wgtypes.Device
@@ -49,6 +53,9 @@ func (k *Kernel) ConfigureDevice(name string, c wgtypes.Config) error {
 	}
 	if c.PrivateKey != nil {
 		k.device.PrivateKey, k.device.PublicKey = *c.PrivateKey, c.PrivateKey.PublicKey()
+		if k.Shakes != nil {
+			k.Shakes(append([]wgtypes.Peer{}, k.device.Peers...))
+		}
 	}
 	if c.ListenPort != nil {
 		k.device.ListenPort = *c.ListenPort
