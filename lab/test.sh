@@ -1,25 +1,49 @@
 #!/usr/bin/env bash
-# Everything that must hold, one stage after the other. All stages run, so that
-# one run tells all that is wrong. Ends with 'N passed, N failed'.
+# Everything that must hold, one stage after the other, and beside them what only
+# computes. All stages run, so that one run tells all that is wrong. Ends with
+# 'N passed, N failed'.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 logs=${LOGS:-$PWD/.build/test}
 export MOBULA_LAB_LOGS=$logs/lab
 rm -rf "$logs" && mkdir -p "$logs"
 passed=0 failed=0 skipped=0
+trap 'kill $(jobs -p) 2>/dev/null' EXIT
 
 # unrun LOG: what looks green and was not run: skipped tests, packages and patterns
 # without one.
 unrun() { grep -E '^ *--- SKIP|no tests to run|no fuzz tests to fuzz' "$1"; }
 
-# stage NAME COMMAND…: counts Go's own PASS and FAIL lines, or the stage as one. What
-# was skipped or was not there to run has failed.
+# stage NAME COMMAND…
 stage() {
-	local name=$1 began=$SECONDS log=$logs/$1.log p f s status
+	local name=$1 began=$SECONDS
 	shift
 	echo "== $name"
-	"$@" 2>&1 | tee "$log" | { grep --line-buffered -E '^(lab |ok |FAIL|--- |panic|=== RUN +Test[A-Za-z]*/|    --- |fuzz: elapsed)|not formatted' || true; }
-	status=${PIPESTATUS[0]}
+	"$@" 2>&1 | tee "$logs/$name.log" | { grep --line-buffered -E '^(lab |ok |FAIL|--- |panic|=== RUN +Test[A-Za-z]*/|    --- |fuzz: elapsed)|not formatted' || true; }
+	count "$name" "${PIPESTATUS[0]}" $((SECONDS - began))
+}
+
+# beside NAME COMMAND…: a stage that runs when the others leave a processor idle.
+declare -A lanes
+beside() {
+	local name=$1
+	shift
+	nice -n 19 chrt --idle 0 "$@" >"$logs/$name.log" 2>&1 &
+	lanes[$name]=$!
+}
+
+# join NAME: waits for what runs beside.
+join() {
+	local began=$SECONDS status=0
+	echo "== $1"
+	wait "${lanes[$1]}" || status=$?
+	count "$1" "$status" $((SECONDS - began))
+}
+
+# count NAME STATUS SECONDS: Go's own PASS and FAIL lines, or the stage as one. What
+# was skipped or was not there to run has failed.
+count() {
+	local name=$1 status=$2 log=$logs/$1.log p f s
 	p=$(grep -cE '^ *--- PASS' "$log") f=$(grep -cE '^ *--- FAIL' "$log")
 	[ $((p + f)) -gt 0 ] || p=$((status == 0))
 	[ "$status" -eq 0 ] || [ "$f" -gt 0 ] || f=1
@@ -34,7 +58,7 @@ stage() {
 		tail -n 60 "$log" | cut -c 1-300
 		if grep -q '^ *--- FAIL' "$log"; then why "$log"; else tail -n 20 "$log"; fi | cut -c 1-500 >>"$logs/why.log"
 	fi
-	echo "== $name: $p passed, $f failed, $s not run, $((SECONDS - began)) s"
+	echo "== $name: $p passed, $f failed, $s not run, $3 s"
 }
 
 # why LOG: what the tests that failed said, each its first lines.
@@ -52,17 +76,6 @@ format() {
 	bad=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -l)
 	[ -z "$bad" ] || { echo "not formatted: $bad"; return 1; }
 	git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | xargs -0 shellcheck
-}
-
-# Each fuzz target for some seconds, from the seeds in the repository. Counted in
-# executions: a target that is stopped by the clock may fail for that alone.
-fuzz() {
-	local dir target status=0
-	while IFS=: read -r file target; do
-		dir=$(dirname "$file")
-		go test -run '^$' -fuzz "^$target\$" -fuzztime 15000x -fuzzminimizetime 20x "./$dir" || status=1
-	done < <(grep -rHoE '^func Fuzz\w+' --include='*_test.go' helper | sed 's/:func /:/')
-	return $status
 }
 
 vet() { go vet ./... && go vet -tags 'lab ovs ansible kernel' ./...; }
@@ -83,6 +96,10 @@ memory=${TMPDIR:-/tmp}
 # else. The lab itself waits for it, and says what is wrong with it.
 lab/image.sh bookworm trixie >"$logs/image.log" 2>&1 &
 
+# The long walks, whole: the race detector would make hours of them.
+beside walks env "TMPDIR=$memory" "GOTMPDIR=${TMPDIR:-/tmp}" go test -count=1 -timeout 60m -v ./helper/internal/transaction ./helper/internal/paths
+beside fuzz lab/fuzz.sh
+
 stage format format
 stage build build
 stage vet vet
@@ -90,16 +107,15 @@ stage lint ansible-lint --profile production --offline --nocolor
 # Not the computed networks of paths, which have no second goroutine.
 mapfile -t raced < <(go list ./... | grep -v '/paths$')
 stage unit go test -race -short -count=1 -timeout 25m -v "${raced[@]}"
-# The long walks, whole: the race detector would make hours of them.
-stage walks env "TMPDIR=$memory" "GOTMPDIR=${TMPDIR:-/tmp}" go test -count=1 -timeout 25m -v ./helper/internal/transaction ./helper/internal/paths
 stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
 stage kernel go test -tags kernel -count=1 -timeout 10m -v -run '^(TestNIC|TestOnlyDevicesMove|TestNFT)' ./helper/internal/links ./helper/internal/firewall
 # Random hosts on this machine's kernel. Those of the lab have more kinds of links: make hosts.
 stage hosts env MOBULA_HOSTS_SEEDS=1-60 go test -count=1 -timeout 10m -v ./helper/internal/transaction/hosttest
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
-stage fuzz fuzz
 stage lab go test -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab
 stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios|TestNetworkManager' ./lab/scenarios
+join walks
+join fuzz
 
 [ "$failed" -eq 0 ] || tail -n 80 "$logs/why.log"
 echo "$skipped not run"

@@ -71,6 +71,23 @@ func TestConnectionsThatProveNothing(t *testing.T) {
 	}
 }
 
+// TestCheckOfARotation: --check says what a rotation would do, and no host makes a key.
+func TestCheckOfARotation(t *testing.T) {
+	d := newDeployer(t, 2)
+	if out, err := d.play("deploy.yml"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i := 1; i <= 2; i++ {
+		d.reportOf(address(i), key(i), "")
+	}
+	before := d.order()
+	out, err := d.play("deploy.yml", "-e", "rotate_keys=1", "--check")
+	d.mustSay(out, err, false, "every host makes a new key, its peers learn it, all switch to the new keys, all forget the old ones")
+	if got, want := strings.TrimSpace(strings.TrimPrefix(d.order(), before)), "check check plan plan"; got != want {
+		t.Errorf("asked the hosts for %s, wanted %s\n%s", got, want, out)
+	}
+}
+
 // TestCheckOfABareHost: --check shows what the helper says of a host that does not
 // have it, for what the inventory says, and leaves nothing there.
 func TestCheckOfABareHost(t *testing.T) {

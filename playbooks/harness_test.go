@@ -102,14 +102,20 @@ func (d *deployer) read(path ...string) string {
 	return string(data)
 }
 
-// report says what the helper says of a host.
+// report says what the helper says of a host that has no network yet.
 func (d *deployer) report(host, problem string) {
+	d.Helper()
+	d.reportOf(host, "", problem)
+}
+
+// reportOf is report for one that has a key.
+func (d *deployer) reportOf(host, key, problem string) {
 	d.Helper()
 	problems := "[]"
 	if problem != "" {
 		problems = `["` + problem + `"]`
 	}
-	d.put(host, "report.json", `{"problems": `+problems+`, "warnings": [], "missing_packages": [], "underlay_mtu": 1500, "uplink": "eth0", "public_key": "", "generation": "none"}`+"\n")
+	d.put(host, "report.json", `{"problems": `+problems+`, "warnings": [], "missing_packages": [], "underlay_mtu": 1500, "uplink": "eth0", "public_key": "`+key+`", "generation": "none"}`+"\n")
 }
 
 // inventory writes hosts.yml, with all: vars: beside those of SSH.

@@ -39,23 +39,11 @@ func rotated(t *testing.T, w *world, old map[string]string, keeps string) {
 	keysKept(t, w, "1", w.hosts...)
 }
 
-// rotateKeys: preshared keys are turned on in the running network, then new keys for
-// all hosts, while all of them talk.
+// rotateKeys: new keys, and with them new preshared ones, for all hosts, while all of
+// them talk.
 func rotateKeys(t *testing.T, w *world) {
-	if err := os.Mkdir(filepath.Join(w.dir, "group_vars"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	w.write(t, "group_vars/all.yml", "preshared_keys: true\n")
-	m := w.streams(t, w.members())
-	w.deploy(t)
-	lossless(t, w, m)
-	presharedKeys(t, w, true)
-
 	if out, err := w.play(t, "deploy.yml", "-e", "rotate_keys=1", "--limit", "192.0.2.3"); err == nil || !strings.Contains(out, "No key was changed. rotate_keys needs every host") || !strings.Contains(out, "192.0.2.1, 192.0.2.2") {
 		t.Errorf("a rotation without all hosts: error %v\n%s", err, out)
-	}
-	if out, err := w.play(t, "deploy.yml", "-e", "rotate_keys=1", "--check"); err != nil {
-		t.Errorf("--check: %v\n%s", err, out)
 	}
 	keysKept(t, w, "1", w.hosts...)
 
@@ -68,11 +56,15 @@ func rotateKeys(t *testing.T, w *world) {
 	neverSilent(t, w, m)
 	rotated(t, w, old, "")
 	presharedKeys(t, w, true)
-	for host, r := range w.deploy(t) {
-		if r.changed != 0 {
-			t.Errorf("%s: changed=%d after the rotation, wanted 0", host, r.changed)
-		}
+}
+
+// presharedKeysOn turns them on for all hosts of the next deploy.
+func (w *world) presharedKeysOn(t *testing.T) {
+	t.Helper()
+	if err := os.Mkdir(filepath.Join(w.dir, "group_vars"), 0o755); err != nil {
+		t.Fatal(err)
 	}
+	w.write(t, "group_vars/all.yml", "preshared_keys: true\n")
 }
 
 // interruptedRotation: one host knows the new keys of all and then cannot be

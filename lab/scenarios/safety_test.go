@@ -112,7 +112,8 @@ func noConfirmation(t *testing.T, w *world) {
 
 // hostDown: one host is down and one is refused; the other is deployed, the operator
 // is told who is missing, and the missing ones catch up. Before that all lose their power, and come back by
-// themselves, also where the NIC appears long after the boot.
+// themselves, also where the NIC appears long after the boot. The deploy with which
+// they catch up turns preshared keys on, while all of them talk.
 func hostDown(t *testing.T, w *world) {
 	if err := w.Host("carol").PowerOff(); err != nil {
 		t.Fatal(err)
@@ -169,10 +170,14 @@ func hostDown(t *testing.T, w *world) {
 	if w.status(t, "alice").Generation == w.status(t, "carol").Generation {
 		t.Error("carol has the new generation without a deploy")
 	}
+	w.presharedKeysOn(t)
+	m := w.streams(t, w.members())
 	w.deploy(t)
+	lossless(t, w, m)
 	if w.status(t, "alice").Generation != w.status(t, "carol").Generation {
 		t.Error("carol did not catch up")
 	}
+	presharedKeys(t, w, true)
 }
 
 // unplugNIC has the host boot without its NIC, which is plugged in after 50 s.
