@@ -37,9 +37,9 @@ func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Oper
 	if err != nil {
 		return nil, err
 	}
-	ops = append(ops, s.rereading(ctx, want, ops)...)
-	services, err := s.serviceOperations(ctx, want)
-	return append(ops, services...), err
+	units := s.askUnits(ctx, want)
+	ops = append(ops, s.rereading(units, want, ops)...)
+	return append(ops, s.serviceOperations(units, want)...), nil
 }
 
 // startsLater: a switch that is started anew forwards nothing meanwhile, so a changed

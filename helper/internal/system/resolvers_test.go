@@ -68,7 +68,7 @@ func given(t *testing.T) (s *System, root string, logged *bytes.Buffer) {
 func giving(t *testing.T, s *System) []reconcile.Operation {
 	t.Helper()
 	want, _ := host(t, false)
-	return s.rereading(context.Background(), want, nil)
+	return s.rereading(nil, want, nil)
 }
 
 // TestResolversAreGivenAgain holds that ifupdown's hooks for resolvers, and no others,

@@ -3,13 +3,14 @@ package system
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
 
-func (s *System) serviceOperations(ctx context.Context, want *plan.Host) ([]reconcile.Operation, error) {
+func (s *System) serviceOperations(units unitStates, want *plan.Host) []reconcile.Operation {
 	var ops []reconcile.Operation
 	wanted := map[string]bool{}
 	for _, service := range want.Services {
@@ -23,17 +24,17 @@ func (s *System) serviceOperations(ctx context.Context, want *plan.Host) ([]reco
 			step = reconcile.StepSwitch
 		}
 		switch {
-		case !s.active(ctx, unit):
+		case !units[unit].active:
 			ops = append(ops, reconcile.Operation{Step: step, Verb: reconcile.Add, Object: "service " + unit, Detail: "start",
 				Do: func(ctx context.Context) error { return s.systemctl(ctx, "start", unit) }})
-		case !service.BeforeSwitch && s.runsOldProgram(ctx, unit, service.Program):
+		case !service.BeforeSwitch && s.runsOldProgram(units[unit], service.Program):
 			ops = append(ops, reconcile.Operation{Step: step, Verb: reconcile.Change, Object: "service " + unit, Detail: "restart with the new helper",
 				Do: func(ctx context.Context) error { return s.systemctl(ctx, "restart", unit) }})
 		}
 	}
-	for _, unit := range []string{plan.UnitOVSDB, plan.UnitVSwitch, plan.UnitAgent} {
+	for _, unit := range lasting {
 		unit := unit
-		if !wanted[unit] && s.active(ctx, unit) {
+		if !wanted[unit] && units[unit].active {
 			step := reconcile.StepServices
 			if unit != plan.UnitAgent {
 				step = reconcile.StepSettings // after the switch and the links are gone, before the namespace
@@ -42,17 +43,65 @@ func (s *System) serviceOperations(ctx context.Context, want *plan.Host) ([]reco
 				Do: func(ctx context.Context) error { return s.systemctl(ctx, "stop", unit) }})
 		}
 	}
-	return ops, nil
+	return ops
+}
+
+// lasting are the services that run all the time.
+var lasting = []string{plan.UnitOVSDB, plan.UnitVSwitch, plan.UnitAgent}
+
+// unitState is what systemd says of a unit.
+type unitState struct {
+	active bool
+	pid    string // of its main process; "0": none
+	// stale: systemd has not read what became of its files. It refuses to when there is
+	// no room in /run.
+	stale bool
+}
+
+// unitStates are by the units' names.
+type unitStates map[string]unitState
+
+// askUnits asks systemd about all units that matter at once: each question costs
+// a process here and an answer there. Without an answer none is active.
+func (s *System) askUnits(ctx context.Context, want *plan.Host) unitStates {
+	args := append([]string{"show", "--property=Id,ActiveState,MainPID,NeedDaemonReload", plan.UnitBoot, plan.UnitRepair}, lasting...)
+	for _, service := range want.Services {
+		if !slices.Contains(lasting, service.Unit) {
+			args = append(args, service.Unit)
+		}
+	}
+	units := unitStates{}
+	out, err := s.Run(ctx, "systemctl", args...)
+	if err != nil {
+		return units
+	}
+	for _, unit := range strings.Split(out, "\n\n") {
+		values := map[string]string{}
+		for _, line := range strings.Split(unit, "\n") {
+			name, value, _ := strings.Cut(line, "=")
+			values[name] = value
+		}
+		// One that reads its configuration again is active, too (systemctl(1), is-active).
+		state := values["ActiveState"]
+		units[values["Id"]] = unitState{state == "active" || state == "reloading", values["MainPID"], values["NeedDaemonReload"] == "yes"}
+	}
+	return units
+}
+
+// stale reports that systemd has to read units again.
+func (u unitStates) stale() bool {
+	for _, unit := range u {
+		if unit.stale {
+			return true
+		}
+	}
+	return false
 }
 
 // runsOldProgram reports that the unit runs another version of this program, or one
 // that was replaced since it started.
-func (s *System) runsOldProgram(ctx context.Context, unit, program string) bool {
-	pid, err := s.Run(ctx, "systemctl", "show", "--property=MainPID", "--value", unit)
-	if err != nil {
-		return false
-	}
-	target, err := os.Readlink(s.at("/proc/" + strings.TrimSpace(pid) + "/exe"))
+func (s *System) runsOldProgram(unit unitState, program string) bool {
+	target, err := os.Readlink(s.at("/proc/" + unit.pid + "/exe"))
 	return err == nil && otherProgram(target, program)
 }
 
@@ -61,12 +110,4 @@ func (s *System) runsOldProgram(ctx context.Context, unit, program string) bool 
 func otherProgram(running, wanted string) bool {
 	path := strings.TrimSuffix(running, " (deleted)")
 	return path != running || wanted != "" && path != wanted && (path == plan.Helper || plan.ProgramID(path) != "")
-}
-
-// stale reports that systemd has not read what became of our units: it refuses to
-// when there is no room in /run.
-func (s *System) stale(ctx context.Context) bool {
-	out, err := s.Run(ctx, "systemctl", "show", "--property=NeedDaemonReload", "--value",
-		plan.UnitBoot, plan.UnitOVSDB, plan.UnitVSwitch, plan.UnitAgent, plan.UnitRepair)
-	return err == nil && strings.Contains(out, "yes")
 }

@@ -62,7 +62,7 @@ func (s *System) hasRead(who string) error {
 
 // rereading are the operations by which those read again who were not told, where the
 // planned ones do not see to it.
-func (s *System) rereading(ctx context.Context, want *plan.Host, planned []reconcile.Operation) (ops []reconcile.Operation) {
+func (s *System) rereading(units unitStates, want *plan.Host, planned []reconcile.Operation) (ops []reconcile.Operation) {
 	unread := reloads{}
 	notes, _ := os.ReadDir(s.at(unreadDir)) // none: it is made with the first note
 	for _, note := range notes {
@@ -77,7 +77,7 @@ func (s *System) rereading(ctx context.Context, want *plan.Host, planned []recon
 	}
 	// Of its units it knows itself; what somebody else changed counts, too. A host that
 	// boots has read all of that.
-	if systemd := (reload{"systemd", reconcile.StepFiles}); !s.booting && !seenTo(systemd, planned) && s.stale(ctx) {
+	if systemd := (reload{"systemd", reconcile.StepFiles}); !s.booting && !seenTo(systemd, planned) && units.stale() {
 		unread[systemd] = true
 	}
 	for _, op := range s.reading(unread, reconcile.Change) {

@@ -116,11 +116,11 @@ func TestUnitsStart(t *testing.T) {
 	m, facts := host(t)
 	run := func(args ...string) error { _, err := m.Run(context.Background(), "systemctl", args...); return err }
 	needs := func() string {
-		out, err := m.Run(context.Background(), "systemctl", "show", "--property=NeedDaemonReload", "--value", plan.UnitBoot, plan.UnitAgent)
+		out, err := m.Run(context.Background(), "systemctl", "show", "--property=Id,ActiveState,MainPID,NeedDaemonReload", plan.UnitAgent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return out
+		return out[strings.Index(out, "NeedDaemonReload="):]
 	}
 	if err := run("start", plan.UnitAgent); err == nil {
 		t.Error("started a unit without a file")
@@ -129,17 +129,17 @@ func TestUnitsStart(t *testing.T) {
 	if err := m.Put(path, "[Service]\nExecStart="+facts.Program+" agent\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run("start", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "no\n\nno\n" {
+	if err := run("start", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=no\n" {
 		t.Errorf("%v, runs %q, %q", err, m.Program(plan.UnitAgent), needs())
 	}
 	other := plan.ProgramPath("fedcba9876543210")
 	if err := m.Put(path, "[Service]\nExecStart="+other+" agent\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run("restart", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "no\n\nyes\n" {
+	if err := run("restart", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=yes\n" {
 		t.Errorf("not read again: %v, runs %q, %q", err, m.Program(plan.UnitAgent), needs())
 	}
-	if err := run("daemon-reload"); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "no\n\nno\n" {
+	if err := run("daemon-reload"); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=no\n" {
 		t.Errorf("read, not started: %v, runs %q, %q", err, m.Program(plan.UnitAgent), needs())
 	}
 	if err := run("restart", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != other {
