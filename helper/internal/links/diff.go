@@ -28,7 +28,7 @@ func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.
 	if err != nil {
 		return nil, err
 	}
-	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, missing: map[LinkKey]bool{}}
+	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, missing: map[LinkKey]bool{}, replaced: map[plan.Route]bool{}, front: map[RouteKey]int{}}
 	d.namespaces()
 	d.settings()
 	d.links()
@@ -56,7 +56,10 @@ type differ struct {
 	readdressed map[LinkKey]bool
 	// replaced are routes that go when others come.
 	replaced map[plan.Route]bool
-	ops      []reconcile.Operation
+	// front is where the first route of a key is among those that were found, of
+	// those wanted until now.
+	front map[RouteKey]int
+	ops   []reconcile.Operation
 }
 
 func (d *differ) add(step reconcile.Step, verb reconcile.Verb, object, detail string, do func() error) {

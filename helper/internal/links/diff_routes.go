@@ -70,13 +70,14 @@ func (d *differ) reaches(r plan.Route) bool {
 
 func (d *differ) wantRoute(r plan.Route, wanted map[plan.Route]bool) {
 	var old *plan.Route
-	for _, have := range d.have.Routes {
+	for place, have := range d.have.Routes {
 		have := have
 		byKernel := have.Protocol == protocolKernel && !r.Uplink
 		if KeyOf(have) != KeyOf(r) || have.Link != r.Link || byKernel || d.remade[LinkKey{have.NS, have.Link}] {
 			continue
 		}
 		if d.sameRoute(have, r) {
+			d.keepOrder(r, have, place)
 			return
 		}
 		if old == nil && !wanted[have] && (have.Protocol != protocolKernel || r.Protocol == protocolKernel) {
@@ -86,19 +87,44 @@ func (d *differ) wantRoute(r plan.Route, wanted map[plan.Route]bool) {
 	if d.have.IPv6Off && r.To.Addr().Is6() {
 		return
 	}
-	step := reconcile.StepRoutes
-	if r.Uplink {
-		step = reconcile.StepUplink
+	if !r.Behind {
+		d.front[KeyOf(r)] = added
 	}
+	step := routeStep(r)
 	if old == nil {
 		d.add(step, reconcile.Add, routeName(r), describeRoute(r), func() error { return d.addRoute(r) })
 		return
 	}
-	if d.replaced == nil {
-		d.replaced = map[plan.Route]bool{}
-	}
 	d.replaced[*old] = true
 	d.add(step, reconcile.Change, routeName(r), describeRoute(*old)+" → "+describeRoute(r), func() error { return d.changeRoute(*old, r) })
+}
+
+// added is in front of all that were found.
+const added = -1
+
+// keepOrder has a route that is there stay in front of those of its key that are
+// wanted before it. The kernel takes the first one, and adds in front, too: so does
+// what is missing, and what is found out of its place.
+func (d *differ) keepOrder(r, have plan.Route, place int) {
+	if r.Behind || r.To.Addr().Is6() {
+		return
+	}
+	key := KeyOf(r)
+	if front, behind := d.front[key]; !behind || place < front {
+		d.front[key] = place
+		return
+	}
+	d.front[key] = added
+	d.add(routeStep(r), reconcile.Change, routeName(r), describeRoute(r)+": in front again", func() error {
+		return errors.Join(d.kernel.DeleteRoute(have), d.addRoute(r))
+	})
+}
+
+func routeStep(r plan.Route) reconcile.Step {
+	if r.Uplink {
+		return reconcile.StepUplink
+	}
+	return reconcile.StepRoutes
 }
 
 // addRoute adds a route. Of the NIC's own none may be missing because the gateway
@@ -138,11 +164,8 @@ func (d *differ) kernelRoutes() {
 			continue
 		}
 		primary[network] = true
-		if step := reconcile.StepRoutes; !d.hasOrLacks(r) {
-			if r.Uplink {
-				step = reconcile.StepUplink
-			}
-			d.add(step, reconcile.Add, routeName(r), "the kernel's own, "+describeRoute(r), func() error { return d.kernel.AddRoute(r) })
+		if !d.hasOrLacks(r) {
+			d.add(routeStep(r), reconcile.Add, routeName(r), "the kernel's own, "+describeRoute(r), func() error { return d.kernel.AddRoute(r) })
 		}
 	}
 }

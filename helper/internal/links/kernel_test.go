@@ -376,3 +376,29 @@ func TestOnlyDevicesMove(t *testing.T) {
 		})
 	}
 }
+
+// TestNICRoutesOfOneKeyKeepTheirOrder asks the real kernel what the order of the
+// fake's routes rests on.
+func TestNICRoutesOfOneKeyKeepTheirOrder(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	host(t, "ip addr add 192.0.2.2/24 dev ens3; ip route add default via 192.0.2.1; ip route append default via 192.0.2.3; ip route prepend default via 192.0.2.4")
+	facts, err := links.Survey("ens3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func() *plan.Host { return standIns(mustBuild(t, plantest.Document(plantest.Host(1)), 1, throughDisk(t, facts))) }
+	change(t, want(), nil)
+	order := func() string { return run(t, "ip -n mobula route show default") }
+	good := order()
+	for _, lost := range []string{"1", "3", "4", "1 3", "1 4", "3 4", "1 3 4"} {
+		for _, putBack := range []string{"", "; ip -n mobula route prepend default via 192.0.2.$n dev mo-ext-gw"} {
+			run(t, "for n in "+lost+"; do ip -n mobula route del default via 192.0.2.$n"+putBack+"; done")
+			change(t, want(), want())
+			if got := order(); got != good {
+				t.Errorf("lost %s%s: found\n%s\nwanted\n%s", lost, putBack, got, good)
+			}
+		}
+	}
+}

@@ -230,3 +230,49 @@ func TestRulesOfOnePriority(t *testing.T) {
 		t.Errorf("did %v, wanted %q", did, wanted)
 	}
 }
+
+// TestRoutesOfOneKeyKeepTheirOrder: of several default routes of one metric the first
+// one counts. Whichever are lost, or were put back by somebody else, and are then
+// in front, the order is again what it was.
+func TestRoutesOfOneKeyKeepTheirOrder(t *testing.T) {
+	facts := plantest.Facts()
+	facts.Routes = nil
+	for _, via := range []string{"192.0.2.61", "192.0.2.62", "192.0.2.60"} {
+		facts.Routes = append(facts.Routes, plan.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr(via), Link: facts.Uplink})
+	}
+	b := newBench(t, facts)
+	want := mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts)
+	b.bring(want, nil)
+	good := b.kernel.String()
+	var stack []plan.Route
+	for _, r := range want.Routes {
+		if r.NS == plan.Namespace && r.Table == 0 && r.To.Bits() == 0 {
+			stack = append(stack, r)
+		}
+	}
+	if len(stack) != 3 {
+		t.Fatalf("found %d default routes, wanted 3", len(stack))
+	}
+	for lost := 1; lost < 8; lost++ {
+		for _, putBack := range []bool{false, true} {
+			for i, r := range stack {
+				if lost>>i&1 == 0 {
+					continue
+				}
+				if err := b.kernel.DeleteRoute(r); err != nil {
+					t.Fatal(err)
+				}
+				if !putBack {
+					continue
+				}
+				if err := b.kernel.AddRoute(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			did := b.bring(want, want)
+			if got := b.kernel.String(); got != good {
+				t.Fatalf("lost %03b, put back %v; did\n%s\nfound\n%s\nwanted\n%s", lost, putBack, strings.Join(did, "\n"), got, good)
+			}
+		}
+	}
+}
