@@ -8,7 +8,13 @@ logs=${LOGS:-$PWD/.build/test}
 export MOBULA_LAB_LOGS=$logs/lab
 rm -rf "$logs" && mkdir -p "$logs"
 passed=0 failed=0 skipped=0
-trap 'kill $(jobs -p) 2>/dev/null' EXIT
+
+# endAll ends what still runs beside, when the test is stopped.
+endAll() {
+	local job
+	for job in $(jobs -p); do kill -- "-$job" || kill "$job"; done 2>/dev/null
+}
+trap endAll EXIT
 
 # unrun LOG: what looks green and was not run: skipped tests, packages and patterns
 # without one.
@@ -23,12 +29,14 @@ stage() {
 	count "$name" "${PIPESTATUS[0]}" $((SECONDS - began))
 }
 
-# beside NAME COMMAND…: a stage that runs when the others leave a processor idle.
+# beside NAME COMMAND…: a stage that runs when the others leave a processor idle. Where
+# the kernel shares processors among sessions first (sched(7), autogroup), the session
+# has to be the least of them.
 declare -A lanes
 beside() {
 	local name=$1
 	shift
-	nice -n 19 chrt --idle 0 "$@" >"$logs/$name.log" 2>&1 &
+	setsid sh -c 'echo 19 2>/dev/null >"/proc/$$/autogroup"; exec nice -n 19 chrt --idle 0 "$@"' low "$@" >"$logs/$name.log" 2>&1 &
 	lanes[$name]=$!
 }
 
