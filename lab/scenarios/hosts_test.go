@@ -17,6 +17,21 @@ import (
 // Emulated, each host takes up to a minute: MOBULA_HOSTS_SEEDS=1-60 for more of them.
 func TestRandomHosts(t *testing.T) {
 	w := startWith(t, smallFleet()[:2])
+	seeds := os.Getenv("MOBULA_HOSTS_SEEDS")
+	if seeds == "" {
+		seeds = "1-8"
+	}
+	w.randomHosts(t, seeds, "alice", "bob")
+}
+
+// kindsOfLinks: hosts with each kind of links, which the kernel of whoever tests need
+// not have, and those that failed once.
+func kindsOfLinks(t *testing.T, w *world) { w.randomHosts(t, "1-0", w.hosts...) }
+
+// randomHosts has hosts of the seeds FROM-TO, after those of each kind, in namespaces of
+// machines.
+func (w *world) randomHosts(t *testing.T, seeds string, machines ...string) {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "hosts")
 	build := exec.CommandContext(w.ctx, "go", "test", "-c", "-o", binary, "./helper/internal/transaction/hosttest")
 	build.Dir = filepath.Join("..", "..")
@@ -24,11 +39,11 @@ func TestRandomHosts(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	seeds := os.Getenv("MOBULA_HOSTS_SEEDS")
-	if seeds == "" {
-		seeds = "1-8"
+	var hosts []*lab.Host
+	for _, name := range machines {
+		hosts = append(hosts, w.Host(name))
 	}
-	err := w.each([]*lab.Host{w.Host("alice"), w.Host("bob")}, func(h *lab.Host) error {
+	err := w.each(hosts, func(h *lab.Host) error {
 		const program = "/var/tmp/lab-hosts"
 		if err := h.CopyTo(w.ctx, binary, program, 0o755); err != nil {
 			return err

@@ -17,6 +17,7 @@ var networkManager = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
 	{"NetworkManager after a reboot", rebootNM},
 	{"NetworkManager has the NIC again", uninstallNM},
+	{"hosts with all kinds of links", kindsOfLinks}, // in namespaces, and so none of NetworkManager's business
 }
 
 // TestNetworkManager has a lab of its own, with one host: this is about what happens
