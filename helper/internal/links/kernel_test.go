@@ -388,7 +388,9 @@ func TestNICRoutesOfOneKeyKeepTheirOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := func() *plan.Host { return standIns(mustBuild(t, plantest.Document(plantest.Host(1)), 1, throughDisk(t, facts))) }
+	want := func() *plan.Host {
+		return standIns(mustBuild(t, plantest.Document(plantest.Host(1)), 1, throughDisk(t, facts)))
+	}
 	change(t, want(), nil)
 	order := func() string { return run(t, "ip -n mobula route show default") }
 	good := order()
