@@ -40,8 +40,8 @@ func (s *State) NIC(link plan.Link) (LinkKey, bool) {
 		}
 	}
 	known := link.NIC
-	sameMAC := func(nic plan.NIC) bool { return known.MAC != nil && bytes.Equal(nic.MAC, known.MAC) }
-	if byName && sameMAC(s.Links[named].NIC) {
+	sameMAC := func(_ LinkKey, nic plan.NIC) bool { return known.MAC != nil && bytes.Equal(nic.MAC, known.MAC) }
+	if byName && sameMAC(named, s.Links[named].NIC) {
 		return named, true
 	}
 	if key, one := s.only(sameMAC); one || byName {
@@ -50,24 +50,20 @@ func (s *State) NIC(link plan.Link) (LinkKey, bool) {
 		}
 		return named, true
 	}
-	if key, one := s.only(func(nic plan.NIC) bool { return slices.Contains(nic.AltNames, link.Name) }); one {
+	if key, one := s.only(func(_ LinkKey, nic plan.NIC) bool { return slices.Contains(nic.AltNames, link.Name) }); one {
 		return key, true
 	}
-	for _, name := range known.AltNames {
-		for _, ns := range []string{"", plan.Namespace} {
-			if s.Links[LinkKey{ns, name}].NIC.MAC != nil {
-				return LinkKey{ns, name}, true
-			}
-		}
+	if key, one := s.only(func(key LinkKey, _ plan.NIC) bool { return slices.Contains(known.AltNames, key.Name) }); one {
+		return key, true
 	}
-	return s.only(func(nic plan.NIC) bool { return known.Device != "" && nic.Device == known.Device })
+	return s.only(func(_ LinkKey, nic plan.NIC) bool { return known.Device != "" && nic.Device == known.Device })
 }
 
 // only returns the card that fits, if it is one.
-func (s *State) only(fits func(plan.NIC) bool) (found LinkKey, one bool) {
+func (s *State) only(fits func(LinkKey, plan.NIC) bool) (found LinkKey, one bool) {
 	fitting := 0
 	for key, l := range s.Links {
-		if l.NIC.MAC != nil && fits(l.NIC) {
+		if l.NIC.MAC != nil && fits(key, l.NIC) {
 			found = key
 			fitting++
 		}

@@ -32,6 +32,8 @@ func TestWhichCardIsMeant(t *testing.T) {
 		{"the name is another one of two cards", cards{in("", "eth9"): card(2, "ens3"), in("", "eth8"): card(3, "ens3")}, links.LinkKey{}},
 		{"a card is named as it was named, too", cards{in("", "outside"): card(2), in("", "eth8"): card(3)}, in("", "outside")},
 		{"a card that has moved is named as it was named, too", cards{in(plan.Namespace, "enp0s3"): card(2), in("", "eth8"): card(3)}, in(plan.Namespace, "enp0s3")},
+		{"two cards are named as it was named", cards{in("", "outside"): card(2), in("", "enp0s3"): card(3)}, links.LinkKey{}},
+		{"two cards are named as it was named, one is in its place", cards{in("", "outside"): {MAC: mac(2), Device: "0000:00:01.0"}, in("", "enp0s3"): card(3)}, in("", "outside")},
 		{"what is named as it was named, too, is no card", cards{in("", "enp0s3"): {}, in("", "outside"): card(2)}, in("", "outside")},
 		{"the present name comes before earlier ones", cards{in("", "enp0s3"): card(2), in("", "eth9"): card(3, "ens3")}, in("", "eth9")},
 		{"names come before the place", cards{in("", "outside"): card(2), in("", "eth8"): {MAC: mac(3), Device: "0000:00:01.0"}}, in("", "outside")},
