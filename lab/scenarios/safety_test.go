@@ -262,11 +262,9 @@ func reinstall(t *testing.T, w *world) {
 	reachability(t, w)
 }
 
-// uninstall: every host as it was before the first deploy. The deployer reaches bob
-// only through alice, which leaves as well.
+// uninstall: every host as it was before the first deploy.
 func uninstall(t *testing.T, w *world) {
 	w.hosts = []string{"alice", "bob", "carol"}
-	w.extra["bob"] = w.Host("alice").Through()
 	w.inventory(t)
 	if out, err := w.play(t, "playbooks/uninstall.yml"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
