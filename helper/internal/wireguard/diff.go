@@ -114,9 +114,9 @@ func settle(want []plan.Peer, present devicePeers) []plan.Peer {
 // is there, and an answer that does not fit the preshared key is dropped and held
 // back for 5 s. Nothing more can be sent over the sessions there are, only
 // received; so the keepalive of the hosts is taken off before and put on after,
-// which makes WireGuard shake hands with those, too, for which nothing waits. Which of its keys a rotating
-// host uses now is not known. Handshakes that cross would stop both hosts for
-// 5 s, so only the host with the lower ID tries both, first the one in use.
+// which makes WireGuard shake hands with those, too, for which nothing waits. Which
+// of its keys a rotating host uses now is not known. Handshakes that cross would stop
+// both hosts for 5 s, so only the host with the lower ID tries both, first the one in use.
 func newKey(present devicePeers, want, previous *plan.WireGuard, preshared secrets) change {
 	c := change{verb: '~', object: "WireGuard key", detail: "now " + want.PublicKey.String(), setKey: true}
 	announced := previous.AlsoKey == want.PublicKey
