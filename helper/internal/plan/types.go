@@ -27,8 +27,10 @@ type Host struct {
 	Settings  []Setting
 	WireGuard *WireGuard
 	Firewall  *Firewall
-	Switch    *Switch
-	Files     []File
+	// Doorway is the host's own nftables table where its NIC stays with it; nil: none.
+	Doorway *Doorway
+	Switch  *Switch
+	Files   []File
 	// Keep lists files that stay although they are not in Files.
 	Keep     []string
 	Services []Service
@@ -78,6 +80,9 @@ type Link struct {
 	Optional bool
 	// Down leaves it to the operator to set the link up.
 	Down bool
+	// Underlay has the encrypted packets of a WireGuard device go through the host's own
+	// namespace: the device is made there and moves, and its UDP socket stays.
+	Underlay bool
 	// Free lets the operator give the link addresses, routes and a bridge;
 	// only what Mobula itself put there is taken away again.
 	Free bool
@@ -215,8 +220,10 @@ var AnyEndpoint = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
 
 // Firewall is the gateway's nftables table.
 type Firewall struct {
-	HostID        uint16
-	External      string // the bridge that holds the public addresses
+	HostID uint16
+	// External is the bridge that holds the public addresses; "": the NIC stays with the
+	// host, and the way outside is the direct link.
+	External      string
 	Wire          string // WireGuard
 	Access        string // gateway of the access network
 	Direct        string // link to the host
@@ -233,6 +240,19 @@ type Firewall struct {
 	ProbePort, DirectPort uint16
 	// Relays are the ports where other hosts leave what is for a third one.
 	Relays []Relay
+}
+
+// Doorway is what the host's own namespace needs where the NIC stays there: the
+// gateway's way outside leads through it, masqueraded, and nothing else does.
+type Doorway struct {
+	HostID uint16
+	Direct string // link to the gateway
+	Access string // link to the access network
+	// WireGuardPort is the UDP port of the host's WireGuard, which nobody else gets.
+	WireGuardPort uint16
+	// Uplinks are the interfaces that forward only because of the gateway: nothing else
+	// may be forwarded from them.
+	Uplinks []string
 }
 
 // Relay is a UDP port that forwards to another host's WireGuard.
