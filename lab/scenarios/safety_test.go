@@ -33,7 +33,7 @@ P
 		{"somebody else", prepare(""), "--host-id 1", "this host has no private key for it"},
 		{"alone", prepare("d['hosts'] = [h for h in d['hosts'] if h['id'] == 2]"), "--host-id 2", "--allow-alone"},
 		{"older", prepare("d['serial'] -= 5; d['names'] = []"), "--host-id 2", "--allow-older"},
-		{"another uplink", prepare("[h.update(uplink='eth9') for h in d['hosts'] if h['id'] == 2]"), "--host-id 2", `uplink: found "eth9"`},
+		{"another uplink", prepare("[h.update(uplink='eth9') for h in d['hosts'] if h['id'] == 2]"), "--host-id 2", "in use, wanted eth9"},
 		{"ID twice", prepare("d['hosts'][0]['id'] = 2"), "--host-id 2", "an ID of its own"},
 	} {
 		out := w.on(t, "bob", c.prepare+"mobula apply --document "+doc+" "+c.flags+" 2>&1 && echo accepted || true")

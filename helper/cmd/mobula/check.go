@@ -36,19 +36,21 @@ type hostReport struct {
 // intended is what the inventory says of a host, as far as the look at it needs it.
 type intended struct {
 	uplink       string
+	shared       bool // the NIC stays with the host
 	manualAccess bool
 	outside      system.Outside
 }
 
 // hostFlags are those of check --host.
 type hostFlags struct {
-	uplink, access, dns, publish *string
-	port                         *uint16
+	uplink, mode, access, dns, publish *string
+	port                               *uint16
 }
 
 func newHostFlags(c *call) hostFlags {
 	return hostFlags{
 		uplink:  c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
+		mode:    c.flags.String("uplink-mode", "moved", "with --host: moved or shared"),
 		access:  c.flags.String("access-address", "auto", "with --host: auto or manual"),
 		dns:     c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
 		publish: c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
@@ -57,7 +59,7 @@ func newHostFlags(c *call) hostFlags {
 }
 
 func (f hostFlags) intended() (intended, error) {
-	i := intended{uplink: *f.uplink, manualAccess: *f.access == "manual", outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()}}
+	i := intended{uplink: *f.uplink, shared: *f.mode == "shared", manualAccess: *f.access == "manual", outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()}}
 	for _, s := range items(*f.dns) {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
@@ -106,7 +108,7 @@ func (c *call) checkHost(i intended, asJSON bool) error {
 }
 
 func (c *call) inspectHost(i intended) (*hostReport, error) {
-	uplink := i.uplink
+	self := network.Host{Uplink: i.uplink, SharedUplink: i.shared}
 	if err := root(); err != nil {
 		return nil, err
 	}
@@ -117,17 +119,20 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	}
 	report := &hostReport{Problems: lines(system.Supported()), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
 	if facts == nil {
-		if facts, err = survey(c, uplink); err != nil {
+		if facts, err = survey(c, self); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {
-			report.beforeTheMove(c, facts, i)
+			report.beforeTheChange(c, facts, i)
 		}
-	} else {
-		report.Problems = append(report.Problems, otherUplink(facts, uplink)...)
+	} else if err := facts.Suit(self); err != nil {
+		report.Problems = append(report.Problems, err.Error())
 	}
 	if facts != nil {
 		report.UnderlayMTU, report.Uplink = facts.MTU, facts.Uplink
+		if facts.IsShared() {
+			report.Uplink = "shared"
+		}
 	}
 	confirmed, err := h.Store.Confirmed()
 	if err != nil {
@@ -142,23 +147,13 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	return report, err
 }
 
-// otherUplink is what is wrong with the uplink that the document wants of a host that
-// has given its own; "": the document does not say.
-func otherUplink(facts *plan.Facts, wanted string) []string {
-	if wanted == "" || facts.IsUplink(wanted) {
-		return nil
-	}
-	return []string{fmt.Sprintf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", facts.Uplink, wanted)}
-}
-
-// beforeTheMove adds what the operator has to know before the NIC moves for the first
-// time.
-func (r *hostReport) beforeTheMove(ctx context.Context, facts *plan.Facts, i intended) {
-	if len(facts.IPv6Addresses) > 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("uplink %s: IPv6 addresses %v do not answer while Mobula is on the host: it carries IPv4 only", facts.Uplink, facts.IPv6Addresses))
-	}
+// beforeTheChange adds what the operator has to know before the first change.
+func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, i intended) {
 	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
-	if !i.manualAccess {
+	switch {
+	case i.shared:
+		files = append(files, plan.HostsPath)
+	case !i.manualAccess:
 		files = append(files, plan.ResolvConfPath)
 	}
 	r.Problems = append(r.Problems, lines(system.Changeable(files))...)
@@ -168,6 +163,14 @@ func (r *hostReport) beforeTheMove(ctx context.Context, facts *plan.Facts, i int
 	}
 	// The names only make the message clearer: without them it is true, too.
 	wireguards, _ := wireguard.Listening(i.outside.WireGuardPort)
+	if i.shared {
+		r.Problems = append(r.Problems, lines(i.outside.PortTaken(sockets, wireguards))...)
+		r.Warnings = append(r.Warnings, i.outside.NoResolvers(facts)...)
+		return
+	}
+	if len(facts.IPv6Addresses) > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("uplink %s: IPv6 addresses %v do not answer while Mobula is on the host: it carries IPv4 only", facts.Uplink, facts.IPv6Addresses))
+	}
 	problem, warnings := i.outside.Exposure(facts, sockets, wireguards)
 	r.Problems = append(r.Problems, lines(problem)...)
 	r.Warnings = append(append(r.Warnings, warnings...), i.outside.LeftBehind(ctx, facts)...)

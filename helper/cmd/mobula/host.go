@@ -44,9 +44,14 @@ func (c *call) host() *transaction.Host {
 	}
 }
 
-// survey finds what a host is that Mobula has not changed yet.
-func survey(ctx context.Context, uplink string) (*plan.Facts, error) {
-	facts, err := links.Survey(uplink)
+// survey finds what a host is that Mobula has not changed yet, as far as it matters to
+// a host of which the document says this.
+func survey(ctx context.Context, self network.Host) (facts *plan.Facts, err error) {
+	if self.SharedUplink {
+		facts, err = links.SurveyShared()
+	} else {
+		facts, err = links.Survey(self.Uplink)
+	}
 	if facts == nil {
 		return nil, err
 	}

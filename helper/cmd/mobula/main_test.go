@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 )
 
 // mobula runs the program in the test's process.
@@ -92,17 +91,6 @@ func TestExitCodes(t *testing.T) {
 		code := runCommand(context.Background(), command{name: "x", run: func(*call) error { return c.err }}, nil, nil, &out, &stderr)
 		if code != c.code || stderr.String() != c.stderr {
 			t.Errorf("%v: exit code %d, %q", c.err, code, stderr.String())
-		}
-	}
-}
-
-// TestTheUplinkByAnyOfItsNames: what names the NIC that the host has given is no other
-// uplink, at the second deploy as at the first.
-func TestTheUplinkByAnyOfItsNames(t *testing.T) {
-	facts := &plan.Facts{Uplink: "ens3", AltNames: []string{"enp0s3"}}
-	for wanted, other := range map[string]bool{"": false, "ens3": false, "enp0s3": false, "eth9": true} {
-		if found := otherUplink(facts, wanted); len(found) > 0 != other {
-			t.Errorf("uplink %q: found %q", wanted, found)
 		}
 	}
 }

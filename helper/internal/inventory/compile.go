@@ -83,6 +83,9 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 	d.Clients = c.extraWires.extraWires(c.extraWires.open("extra_wires"))
 	settings := make(map[string]HostSettings, len(hosts))
 	for _, h := range hosts {
+		for _, field := range h.meaningless() {
+			c.warn(h.Name, "%s: has no meaning where uplink_mode is shared: the NIC and what is reachable by it stay as they are", field)
+		}
 		d.Hosts = append(d.Hosts, h.Host)
 		settings[h.Name] = h.settings
 		if h.PublicKey.IsZero() {

@@ -59,6 +59,7 @@ var variables = []struct {
 	{"endpoint", (*host).readEndpoint},
 	{"wireguard_port", (*host).readWireGuardPort},
 	{"uplink", (*host).readUplink},
+	{"uplink_mode", (*host).readUplinkMode},
 	{"access_address", (*host).readAccessAddress},
 	{"upstream_dns", (*host).readUpstreamDNS},
 	{"publish", (*host).readPublish},
@@ -119,6 +120,21 @@ func readHost(raw rawHost, report func(field, found, want string)) *host {
 		}
 	}
 	return h
+}
+
+// meaningless takes out what has no meaning where the NIC stays with the host, and
+// names it.
+func (h *host) meaningless() (fields []string) {
+	if !h.SharedUplink {
+		return nil
+	}
+	if h.Uplink != "" {
+		fields, h.Uplink = append(fields, "uplink"), ""
+	}
+	if h.Publish != nil {
+		fields, h.Publish = append(fields, "publish"), nil
+	}
+	return fields
 }
 
 // sshPlugins are Ansible's connection plugins that come in by SSH.
@@ -228,6 +244,14 @@ func (h *host) readUplink(value any) string {
 		return "the name of an interface, of 1..15 bytes"
 	}
 	h.Uplink = name
+	return ""
+}
+
+func (h *host) readUplinkMode(value any) string {
+	if value != "moved" && value != "shared" {
+		return `"moved" or "shared"`
+	}
+	h.SharedUplink = value == "shared"
 	return ""
 }
 

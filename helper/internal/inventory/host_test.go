@@ -27,6 +27,11 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"endpoint and port", vars{"endpoint": "198.51.100.7", "wireguard_port": "443"}, endpoint, "198.51.100.7:443"},
 		{"endpoint by name, the smallest address", vars{"endpoint": "a.example.net"}, endpoint, "198.51.100.8:51820"},
 		{"uplink", vars{"uplink": "enp0s31f6.7"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, "enp0s31f6.7"},
+		{"moves by default", nil, staying, false},
+		{"moves", vars{"uplink_mode": "moved"}, staying, false},
+		{"stays", vars{"uplink_mode": "shared"}, staying, true},
+		{"nothing is published where it stays", vars{"uplink_mode": "shared", "publish": 443}, publish, "[]"},
+		{"no uplink where it stays", vars{"uplink_mode": "shared", "uplink": "eth0"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, ""},
 		{"auto", vars{"access_address": "auto"}, manual, false},
 		{"manual", vars{"access_address": "manual"}, manual, true},
 		{"one resolver", vars{"upstream_dns": "198.51.100.53"}, dns, "[198.51.100.53]"},
@@ -57,6 +62,7 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 func id(h network.Host, _ HostSettings) any       { return int(h.ID) }
 func endpoint(h network.Host, _ HostSettings) any { return h.Endpoint.String() }
 func manual(h network.Host, _ HostSettings) any   { return h.ManualAccess }
+func staying(h network.Host, _ HostSettings) any  { return h.SharedUplink }
 func dns(h network.Host, _ HostSettings) any      { return fmt.Sprint(h.UpstreamDNS) }
 func publish(h network.Host, _ HostSettings) any  { return fmt.Sprint(h.Publish) }
 func preshared(h network.Host, _ HostSettings) any {
@@ -72,6 +78,7 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 		"endpoint":        {"", 7, "2001:db8::1", "[2001:db8::1]", "::ffff:192.0.2.1", "192.0.2.1:51820", "a.example.net:7", "six.example.net", "none.example.net", "192.0.2.300", "a b", "10.31.0.1", "10.30.0.1", "127.0.0.1", ".", "a..b"},
 		"wireguard_port":  {0, 65536, "x", true, 1.5},
 		"uplink":          {"", 7, "an-interface-of-17", "a/b", "a b", ".."},
+		"uplink_mode":     {"", true, "Shared", 1, "own"},
 		"access_address":  {"", true, "Auto", 1},
 		"upstream_dns":    {"", "x", 7, []any{"198.51.100.53", nil}, "2001:db8::53", "127.0.0.53", "0.0.0.0", "224.0.0.1", vars{}},
 		"publish":         {"", "x", 0, 65536, "80,443", "80-90", "sctp/7", "tcp/", "/80", "tcp/tcp", []any{80, nil}, true, "udp/51820"},
@@ -88,6 +95,21 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 		}
 		if len(values[v.name]) == 0 {
 			t.Errorf("no bad values for %s", v.name)
+		}
+	}
+}
+
+// TestMeaninglessVariables: what has no meaning for a host is said, not refused: a group
+// may have it for others.
+func TestMeaninglessVariables(t *testing.T) {
+	out := mustCompile(t, Input{Resolved: one(vars{"uplink_mode": "shared", "publish": []any{443}, "uplink": "eth0"})})
+	var got []string
+	for _, w := range out.Warnings {
+		got = append(got, w.String())
+	}
+	for _, field := range []string{"uplink", "publish"} {
+		if !strings.Contains(strings.Join(got, "\n"), "192.0.2.1: "+field+": has no meaning where uplink_mode is shared") {
+			t.Errorf("%s: found the warnings %q", field, got)
 		}
 	}
 }

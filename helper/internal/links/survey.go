@@ -9,7 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
@@ -50,7 +49,7 @@ func (v *view) survey(uplink string) (*plan.Facts, error) {
 	u.movable(link)
 	u.alone()
 	u.itself()
-	u.conflicts()
+	u.problems = append(u.problems, v.conflicts(plan.ExternalLink, plan.UplinkPort, plan.UplinkVeth(u.link.Name))...)
 	facts.Baseline = u.baseline()
 	for _, a := range facts.Baseline.Addresses {
 		if a.Prefix.Addr().Is4() {
@@ -228,51 +227,4 @@ func (u *uplinkView) rulesOf() {
 			u.lost("rule %d, which leads to table %d with routes over it", r.priority, r.table)
 		}
 	}
-}
-
-// conflicts names what has our names, subnets or table already.
-func (u *uplinkView) conflicts() {
-	problem := func(format string, args ...any) { u.problems = append(u.problems, fmt.Errorf(format, args...)) }
-	ours := map[string]bool{}
-	for _, name := range []string{plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink,
-		plan.ExternalLink, plan.UplinkPort, plan.SwitchBridge, plan.UplinkVeth(u.link.Name)} {
-		ours[name] = true
-	}
-	if u.occupied {
-		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
-	}
-	for _, l := range u.links {
-		if ours[l.Attrs().Name] {
-			problem("interface %s: found one that is not Mobula's, wanted the name to be free", l.Attrs().Name)
-		}
-	}
-	for _, a := range u.addresses {
-		if inOurs(netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())) {
-			problem("interface %s: found address %s, wanted %s and %s to be free", a.Link, a.Prefix, network.Wire, network.Access)
-		}
-	}
-	for _, r := range u.routes {
-		switch {
-		case r.Table == plan.RouteTable:
-			problem("routing table %d: found a route to %s, wanted it to be free", plan.RouteTable, r.To)
-		case r.Table == 0 && r.Protocol != protocolKernel && inOurs(r.To):
-			problem("interface %s: found a route to %s, wanted %s and %s to be free", r.Link, r.To, network.Wire, network.Access)
-		}
-	}
-	for _, r := range u.rules {
-		if r.table == plan.RouteTable {
-			problem("routing table %d: found rule %d, which leads to it, wanted it to be free", plan.RouteTable, r.priority)
-		}
-	}
-}
-
-// inOurs reports that p overlaps one of the networks but is not a route to
-// everything or to a supernet of them.
-func inOurs(p netip.Prefix) bool {
-	for _, ours := range []netip.Prefix{network.Wire, network.Access} {
-		if p.Bits() >= ours.Bits() && ours.Contains(p.Addr()) {
-			return true
-		}
-	}
-	return false
 }

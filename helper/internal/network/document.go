@@ -56,6 +56,8 @@ type Host struct {
 	PresharedKeys bool `json:"preshared_keys,omitempty"`
 	// Uplink is the interface to the outside; empty: that of the default route.
 	Uplink string `json:"uplink,omitempty"`
+	// SharedUplink leaves the NIC with the host, through which the gateway gets outside.
+	SharedUplink bool `json:"shared_uplink,omitempty"`
 	// ManualAccess leaves veth_fac0 blank for the operator.
 	ManualAccess bool `json:"manual_access,omitempty"`
 	// UpstreamDNS replaces the resolvers the host had before the deploy.

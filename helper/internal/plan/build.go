@@ -51,32 +51,59 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 	if self.PublicKey.IsZero() {
 		return nil, fmt.Errorf("host_id %d: no public key in the network document", id)
 	}
-	if facts.Uplink == "" || len(facts.Addresses) == 0 {
+	if facts.IsShared() != self.SharedUplink || !facts.IsShared() && (facts.Uplink == "" || len(facts.Addresses) == 0) {
 		return nil, errors.New("the uplink and its addresses are not known")
 	}
 	b := builder{doc: d, self: self, facts: facts, mtus: d.MTUs()}
-	_, _, absent := facts.baseline().outside()
+	out := b.uplink()
 	return &Host{
 		Namespaces: []string{Namespace},
-		Links:      b.links(),
-		Addresses:  b.addresses(),
-		Routes:     b.routes(),
-		Absent:     absent,
-		Former:     b.former(),
+		Links:      append(b.links(), out.links()...),
+		Addresses:  append(b.addresses(), out.addresses()...),
+		Routes:     append(b.routes(), out.routes()...),
+		Absent:     out.absent(),
+		Former:     out.former(),
 		Neighbors:  b.neighbors(),
-		Rules:      b.rules(),
-		Settings:   settings(),
+		Rules:      append(b.rules(), out.rules()...),
+		Settings:   append(settings(), out.settings()...),
 		WireGuard:  b.wireGuard(),
-		Firewall:   b.firewall(),
+		Firewall:   out.firewall(),
+		Doorway:    out.doorway(),
 		Switch:     b.vswitch(),
-		Files:      b.files(),
+		Files:      append(b.files(), out.files()...),
 		Services:   b.services(),
 	}, nil
 }
 
+// uplink is what differs by how the gateway gets outside: over the NIC, which moves to
+// it, or through the host, with which the NIC stays.
+type uplink interface {
+	links() []Link
+	addresses() []Address
+	routes() []Route
+	absent() []Route
+	former() []Route
+	rules() []Rule
+	settings() []Setting
+	firewall() *Firewall
+	doorway() *Doorway
+	files() []File
+}
+
+func (b builder) uplink() uplink {
+	if b.self.SharedUplink {
+		return shared{b}
+	}
+	return moved{b}
+}
+
 // Without returns what a host has after Mobula left: its NIC with settings,
-// addresses and routes, and its resolvers as they were.
+// addresses and routes, and its resolvers as they were; of a NIC that stayed with it
+// nothing but what it had not before.
 func Without(facts Facts) *Host {
+	if facts.IsShared() {
+		return withoutShared(facts)
+	}
 	before := facts.baseline()
 	h := &Host{Links: []Link{facts.NIC()}, Settings: before.nicSettings(facts.Uplink)}
 	h.Addresses, h.Routes, h.Absent = before.onNIC(facts.Uplink)
@@ -89,7 +116,9 @@ func Without(facts Facts) *Host {
 func Leaving(facts Facts) *Host {
 	h := Without(facts)
 	h.Keep = unitFiles()
-	h.Links[0].Optional = true
+	for i := range h.Links {
+		h.Links[i].Optional = true
+	}
 	return h
 }
 
@@ -112,22 +141,15 @@ type builder struct {
 }
 
 func (b builder) links() []Link {
-	id, veth, nic := b.self.ID, UplinkVeth(b.facts.Uplink), b.facts.NIC()
-	nic.NS, nic.Master, nic.Index = Namespace, ExternalLink, 0
+	id := b.self.ID
 	return []Link{
 		{Name: "lo", NS: Namespace, Kind: Loopback},
 		{Name: DirectHost, Kind: Veth, Peer: DirectGateway, MAC: network.MAC(network.RoleDirectHost, id), MTU: b.mtus.Wire},
 		{Name: DirectGateway, NS: Namespace, Kind: Veth, Peer: DirectHost, MAC: network.MAC(network.RoleDirectGateway, id), MTU: b.mtus.Wire},
-		{Name: WireLink, NS: Namespace, Kind: WireGuardDevice, MTU: b.mtus.Wire},
+		{Name: WireLink, NS: Namespace, Kind: WireGuardDevice, MTU: b.mtus.Wire, Underlay: b.self.SharedUplink},
 		{Name: AccessLink, Kind: Veth, Peer: AccessPort, MAC: network.MAC(network.RoleAccess, id), MTU: b.mtus.Access, Free: true},
 		{Name: AccessPort, NS: Namespace, Kind: Veth, Peer: AccessLink, MAC: network.MAC(network.RoleAccessPort, id), MTU: b.mtus.Access},
 		{Name: SwitchBridge, NS: Namespace, Kind: Internal},
-		{Name: ExternalLink, NS: Namespace, Kind: Bridge, MAC: b.facts.MAC, MTU: b.facts.MTU},
-		// Left down: set up, it would carry frames from outside to the host past
-		// the gateway's firewall.
-		{Name: veth, Kind: Veth, Peer: UplinkPort, MAC: network.MAC(network.RoleUplinkHost, id), MTU: b.facts.MTU, Down: true, Free: true},
-		{Name: UplinkPort, NS: Namespace, Kind: Veth, Peer: veth, Master: ExternalLink, MAC: network.MAC(network.RoleUplinkGateway, id), MTU: b.facts.MTU},
-		nic,
 	}
 }
 
@@ -144,39 +166,15 @@ func (b builder) addresses() []Address {
 	for i := range all {
 		all[i] = withBroadcast(all[i])
 	}
-	public, _, _ := b.facts.baseline().outside()
-	return append(all, public...)
+	return all
 }
 
 func (b builder) routes() []Route {
 	id := b.self.ID
-	all := []Route{
-		{Table: RouteTable, To: everywhere, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(id)},
+	return []Route{
 		{NS: Namespace, To: host(network.IntrawireAddress(id)), Link: DirectGateway},
 		{NS: Namespace, To: network.Wire, Link: WireLink, Source: network.DirectGateway},
 	}
-	_, outside, _ := b.facts.baseline().outside()
-	all = append(all, outside...)
-	if !b.self.ManualAccess {
-		all = append(all, b.wayOutside())
-	}
-	return all
-}
-
-// wayOutside is the way by which published ports come in: what answers may stand
-// behind the host, as a container does, and is routed before it has the host's address.
-func (b builder) wayOutside() Route {
-	return Route{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: DirectHost, Via: network.DirectGateway, OnLink: true,
-		Source: network.IntrawireAddress(b.self.ID), Uplink: true}
-}
-
-// former is the way outside of the version before.
-func (b builder) former() []Route {
-	id := b.self.ID
-	if b.self.ManualAccess || !network.HasAccessAddress(id) {
-		return nil
-	}
-	return []Route{{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true}}
 }
 
 // OfVersionBefore returns the plan without what the version before does not know, and
@@ -218,19 +216,17 @@ func (b builder) neighbors() (all []Neighbor) {
 	return all
 }
 
+// rules lead what is inside, and what answers it, over the direct link.
 func (b builder) rules() []Rule {
-	all := []Rule{
+	return []Rule{
 		{Priority: RulePriority, From: host(network.IntrawireAddress(b.self.ID)), Table: RouteTable},
 		{Priority: RulePriority + 1, To: network.Wire, Table: RouteTable},
 	}
-	// What answers the host alone is asked over the direct link, where nobody else
-	// speaks. Routes of the host's own, of another link say, come first.
-	for _, to := range network.HostOnly {
-		all = append(all,
-			Rule{Priority: RulePriority + 2, To: to, Specific: true},
-			Rule{Priority: RulePriority + 3, To: to, Table: RouteTable})
-	}
-	return all
+}
+
+// direct is a route over the direct link, for what those rules lead there.
+func (b builder) direct(to netip.Prefix) Route {
+	return Route{Table: RouteTable, To: to, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(b.self.ID)}
 }
 
 // settings are the gateway's. New interfaces inherit those of "default".
@@ -281,39 +277,13 @@ func (b builder) wireGuard() *WireGuard {
 	return w
 }
 
-func (b builder) firewall() *Firewall {
-	f := &Firewall{
-		HostID: b.self.ID, External: ExternalLink, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
-		WireGuardPort: b.self.Endpoint.Port(), TunnelPort: TunnelUDPPort, Published: b.published(),
-		ProbePort: ProbeUDPPort, DirectPort: DirectUDPPort(b.self.Endpoint.Port()), Relays: Relays(b.doc, b.self.ID),
+// inside is the part of the firewall that does not depend on the uplink.
+func (b builder) inside() *Firewall {
+	return &Firewall{
+		HostID: b.self.ID, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
+		WireGuardPort: b.self.Endpoint.Port(), TunnelPort: TunnelUDPPort,
+		ProbePort: ProbeUDPPort, DirectPort: DirectUDPPort(b.self.Endpoint.Port()),
 	}
-	for _, a := range b.facts.Addresses {
-		f.Public = append(f.Public, a.Addr())
-	}
-	for _, h := range b.others() {
-		f.Members = append(f.Members, h.Endpoint)
-	}
-	return f
-}
-
-// published returns the host's ports open to the outside: SSH, so that the
-// operator still gets in, and what the document lists.
-func (b builder) published() []network.Port {
-	var all []network.Port
-	seen := map[network.Port]bool{}
-	add := func(p network.Port) {
-		if !seen[p] {
-			seen[p] = true
-			all = append(all, p)
-		}
-	}
-	for _, port := range b.facts.SSHPorts {
-		add(network.Port{Protocol: "tcp", Number: port})
-	}
-	for _, p := range b.self.Publish {
-		add(p)
-	}
-	return all
 }
 
 func (b builder) vswitch() *Switch {

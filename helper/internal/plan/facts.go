@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"mobula/helper/internal/network"
 )
 
 // Facts are what a host was before Mobula changed it for the first time, as far
@@ -39,6 +41,9 @@ type Facts struct {
 	// Baseline has the attributes of all of these; nil in the facts of an older
 	// helper.
 	Baseline *Baseline `json:"baseline,omitempty"`
+	// Shared: the NIC stays with the host, and the facts of it are none of Mobula's
+	// business; nil: it moves.
+	Shared *Shared `json:"shared,omitempty"`
 	// Resolvers are the host's DNS resolvers.
 	Resolvers []netip.Addr `json:"resolvers"`
 	// ResolvConf is /etc/resolv.conf as it was.
@@ -66,6 +71,19 @@ const (
 // IsUplink reports that the NIC has or had the name when it was found.
 func (f *Facts) IsUplink(name string) bool {
 	return name == f.Uplink || slices.Contains(f.AltNames, name)
+}
+
+// Suit refuses a document that wants another uplink of this host than the one of these
+// facts, or has it in another place.
+func (f *Facts) Suit(self network.Host) error {
+	mode := func(shared bool) string { return map[bool]string{true: "shared", false: "moved"}[shared] }
+	switch {
+	case self.SharedUplink != f.IsShared():
+		return fmt.Errorf("uplink_mode: found %s in use, wanted %s; uninstall the host before its mode changes", mode(f.IsShared()), mode(self.SharedUplink))
+	case self.Uplink != "" && !f.IsUplink(self.Uplink):
+		return fmt.Errorf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", f.Uplink, self.Uplink)
+	}
+	return nil
 }
 
 // NIC is the link that holds the addresses before Mobula and after it.
@@ -105,6 +123,14 @@ func (f *Facts) Validate() error {
 	wrong := func(field string, found any, want string) {
 		problems = append(problems, fmt.Errorf("%s: found %q, wanted %s", field, fmt.Sprint(found), want))
 	}
+	if f.IsShared() {
+		for _, name := range f.Shared.Uplinks {
+			if !isLinkName(name) {
+				wrong("uplinks", name, "names of interfaces")
+			}
+		}
+		return errors.Join(append(problems, f.validateResolvers())...)
+	}
 	if !isLinkName(f.Uplink) {
 		wrong("uplink", f.Uplink, "the name of an interface")
 	}
@@ -140,15 +166,20 @@ func (f *Facts) Validate() error {
 	if f.Baseline != nil {
 		problems = append(problems, f.Baseline.validate())
 	}
-	for _, a := range f.Resolvers {
-		if !a.Is4() {
-			wrong("resolvers", a, "IPv4 addresses")
-		}
-	}
+	problems = append(problems, f.validateResolvers())
 	if f.ResolvConf.Path != ResolvConfPath {
 		wrong("resolv_conf", f.ResolvConf.Path, ResolvConfPath)
 	}
 	return errors.Join(problems...)
+}
+
+func (f *Facts) validateResolvers() error {
+	for _, a := range f.Resolvers {
+		if !a.Is4() {
+			return fmt.Errorf("resolvers: found %q, wanted IPv4 addresses", a)
+		}
+	}
+	return nil
 }
 
 // isIPv6 leaves out what the kernel takes for IPv4 and what names an interface.

@@ -85,12 +85,16 @@ const (
 )
 
 // OwnedFiles returns every path that Mobula may ever create on a host with the
-// given uplink. Whatever stands there and is not in a plan is removed.
+// given uplink, "" where that stays with the host. Whatever stands there and is not in a plan is removed.
 // /etc/resolv.conf is not among them: it always has a content. Nor is Helper: who
 // takes Mobula off a host may still need the program, and removes it.
 func OwnedFiles(uplink string) []string {
-	return append(unitFiles(),
-		IfupdownDropIn, hotplugDropIn(uplink), networkdLinks, networkdUplink, networkdConf, networkdWait,
+	files := unitFiles()
+	if uplink != "" {
+		files = append(files, hotplugDropIn(uplink))
+	}
+	return append(files,
+		IfupdownDropIn, networkdLinks, networkdUplink, networkdConf, networkdWait,
 		networkManagerLinks, networkManagerUplink, networkManagerWait, netplanCleanup)
 }
 
@@ -135,47 +139,31 @@ func (b builder) files() []File {
 		b.render(UnitDir+UnitVSwitch, UnitVSwitch),
 		b.render(UnitDir+UnitAgent, UnitAgent),
 		b.render(UnitDir+UnitRepair, UnitRepair),
-		{Path: UnitDir + "network-online.target.wants/" + UnitBoot, Target: UnitDir + UnitBoot},
 		{Path: UnitDir + "multi-user.target.wants/" + UnitAgent, Target: UnitDir + UnitAgent},
 	}
 	if b.facts.Program != "" {
 		files = append(files, File{Path: Helper, Target: b.facts.Program, Yields: true})
 	}
 	for _, m := range b.facts.Managers {
-		files = append(files, b.managerFiles(m)...)
+		files = append(files, b.linkFiles(m)...)
 	}
-	if b.self.ManualAccess {
-		return append(files, ownResolvConf(b.facts))
-	}
-	return append(files, b.resolvConf())
+	return files
 }
 
-// managerFiles keeps a network manager from configuring Mobula's links and the
-// uplink, and from waiting for it. It is told of links before they are made: taking
-// one that it has had takes it down. Files about the uplink itself are late: before
-// the NIC has moved they would take its addresses away.
-func (b builder) managerFiles(m Manager) []File {
-	late := func(f File) File { f.Late = true; return f }
+// linkFiles keeps a network manager from configuring Mobula's links. It is told of
+// them before they are made: taking one that it has had takes it down.
+func (b builder) linkFiles(m Manager) []File {
 	switch m {
-	case Ifupdown:
-		return []File{
-			b.render(IfupdownDropIn, "ifupdown.conf"),
-			b.render(hotplugDropIn(b.facts.Uplink), "ifup-hotplug.conf"),
-		}
 	case Networkd:
 		return []File{
 			b.render(networkdLinks, "networkd-links.network"),
 			b.render(networkdConf, "networkd.conf"),
-			b.render(networkdWait, "wait-online.conf"),
 			b.render(netplanCleanup, "netplan-ovs-cleanup.conf"),
-			late(b.render(networkdUplink, "networkd-uplink.network")),
 		}
 	case NetworkManager:
 		return []File{
 			b.render(networkManagerLinks, "networkmanager-links.conf"),
-			b.render(networkManagerWait, "wait-online.conf"),
 			b.render(netplanCleanup, "netplan-ovs-cleanup.conf"),
-			late(b.render(networkManagerUplink, "networkmanager-uplink.conf")),
 		}
 	}
 	return nil
@@ -215,8 +203,8 @@ func (b builder) render(path, name string) File {
 		program = Helper
 	}
 	var s strings.Builder
-	err := fileTemplates.ExecuteTemplate(&s, name, map[string]string{
-		"Helper": program, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
+	err := fileTemplates.ExecuteTemplate(&s, name, map[string]any{
+		"Shared": b.self.SharedUplink, "Helper": program, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
 		"Uplink": b.facts.Uplink, "UplinkVeth": UplinkVeth(b.facts.Uplink), "AccessLink": AccessLink,
 	})
 	if err != nil {

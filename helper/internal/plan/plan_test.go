@@ -49,6 +49,11 @@ func facts(managers ...Manager) Facts {
 	}
 }
 
+// sharedFacts are those of a host with which the NIC stays.
+func sharedFacts(managers ...Manager) Facts {
+	return Facts{Shared: &Shared{Uplinks: []string{"eth0", "wlan0"}}, Resolvers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Managers: managers}
+}
+
 func withProgram(f Facts) Facts {
 	f.Program = ProgramPath("0123456789abcdef")
 	return f
@@ -103,6 +108,11 @@ func TestGolden(t *testing.T) {
 			golden(t, "testdata/"+name+".txt", mustBuild(t, d, c.id, withProgram(facts(c.manager))).text())
 		})
 	}
+	staying := document(t, func(d *network.Document) { d.Hosts[2].SharedUplink, d.Hosts[2].Publish = true, nil })
+	t.Run("shared", func(t *testing.T) {
+		golden(t, "testdata/host256-shared.txt", mustBuild(t, staying, 256, withProgram(sharedFacts(Ifupdown, Networkd, NetworkManager))).text())
+	})
+	t.Run("without-shared", func(t *testing.T) { golden(t, "testdata/without-shared.txt", Without(sharedFacts(Ifupdown)).text()) })
 	t.Run("without", func(t *testing.T) { golden(t, "testdata/without.txt", Without(facts(Ifupdown)).text()) })
 	t.Run("leaving", func(t *testing.T) { golden(t, "testdata/leaving.txt", Leaving(facts(Ifupdown)).text()) })
 }
@@ -288,6 +298,27 @@ func TestEscape(t *testing.T) {
 	} {
 		if got := escape(link); got != want {
 			t.Errorf("%s: found %s, wanted %s", link, got, want)
+		}
+	}
+}
+
+// TestTheUplinkByAnyOfItsNames: what names the NIC that the host has given is no other
+// uplink, at the second deploy as at the first; its place is another matter.
+func TestTheUplinkByAnyOfItsNames(t *testing.T) {
+	moved, staying := &Facts{Uplink: "ens3", AltNames: []string{"enp0s3"}}, &Facts{Shared: &Shared{}}
+	for _, c := range []struct {
+		facts *Facts
+		self  network.Host
+		want  string
+	}{
+		{moved, network.Host{}, ""}, {moved, network.Host{Uplink: "ens3"}, ""}, {moved, network.Host{Uplink: "enp0s3"}, ""},
+		{moved, network.Host{Uplink: "eth9"}, "uplink: found ens3 in use, wanted eth9"},
+		{moved, network.Host{SharedUplink: true}, "uplink_mode: found moved in use, wanted shared"},
+		{staying, network.Host{SharedUplink: true}, ""},
+		{staying, network.Host{}, "uplink_mode: found shared in use, wanted moved"},
+	} {
+		if err := c.facts.Suit(c.self); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: found %v, wanted %q", c.self, err, c.want)
 		}
 	}
 }

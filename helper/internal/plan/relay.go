@@ -14,10 +14,11 @@ func DirectUDPPort(wireGuardPort uint16) uint16 {
 
 // Relays returns the ports by which the host with the given ID forwards between
 // two others. A UDP port that the host publishes stays published: it relays to
-// nobody, and the agent says so when it is asked.
+// nobody, and the agent says so when it is asked. Where the NIC stays with the host
+// there are none.
 func Relays(d *network.Document, id uint16) []Relay {
 	self, ok := d.Host(id)
-	if !ok {
+	if !ok || self.SharedUplink {
 		return nil
 	}
 	published := map[network.Port]bool{}

@@ -21,7 +21,8 @@ func (h *Host) text() string {
 		line("namespace %s", ns)
 	}
 	for _, l := range h.Links {
-		line("link %s %s: %s peer=%s master=%s mac=%v mtu=%d down=%v free=%v", at(l.NS), l.Name, l.Kind, l.Peer, l.Master, l.MAC, l.MTU, l.Down, l.Free)
+		line("link %s %s: %s peer=%s master=%s mac=%v mtu=%d down=%v free=%v%s", at(l.NS), l.Name, l.Kind, l.Peer, l.Master, l.MAC, l.MTU, l.Down, l.Free,
+			map[bool]string{true: " underlay"}[l.Underlay])
 	}
 	for _, a := range h.Addresses {
 		line("address %s %s: %s uplink=%v", at(a.NS), a.Link, a.Prefix, a.Uplink)
@@ -37,7 +38,7 @@ func (h *Host) text() string {
 		line("rule %d: from=%s to=%s table=%d specific=%v", r.Priority, r.From, r.To, r.Table, r.Specific)
 	}
 	for _, s := range h.Settings {
-		line("setting %s %s = %s", at(s.NS), s.Key, s.Value)
+		line("setting %s %s = %s", at(s.NS), s.Key, s.Value+s.Like)
 	}
 	if w := h.WireGuard; w != nil {
 		line("wireguard %s: port %d, key %s", w.Link, w.ListenPort, w.PublicKey)
@@ -55,6 +56,9 @@ func (h *Host) text() string {
 	if h.Firewall != nil {
 		line("firewall %+v", *h.Firewall)
 	}
+	if h.Doorway != nil {
+		line("doorway %+v", *h.Doorway)
+	}
 	if h.Switch != nil {
 		line("switch %+v", *h.Switch)
 	}
@@ -65,7 +69,8 @@ func (h *Host) text() string {
 	files := append([]File{}, h.Files...)
 	sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
 	for _, f := range files {
-		line("\nfile %s mode=%o target=%s late=%v missing=%v over=%q", f.Path, f.Mode, f.Target, f.Late, f.Missing, f.Over)
+		line("\nfile %s mode=%o target=%s late=%v missing=%v over=%q%s", f.Path, f.Mode, f.Target, f.Late, f.Missing, f.Over,
+			map[bool]string{true: " block"}[f.Block])
 		b.WriteString(f.Content)
 	}
 	return b.String()

@@ -183,6 +183,8 @@ type Rule struct {
 // net/ipv4/ip_forward.
 type Setting struct {
 	NS, Key, Value string
+	// Like is another setting of the namespace, whose value this one gets; "": Value.
+	Like string
 	// NIC names the interface whose setting it is: it is lost when that moves.
 	NIC string
 }
@@ -293,6 +295,9 @@ type File struct {
 	Late bool
 	// Missing says that nothing may be at Path.
 	Missing bool
+	// Block is a part of the file, between two lines that mark it; the rest is the
+	// operator's. No Content: no block. It has no Mode.
+	Block bool `json:",omitempty"`
 	// Over is how the content begins that this one replaces; whatever else is at
 	// Path stays. "": it replaces everything.
 	Over string

@@ -66,11 +66,29 @@ func (o Outside) Exposure(facts *plan.Facts, sockets []Socket, wireguard []strin
 	if len(hidden) > 0 {
 		warnings = append(warnings, fmt.Sprintf("no longer reachable from outside, because not in publish: %s", strings.Join(portNames(hidden), ", ")))
 	}
-	if len(o.UpstreamDNS) == 0 && len(facts.Resolvers) == 0 {
-		warnings = append(warnings, fmt.Sprintf("resolvers: found %s in %s, wanted an IPv4 address that the gateway reaches: "+
-			"names that are not private will not be answered; set upstream_dns", nameservers(facts.ResolvConf.Content), plan.ResolvConfPath))
+	return problem, append(warnings, o.NoResolvers(facts)...)
+}
+
+// NoResolvers warns where names that are not private cannot be looked up.
+func (o Outside) NoResolvers(facts *plan.Facts) (warnings []string) {
+	if len(o.UpstreamDNS) > 0 || len(facts.Resolvers) > 0 {
+		return nil
 	}
-	return problem, warnings
+	return []string{fmt.Sprintf("resolvers: found %s in %s, wanted an IPv4 address that the gateway reaches: "+
+		"names that are not private will not be answered; set upstream_dns", nameservers(facts.ResolvConf.Content), plan.ResolvConfPath)}
+}
+
+// PortTaken refuses a host on which something else has the port of WireGuard, whose
+// socket will be where the NIC is. wireguard are the names of WireGuard interfaces on
+// it.
+func (o Outside) PortTaken(sockets []Socket, wireguard []string) error {
+	for _, s := range sockets {
+		if s.Protocol == "udp" && s.Port == o.WireGuardPort {
+			return fmt.Errorf("wireguard_port: found UDP port %d in use by %s, wanted it free: set wireguard_port to another one for this host, or stop what listens there",
+				s.Port, s.holder(wireguard))
+		}
+	}
+	return nil
 }
 
 // holder is who has a socket, for the operator.

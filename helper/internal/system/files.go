@@ -66,7 +66,7 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		switch {
 		case same:
 			continue
-		case f.Missing:
+		case f.Missing, f.Block && f.Content == "":
 			op.Verb = reconcile.Remove
 		case !exists:
 			op.Verb = reconcile.Add
@@ -130,6 +130,9 @@ func (s *System) compare(f plan.File) (same, exists bool, err error) {
 
 // compare reports whether the file is as wanted and whether it exists at all.
 func compare(f plan.File) (same, exists bool, err error) {
+	if f.Block {
+		return compareBlock(f)
+	}
 	info, err := os.Lstat(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f.Missing || f.Over != "", false, nil
@@ -156,6 +159,9 @@ func compare(f plan.File) (same, exists bool, err error) {
 }
 
 func (m Machine) put(f plan.File) error {
+	if f.Block {
+		return m.putBlock(f)
+	}
 	if f.Missing {
 		return remove(f.Path)
 	}

@@ -14,13 +14,12 @@ import (
 )
 
 // Survey finds the part of the facts that is in files: resolvers, sshd's ports
-// and the network managers.
+// and the network managers; of a host with which the NIC stays no sshd's.
 func Survey(ctx context.Context, facts *plan.Facts) error {
 	file, err := resolvConf(plan.ResolvConfPath)
 	if err != nil {
 		return err
 	}
-	facts.ResolvConf = file
 	facts.Resolvers = Resolvers(file.Content)
 	// systemd-resolved's stub stands in for the real ones.
 	if len(facts.Resolvers) == 0 {
@@ -28,6 +27,16 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 			facts.Resolvers = Resolvers(string(real))
 		}
 	}
+	facts.Managers = managers()
+	if facts.IsShared() {
+		return nil
+	}
+	facts.ResolvConf = file
+	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
+}
+
+// managers are those that are installed.
+func managers() (all []plan.Manager) {
 	for _, m := range []struct {
 		manager plan.Manager
 		sign    string
@@ -37,10 +46,10 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 		{plan.NetworkManager, "/etc/NetworkManager"},
 	} {
 		if _, err := os.Stat(m.sign); err == nil {
-			facts.Managers = append(facts.Managers, m.manager)
+			all = append(all, m.manager)
 		}
 	}
-	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
+	return all
 }
 
 // ifupdown2 is where the program of that name is: what else is below its directory may

@@ -40,9 +40,13 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 	if pending, err := h.Store.Pending(); err != nil || pending != nil {
 		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
 	}
-	facts, missing := h.waitForNIC(ctx, facts, find)
-	if missing != nil {
-		return missing
+	if facts.IsShared() {
+		late = false // nothing waits for it
+	} else {
+		var missing error
+		if facts, missing = h.waitForNIC(ctx, facts, find); missing != nil {
+			return missing
+		}
 	}
 	if err == nil && confirmed == nil {
 		return h.free(ctx, facts, late)
@@ -51,7 +55,7 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 		err = h.build(ctx, confirmed, late)
 	}
 	if err != nil {
-		h.Log.Error("the network cannot be built; giving the NIC back to the host", "error", err)
+		h.Log.Error("the network cannot be built; the host is as it is without it", "error", err)
 		if door := h.Reconciler(facts, !late).Insist(ctx, openDoor(facts), nil); door != nil {
 			return fmt.Errorf("%w: %w", ErrBeginAgain, errors.Join(err, door))
 		}

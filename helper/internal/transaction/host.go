@@ -70,8 +70,9 @@ type Host struct {
 	Alarm Alarm
 	// Programs is nil where there is one alone, without an ID.
 	Programs Programs
-	// Survey finds what the host is before its first change.
-	Survey func(ctx context.Context, uplink string) (*plan.Facts, error)
+	// Survey finds what the host is before its first change, as far as the document
+	// needs it that says this of the host.
+	Survey func(ctx context.Context, self network.Host) (*plan.Facts, error)
 	// SSHPorts returns the ports on which SSH answers now.
 	SSHPorts func(ctx context.Context) ([]uint16, error)
 	// Reconciler returns the hands of a host with these facts.
@@ -96,25 +97,24 @@ type target struct {
 
 // facts returns what the host was, surveying it if Mobula has not changed it.
 func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, error) {
-	uplink := ""
+	var self network.Host
 	if change != nil && change.Document != nil {
-		self, ok := change.Document.Host(change.HostID)
-		if !ok {
+		var ok bool
+		if self, ok = change.Document.Host(change.HostID); !ok {
 			return nil, fmt.Errorf("host_id %d: not in the network document", change.HostID)
 		}
-		uplink = self.Uplink
 	}
 	facts, err := h.Store.Facts()
 	if err != nil {
 		return nil, err
 	}
 	if facts == nil {
-		return h.Survey(ctx, uplink)
+		return h.Survey(ctx, self)
 	}
-	if uplink != "" && !facts.IsUplink(uplink) {
-		return nil, fmt.Errorf("uplink: found %q in the document, wanted %q, which is in use; uninstall the host before it gets another one", uplink, facts.Uplink)
+	if self.ID != 0 {
+		err = facts.Suit(self)
 	}
-	return facts, nil
+	return facts, err
 }
 
 // aim computes where change leads, nil being a host without Mobula, and what

@@ -10,6 +10,15 @@ import (
 // change only, which has to be confirmed; everything else adds ports, and what nobody
 // can tell stays as it was.
 
+// publishes reports that the gateway stands before the host's SSH.
+func publishes(change *store.Change) bool {
+	if change == nil || change.Document == nil {
+		return false
+	}
+	self, _ := change.Document.Host(change.HostID)
+	return !self.SharedUplink
+}
+
 // published returns the SSH ports that a change publishes.
 func (h *Host) published(change *store.Change) ([]uint16, error) {
 	if change != nil && change.SSHPorts != nil {
@@ -25,7 +34,7 @@ func (h *Host) published(change *store.Change) ([]uint16, error) {
 // withPortsOfNow returns a new change that publishes the ports on which SSH answers
 // now. If nobody can tell them all, those that are published already stay, too.
 func (h *Host) withPortsOfNow(ctx context.Context, change *store.Change) (*store.Change, error) {
-	if change.Document == nil {
+	if !publishes(change) {
 		return change, nil
 	}
 	ports, err := h.SSHPorts(ctx)
@@ -47,7 +56,7 @@ func (h *Host) withPortsOfNow(ctx context.Context, change *store.Change) (*store
 // withMorePorts returns a change that stands, and publishes the ports on which SSH
 // answers now, too.
 func (h *Host) withMorePorts(ctx context.Context, change *store.Change) (*store.Change, error) {
-	if change == nil || change.Document == nil {
+	if !publishes(change) {
 		return change, nil
 	}
 	ports, err := h.published(change)
@@ -64,7 +73,7 @@ func (h *Host) withMorePorts(ctx context.Context, change *store.Change) (*store.
 // keepPorts notes the ports that running publishes: for what comes next, and for the
 // next boot, if the running change is the confirmed one.
 func (h *Host) keepPorts(running *store.Change) error {
-	if running == nil {
+	if !publishes(running) {
 		return nil
 	}
 	if a := h.applied(); a != nil && len(a.SSHPorts) < len(running.SSHPorts) {

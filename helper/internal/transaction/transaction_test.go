@@ -226,7 +226,7 @@ func TestWrongDocuments(t *testing.T) {
 		{"a peer without its key", keyless(3), "found none in the document for 192.0.2.3,", nil},
 		{"a peer without its key, by another ID", keyless(9), "found none in the document for 192.0.2.3,", nil},
 		{"no peer with its key", allKeyless, "found none in the document for 192.0.2.2, 192.0.2.3,", nil},
-		{"another uplink", w.document(6, func(h *network.Host) { h.Uplink = "eth1" }, 2), `uplink: found "eth1"`, nil},
+		{"another uplink", w.document(6, func(h *network.Host) { h.Uplink = "eth1" }, 2), "uplink: found eth0 in use, wanted eth1", nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -215,7 +215,7 @@ func (w *world) hostOf(program string) *Host {
 	state, run := filepath.Join(w.dir, "state"), filepath.Join(w.dir, "run")
 	return &Host{
 		Store: store.On(state, w), Alarm: alarm{w, program}, Programs: programs{w, program}, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Survey: func(context.Context, string) (*plan.Facts, error) {
+		Survey: func(context.Context, network.Host) (*plan.Facts, error) {
 			if problem := w.kernel.Reachable(w.facts); problem != "" {
 				return nil, errors.New(problem)
 			}

@@ -15,6 +15,7 @@ import (
 	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
@@ -51,7 +52,7 @@ func try(t *testing.T, h *host) verdict {
 	}
 	b := newBench(t, h)
 	b.before = settled(t)
-	if _, err := survey(b.ctx(), h.asked); err != nil {
+	if _, err := survey(b.ctx(), network.Host{Uplink: h.asked}); err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
 			t.Error("wanted it to be taken: it has nothing that could not be given back")
@@ -105,8 +106,8 @@ func newBench(t *testing.T, h *host) *bench {
 }
 
 // survey is that of the kernel and of the packet filter: of files the host has none.
-func survey(ctx context.Context, uplink string) (*plan.Facts, error) {
-	facts, err := links.Survey(uplink)
+func survey(ctx context.Context, self network.Host) (*plan.Facts, error) {
+	facts, err := links.Survey(self.Uplink)
 	if facts == nil {
 		return nil, err
 	}

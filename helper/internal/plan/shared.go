@@ -1,0 +1,81 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"mobula/helper/internal/network"
+)
+
+// Shared are the facts of a host with which the NIC stays: nothing of it changes but
+// what is noted here.
+type Shared struct {
+	// Uplinks are the interfaces with a way outside that did not forward IPv4.
+	Uplinks []string `json:"uplinks"`
+}
+
+// IsShared reports that the NIC stays with the host.
+func (f *Facts) IsShared() bool { return f.Shared != nil }
+
+// shared is the way outside through the host, with which the NIC stays.
+type shared struct{ builder }
+
+func (b shared) links() []Link        { return nil }
+func (b shared) addresses() []Address { return nil }
+func (b shared) absent() []Route      { return nil }
+func (b shared) former() []Route      { return nil }
+
+// routes: whatever is not inside goes to the host, which knows the way.
+func (b shared) routes() []Route {
+	return []Route{b.direct(network.Wire), b.direct(network.Access),
+		{NS: Namespace, To: everywhere, Link: DirectGateway, Via: network.IntrawireAddress(b.self.ID), OnLink: true, Source: network.DirectGateway}}
+}
+
+func (b shared) rules() []Rule { return nil }
+
+// settings let the host forward between the gateway and the outside, and nobody else:
+// "forwarding" counts for the interface by which a packet comes in, and the stricter
+// "rp_filter" of all and the link (ip-sysctl.rst in the kernel's documentation).
+func (b shared) settings() []Setting {
+	all := []Setting{
+		{Key: conf(DirectHost, "forwarding"), Value: "1"},
+		{Key: conf(DirectHost, "rp_filter"), Value: "2"},
+		{Key: conf(AccessLink, "rp_filter"), Value: "2"},
+	}
+	for _, name := range b.facts.Shared.Uplinks {
+		all = append(all, Setting{Key: conf(name, "forwarding"), Value: "1", NIC: name})
+	}
+	return all
+}
+
+func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + name }
+
+func (b shared) firewall() *Firewall { return b.inside() }
+
+func (b shared) doorway() *Doorway {
+	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Uplinks: b.facts.Shared.Uplinks}
+}
+
+// HostsPath is where private names stand where the host keeps its resolver.
+const HostsPath = "/etc/hosts"
+
+func (b shared) files() []File { return []File{b.hosts()} }
+
+// hosts are the private names. The host's own resolver knows nothing of them, and
+// stays as it is.
+func (b shared) hosts() File {
+	var s strings.Builder
+	for _, n := range b.doc.PrivateNames() {
+		fmt.Fprintf(&s, "%s\t%s\n", n.Address, n.Name)
+	}
+	return File{Path: HostsPath, Content: s.String(), Block: true}
+}
+
+// withoutShared is the host as it was. What forwards by itself meanwhile goes on.
+func withoutShared(facts Facts) *Host {
+	h := &Host{Files: []File{{Path: HostsPath, Block: true}}}
+	for _, name := range facts.Shared.Uplinks {
+		h.Settings = append(h.Settings, Setting{Key: conf(name, "forwarding"), Like: "net/ipv4/ip_forward", NIC: name})
+	}
+	return h
+}
