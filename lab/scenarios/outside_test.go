@@ -180,7 +180,7 @@ for port in range(1, 65536):
     raw.sendto(packet(6, own, dst, struct.pack('!HHIIHHHH', 40000, port, 0x1234, 0, 0x5002, 1024, ~fold(pseudo + port) & 0xffff, 0)), (dst, 0))
     udp.sendto(bytes(12), (dst, port))
     if port % 32 == 0: drain(max(0, began + port / int(sys.argv[1]) - time.time()))
-wanted = [53, 67, 161, 500, 4789, 6081, 6254, 6255, 8054, 51820, 51821] + [32768 + n for n in (1, 2, 3, 256, 300)]
+wanted = [53, 67, 161, 500, 4789, 6081, 6254, 6255, 8054, 51820] + [32768 + n for n in (1, 2, 3, 256, 300)]
 handshake, forged = b'\x01\0\0\0' + bytes(144), b'MOBU\x01\x01\0\x02\0\x01\0\x28' + bytes(28)
 for data in (question('bob.example.com'), question('a.stranger.example.net'), handshake, forged, b'\x02\0\0\0' + bytes(88), b'\x04\0\0\0' + bytes(60)):
     for port in wanted: udp.sendto(data, (dst, port))

@@ -17,6 +17,7 @@ import (
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/probe"
+	"mobula/helper/internal/rawudp"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/wireguard"
 )
@@ -114,7 +115,8 @@ func (a *Agent) serveHealing(ctx context.Context, current *healer, running *stor
 	}
 	self, ok := running.Document.Host(running.HostID)
 	inode := namespaceInode()
-	if current != nil && current.namespace == inode && current.self.Endpoint == self.Endpoint && current.self.ID == self.ID {
+	if current != nil && current.namespace == inode && current.self.Endpoint == self.Endpoint && current.self.ID == self.ID &&
+		underlayNamespace(current.self) == underlayNamespace(self) {
 		if err := current.follow(running); err != nil {
 			a.Log.Warn("following the network document", "error", err)
 		}
@@ -147,12 +149,16 @@ func namespaceInode() uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
+// underlayNamespace names the network namespace that WireGuard's encrypted packets
+// come to, where direct probes go beside them; "" is the host's own.
+func underlayNamespace(network.Host) string { return plan.Namespace }
+
 func (a *Agent) startHealing(ctx context.Context, running *store.Change, self network.Host, inode uint64) (*healer, error) {
 	inside, err := listen(fmt.Sprintf("%s:%d", network.DirectGateway, plan.ProbeUDPPort))
 	if err != nil {
 		return nil, err
 	}
-	below, err := listen(fmt.Sprintf("0.0.0.0:%d", plan.DirectUDPPort(self.Endpoint.Port())))
+	below, err := rawudp.Listen(underlayNamespace(self), self.Endpoint.Port(), probe.Magic)
 	if err != nil {
 		inside.Close()
 		return nil, err

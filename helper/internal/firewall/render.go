@@ -53,8 +53,7 @@ func guestEntries(memory uint64) int {
 // values are what the ruleset's template sees.
 type values struct {
 	External, Wire, Access, Direct                 string
-	WireGuardPort, TunnelPort                      uint16
-	ProbePort, DirectPort                          uint16
+	WireGuardPort, TunnelPort, ProbePort           uint16
 	Intrawire, AccessAddress, DirectGateway        netip.Addr
 	WireNet, IntrawireNet, ExtrawireNet, AccessNet netip.Prefix
 	Public, Members                                []string
@@ -78,7 +77,7 @@ type values struct {
 func Render(f *plan.Firewall, memory uint64) string {
 	v := values{
 		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
-		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, DirectPort: f.DirectPort,
+		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort,
 		Intrawire: network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
 		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
 		GatewayNet: network.Gateways, Behind: behind,
@@ -100,7 +99,7 @@ func Render(f *plan.Firewall, memory uint64) string {
 			v.TCP = append(v.TCP, p.Number)
 		}
 	}
-	v.FreeUDP = freePorts(append([]uint16{f.WireGuardPort, f.DirectPort}, v.UDP...))
+	v.FreeUDP = freePorts(append([]uint16{f.WireGuardPort}, v.UDP...))
 	v.FreeTCP = freePorts(v.TCP)
 	v.SpareUDP, v.SpareTCP = spare(v.FreeUDP), spare(v.FreeTCP)
 	var s strings.Builder

@@ -21,7 +21,7 @@ func TestRenderGolden(t *testing.T) {
 		Public:    []netip.Addr{netip.MustParseAddr("192.0.2.3")},
 		Published: []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "tcp", Number: 443}, {Protocol: "udp", Number: 443}},
 		Members:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51820"), netip.MustParseAddrPort("192.0.2.1:51820"), netip.MustParseAddrPort("192.0.2.1:51821")},
-		ProbePort: plan.ProbeUDPPort, DirectPort: plan.DirectUDPPort(51820),
+		ProbePort: plan.ProbeUDPPort,
 		Relays: []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 			{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")}},
 	}, plenty)

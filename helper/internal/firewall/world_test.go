@@ -32,7 +32,7 @@ var members = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:51820"), netip
 func firewallOf(id uint16) *plan.Firewall {
 	f := &plan.Firewall{
 		HostID: id, External: plan.ExternalLink, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
-		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort, DirectPort: plan.DirectUDPPort(51820),
+		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort,
 		Public:    []netip.Addr{members[id-1].Addr()},
 		Published: []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "udp", Number: 443}},
 	}

@@ -282,7 +282,7 @@ func (b builder) inside() *Firewall {
 	return &Firewall{
 		HostID: b.self.ID, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
 		WireGuardPort: b.self.Endpoint.Port(), TunnelPort: TunnelUDPPort,
-		ProbePort: ProbeUDPPort, DirectPort: DirectUDPPort(b.self.Endpoint.Port()),
+		ProbePort: ProbeUDPPort,
 	}
 }
 

@@ -2,16 +2,6 @@ package plan
 
 import "mobula/helper/internal/network"
 
-// DirectUDPPort returns the port in the gateway's namespace where the firewall
-// leaves direct probes that arrive on WireGuard's own port.
-func DirectUDPPort(wireGuardPort uint16) uint16 {
-	const port = 51821
-	if wireGuardPort == port {
-		return port + 1
-	}
-	return port
-}
-
 // Relays returns the ports by which the host with the given ID forwards between
 // two others. A UDP port that the host publishes stays published: it relays to
 // nobody, and the agent says so when it is asked. Where the NIC stays with the host

@@ -237,9 +237,8 @@ type Firewall struct {
 	Published []network.Port
 	// Members are the underlay endpoints of the other hosts.
 	Members []netip.AddrPort
-	// ProbePort is the agent's UDP port inside WireGuard, and DirectPort the
-	// one in the gateway's namespace where direct probes arrive.
-	ProbePort, DirectPort uint16
+	// ProbePort is the agent's UDP port inside WireGuard.
+	ProbePort uint16
 	// Relays are the ports where other hosts leave what is for a third one.
 	Relays []Relay
 }

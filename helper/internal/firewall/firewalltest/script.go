@@ -160,9 +160,7 @@ func readRule(line string) (r readyRule) {
 	}
 	r.text = normal(line)
 	for _, m := range refersTo.FindAllStringSubmatch(r.text, -1) {
-		if name := m[1] + m[2] + m[3]; name != "th" && name != "nh" && name != "ll" { // a payload's, as @th,64,32
-			r.refersTo = append(r.refersTo, name)
-		}
+		r.refersTo = append(r.refersTo, m[1]+m[2]+m[3])
 	}
 	return r
 }
