@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"templates", "helper/internal/network", "helper/internal/netns"},
 	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/probe"},
 	{"helper/internal/reconcile"},
-	{"helper/internal/links", "helper/internal/wireguard", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths"},
+	{"helper/internal/links", "helper/internal/wireguard", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths", "helper/internal/rawudp"},
 	{"helper/internal/store"},
 	{"helper/internal/system", "helper/internal/transaction"},
 	{"helper/internal/agent"},
