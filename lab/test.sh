@@ -121,7 +121,7 @@ stage kernel go test -tags kernel -count=1 -timeout 10m -v -run '^(TestNIC|TestO
 stage hosts env MOBULA_HOSTS_SEEDS=1-60 go test -count=1 -timeout 10m -v ./helper/internal/transaction/hosttest
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch
 stage lab go test -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab
-stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios|TestNetworkManager' ./lab/scenarios
+stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios|TestOtherHosts' ./lab/scenarios
 join walks
 join fuzz
 

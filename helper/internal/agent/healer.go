@@ -151,7 +151,12 @@ func namespaceInode() uint64 {
 
 // underlayNamespace names the network namespace that WireGuard's encrypted packets
 // come to, where direct probes go beside them; "" is the host's own.
-func underlayNamespace(network.Host) string { return plan.Namespace }
+func underlayNamespace(self network.Host) string {
+	if self.SharedUplink {
+		return ""
+	}
+	return plan.Namespace
+}
 
 func (a *Agent) startHealing(ctx context.Context, running *store.Change, self network.Host, inode uint64) (*healer, error) {
 	inside, err := listen(fmt.Sprintf("%s:%d", network.DirectGateway, plan.ProbeUDPPort))

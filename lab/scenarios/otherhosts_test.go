@@ -11,24 +11,39 @@ import (
 	"mobula/lab"
 )
 
-// networkManager is what must hold on a host with NetworkManager (Debian 13). What
-// other managers do the scenarios show on their hosts.
-var networkManager = []step{
+// otherHosts is what must hold on hosts that are not like those of the scenarios: grace
+// has NetworkManager (Debian 13), and erin keeps her NIC, with an address by DHCP.
+var otherHosts = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
-	{"NetworkManager after a reboot", rebootNM},
-	{"NetworkManager has the NIC again", uninstallNM},
+	{"the NIC stays", nicStays},
+	{"a guest of a host that keeps its NIC", guestThrough},
+	{"other hosts after a reboot", rebootOthers},
+	{"other hosts as they were", uninstallOthers},
 	{"hosts with all kinds of links", kindsOfLinks}, // in namespaces, and so none of NetworkManager's business
 }
 
-// TestNetworkManager has a lab of its own, with one host: this is about what happens
-// on it.
-func TestNetworkManager(t *testing.T) {
-	w := start(t, "grace")
+// TestOtherHosts has a lab of its own: this is about what happens on each host.
+func TestOtherHosts(t *testing.T) {
+	var specs []lab.HostSpec
+	for _, spec := range lab.DefaultHosts() {
+		switch spec.Name {
+		case "grace":
+			specs = append(specs, spec)
+		case "erin":
+			spec.DHCP = true
+			specs = append(specs, spec)
+		}
+	}
+	w := startWith(t, specs)
 	w.on(t, "grace", manageAll)
-	before["grace"] = w.on(t, "grace", fingerprint)
+	for _, h := range w.members() {
+		before[h.Name] = w.on(t, h.Name, fingerprint)
+	}
+	beforeShared = w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding)
+	w.extra["erin"] = "      uplink_mode: shared\n"
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
 	w.inventory(t)
-	w.all(t, networkManager)
+	w.all(t, otherHosts)
 }
 
 // manageAll has NetworkManager take all new links, veths among them, which Debian's udev
@@ -42,7 +57,9 @@ systemctl reload NetworkManager
 for i in $(seq 60); do grep -qs ^nameserver /etc/resolv.conf && break; sleep 1; done`
 
 func deployBesideNM(t *testing.T, w *world) {
+	undisturbed := onTheNIC(t, w)
 	w.deploy(t)
+	undisturbed()
 	holdsBesideNM(t, w)
 	for host, r := range w.deploy(t) {
 		if r.changed != 0 {
@@ -72,19 +89,26 @@ func holdsBesideNM(t *testing.T, w *world) {
 	}
 }
 
-func rebootNM(t *testing.T, w *world) {
-	if err := w.Host("grace").Reboot(w.ctx); err != nil {
-		t.Fatal(err)
+func rebootOthers(t *testing.T, w *world) {
+	for _, h := range w.members() {
+		if err := h.Reboot(w.ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
-	comeBack(t, w, "grace")
+	for _, h := range w.members() {
+		comeBack(t, w, h.Name)
+	}
 	holdsBesideNM(t, w)
+	nicStays(t, w)
 }
 
-// uninstallNM: the host is as it was.
-func uninstallNM(t *testing.T, w *world) {
+// uninstallOthers: the hosts are as they were.
+func uninstallOthers(t *testing.T, w *world) {
+	undisturbed := onTheNIC(t, w)
 	if out, err := w.play(t, "playbooks/uninstall.yml"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	undisturbed()
 	eventually(t, time.Minute, "grace as it was", func() error {
 		if _, err := w.Host("grace").Run(w.ctx, "nmcli -t -f DEVICE,STATE device | grep -x ens3:connected"); err != nil {
 			return fmt.Errorf("NetworkManager does not have the NIC: %w", err)
@@ -95,4 +119,10 @@ func uninstallNM(t *testing.T, w *world) {
 		return nil
 	})
 	w.on(t, "grace", "ping -q -c 1 -W 5 "+lab.OutsideAddress+"; getent ahostsv4 "+lab.OutsideName)
+	if now := w.on(t, "erin", fingerprint); now != before["erin"] {
+		t.Errorf("erin is not as she was: %s", difference(before["erin"], now))
+	}
+	if now := w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding); now != beforeShared {
+		t.Errorf("erin's network is not as it was: %s", difference(beforeShared, now))
+	}
 }

@@ -1,0 +1,165 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+const (
+	// ownNetwork is what of a host that keeps its NIC is its own, without what Mobula adds.
+	ownNetwork = `ip -d address show dev ens3 | sed 's/_lft [0-9a-z]*//g'; ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
+cat /etc/resolv.conf; ls /etc/systemd/network; nft list ruleset | sed '/^table inet mobula {/,/^}/d'`
+	// forwarding is which interfaces forward.
+	forwarding = `grep -s . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/{all,default,ens3}/forwarding`
+)
+
+// beforeShared is erin's own network before anything of Mobula touched it.
+var beforeShared string
+
+var pinged = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// onTheNIC sends packets to erin's own address all the time, and keeps an SSH connection
+// there. What it returns ends both: nothing may have been lost.
+func onTheNIC(t *testing.T, w *world) (undisturbed func()) {
+	t.Helper()
+	erin := w.Host("erin")
+	session := erin.SSH(w.ctx, "-S", "none", "echo in; read answer; echo still $answer")
+	in, err := session.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := session.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if err := session.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := lines.ReadString('\n'); line != "in\n" {
+		t.Fatalf("an SSH session says %q, %v", line, err)
+	}
+	var said strings.Builder
+	ping := lab.Command(w.ctx, w.Namespace(), "ping", "-q", "-i", "0.2", erin.Address)
+	ping.Stdout = &said
+	if err := ping.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = ping.Process.Kill()
+		_ = session.Process.Kill()
+	})
+	return func() {
+		t.Helper()
+		_, _ = io.WriteString(in, "here\n")
+		if line, err := lines.ReadString('\n'); line != "still here\n" {
+			t.Errorf("the SSH session to erin's own address says %q, %v", line, err)
+		}
+		_ = session.Wait()
+		_ = ping.Process.Signal(syscall.SIGINT)
+		_ = ping.Wait()
+		m := pinged.FindStringSubmatch(said.String())
+		if m == nil || m[1] != m[2] {
+			t.Errorf("packets to erin's own address were lost:\n%s", said.String())
+		} else {
+			t.Logf("%s packets to erin's own address, none lost", m[1])
+		}
+	}
+}
+
+// nicStays: the host's own network is what it was, and beside it the host is a member
+// like any other, also to one whose NIC has moved.
+func nicStays(t *testing.T, w *world) {
+	was, _, _ := strings.Cut(beforeShared, "127.0.0.1 localhost")
+	if now := w.on(t, "erin", ownNetwork); strings.TrimSpace(now) != strings.TrimSpace(was) {
+		t.Errorf("erin's own network is another one: %s", difference(was, now))
+	}
+	if s := w.status(t, "erin"); len(s.Differences) > 0 || s.Waiting != "" {
+		t.Errorf("erin: %+v", s)
+	}
+	erin, grace := w.Host("erin"), w.Host("grace")
+	eventually(t, time.Minute, "erin and grace reach each other", func() error {
+		for _, pair := range [][2]*lab.Host{{erin, grace}, {grace, erin}} {
+			for _, to := range []string{pair[1].IntrawireAddress(), pair[1].AccessAddress(), pair[1].GatewayAddress(), pair[1].FQDN()} {
+				if _, err := pair[0].Run(w.ctx, "ping -q -c 2 -i 0.3 -W 2 "+to); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	eventually(t, 30*time.Second, "a direct path", func() error {
+		for _, host := range []string{"erin", "grace"} {
+			for _, p := range w.quick(t, host).Peers {
+				if p.Path == nil || p.Path.State != "direct" {
+					return fmt.Errorf("%s: %+v", host, p)
+				}
+			}
+		}
+		return nil
+	})
+	for _, c := range []struct{ name, want string }{{"nas.example.com", "10.31.0.254"}, {lab.OutsideName, lab.OutsideAddress}} {
+		if found := w.on(t, "erin", "getent ahostsv4 "+c.name+" || true"); !strings.HasPrefix(found, c.want+" ") {
+			t.Errorf("erin: %s: found %q, wanted %s", c.name, found, c.want)
+		}
+	}
+	// The resolver of her gateway, for guests and clients, looks up other names through her.
+	if found := w.on(t, "grace", "python3 -c \"import socket; print(socket.gethostbyname('"+lab.OutsideName+"'))\""); found != lab.OutsideAddress {
+		t.Errorf("grace: %s: found %q", lab.OutsideName, found)
+	}
+}
+
+// guestThrough: a machine bridged to erin's veth_fac0 gets outside through her, as her,
+// and nobody from outside gets in; her own services are not for guests.
+func guestThrough(t *testing.T, w *world) {
+	erin, grace := w.Host("erin"), w.Host("grace")
+	w.on(t, "erin", `ip link add lab-br type bridge; ip link set veth_fac0 master lab-br; ip link set lab-br up
+ip netns add guest; ip link add lab-g type veth peer name eth0 netns guest; ip link set lab-g master lab-br up
+ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev eth0; ip -n guest route add default via `+erin.GatewayAddress())
+	const leave = "ip netns del guest; ip link set veth_fac0 nomaster; ip link del lab-br"
+	defer func() {
+		if _, err := erin.Run(w.ctx, leave); err != nil {
+			t.Error(err)
+		}
+	}()
+	in := "ip netns exec guest "
+	for _, address := range []string{erin.GatewayAddress(), erin.IntrawireAddress(), grace.GatewayAddress(), grace.AccessAddress(), grace.IntrawireAddress(), lab.OutsideAddress} {
+		w.on(t, "erin", in+"ping -q -c 2 -i 0.3 -W 5 "+address)
+	}
+	ask := in + `python3 -c "import urllib.request; print(urllib.request.urlopen('http://` + lab.OutsideAddress + `/', timeout=10).read().decode())"`
+	if from := w.on(t, "erin", ask); !strings.Contains(from, erin.Address) {
+		t.Errorf("the outside sees the guest as %q, wanted erin's own address", from)
+	}
+	for what, command := range map[string]string{
+		"the metadata of erin's cloud": "ping -q -c 2 -i 0.3 -W 1 169.254.169.254",
+		"SSH at erin's own address":    "timeout 3 bash -c 'exec 3<>/dev/tcp/" + erin.Address + "/22'",
+	} {
+		if _, err := erin.Run(w.ctx, in+command); err == nil {
+			t.Errorf("the guest reaches %s", what)
+		}
+	}
+	w.on(t, "erin", "timeout 5 bash -c 'exec 3<>/dev/tcp/"+grace.IntrawireAddress()+"/22'")
+	// Whoever is on erin's own network and takes her for a router gets nowhere.
+	for _, to := range []string{"10.31.200.7", grace.IntrawireAddress(), lab.OutsideAddress + "/32"} {
+		address, _, _ := strings.Cut(to, "/")
+		route := []string{"route", "replace", address + "/32", "via", erin.Address}
+		if out, err := lab.Command(w.ctx, w.Namespace(), "ip", route...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		err := lab.Command(w.ctx, w.Namespace(), "ping", "-q", "-c", "2", "-i", "0.3", "-W", "1", address).Run()
+		_ = lab.Command(w.ctx, w.Namespace(), "ip", "route", "del", address+"/32").Run()
+		if err == nil {
+			t.Errorf("the outside reaches %s through erin", address)
+		}
+	}
+}
