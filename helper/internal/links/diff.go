@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sort"
-	"strings"
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
@@ -28,10 +27,11 @@ func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.
 	if err != nil {
 		return nil, err
 	}
-	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, missing: map[LinkKey]bool{}, replaced: map[plan.Route]bool{}, front: map[RouteKey]int{}}
+	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, reforwarded: map[string]bool{}, missing: map[LinkKey]bool{}, replaced: map[plan.Route]bool{}, front: map[RouteKey]int{}}
 	d.namespaces()
 	d.settings()
 	d.links()
+	d.linkSettings()
 	d.addresses()
 	d.routes()
 	d.kernelRoutes()
@@ -50,6 +50,8 @@ type differ struct {
 	want, previous *plan.Host
 	// remade are links that will be made anew, without what they have now.
 	remade map[LinkKey]bool
+	// reforwarded are namespaces where a setting changes that of each interface.
+	reforwarded map[string]bool
 	// missing are optional links that are nowhere.
 	missing map[LinkKey]bool
 	// readdressed are links that get an address, and with it routes of the kernel.
@@ -80,18 +82,6 @@ func (d *differ) namespaces() {
 		name := name
 		if !wanted[name] {
 			d.add(reconcile.StepNamespaces, reconcile.Remove, "namespace "+name, "", func() error { return d.kernel.DeleteNamespace(name) })
-		}
-	}
-}
-
-func (d *differ) settings() {
-	for _, s := range d.want.Settings {
-		s := s
-		if s.NIC != "" {
-			continue // see nicSettings
-		}
-		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; !ok || found != s.Value {
-			d.add(reconcile.StepSettings, reconcile.Change, "setting "+s.Key, strings.TrimSpace(found+" → "+s.Value), func() error { return d.kernel.Set(s) })
 		}
 	}
 }

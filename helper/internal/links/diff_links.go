@@ -2,7 +2,6 @@ package links
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -28,8 +27,7 @@ func (d *differ) links() {
 			d.remade[LinkKey{link.NS, link.Name}], d.remade[LinkKey{peer.NS, peer.Name}] = true, true
 			d.add(reconcile.StepLinks, reconcile.Add, "link "+link.Name, "veth to "+peer.Name, func() error { return d.kernel.AddLink(link, &peer) })
 		case (link.Kind == plan.Bridge || link.Kind == plan.WireGuardDevice) && !d.stands(link):
-			d.remade[LinkKey{link.NS, link.Name}] = true
-			d.add(reconcile.StepLinks, reconcile.Add, "link "+link.Name, string(link.Kind), func() error { return d.kernel.AddLink(link, nil) })
+			d.make(link)
 		case link.Kind == plan.Physical:
 			d.nic(link)
 		default:
@@ -40,6 +38,32 @@ func (d *differ) links() {
 		key := key
 		d.add(reconcile.StepLinks, reconcile.Remove, "link "+key.Name, "", func() error { return d.kernel.DeleteLink(key) })
 	}
+}
+
+// make makes a bridge or the WireGuard device anew. That one is there already where it
+// has its UDP socket elsewhere, which cannot change.
+func (d *differ) make(link plan.Link) {
+	key := LinkKey{link.NS, link.Name}
+	verb, detail, interrupts := reconcile.Add, string(link.Kind), 0
+	if d.have.Links[key].Kind == link.Kind {
+		verb, detail, interrupts = reconcile.Change, "its packets go through its own namespace", d.peers()
+		if link.Underlay {
+			detail = "its packets go through the host's own namespace"
+		}
+	}
+	d.remade[key] = true
+	d.add(reconcile.StepLinks, verb, "link "+link.Name, detail, func() error { return d.kernel.AddLink(link, nil) })
+	d.ops[len(d.ops)-1].Interrupts = interrupts
+}
+
+// peers counts those of WireGuard until now.
+func (d *differ) peers() int {
+	for _, h := range []*plan.Host{d.previous, d.want} {
+		if h.WireGuard != nil {
+			return len(h.WireGuard.Peers)
+		}
+	}
+	return 0
 }
 
 // surplusLinks returns Mobula's own links that are not wanted, the host's side
@@ -66,7 +90,7 @@ func (d *differ) isOurs(key LinkKey) bool {
 
 func (d *differ) stands(link plan.Link) bool {
 	have, ok := d.have.Links[LinkKey{link.NS, link.Name}]
-	return ok && have.Kind == link.Kind
+	return ok && have.Kind == link.Kind && (link.Kind != plan.WireGuardDevice || have.Underlay == link.Underlay)
 }
 
 func (d *differ) pairStands(a, b plan.Link) bool { return d.stands(a) && d.stands(b) }
@@ -127,51 +151,4 @@ func (d *differ) linkAttributes(link plan.Link, have Link, there bool) {
 		d.add(step, reconcile.Change, "link "+link.Name, strings.Join(details, ", "), func() error { return d.kernel.SetLink(link) })
 		d.ops[len(d.ops)-1].Reconnects = link.Kind == plan.Physical && !there
 	}
-}
-
-// nicSettings gives the NIC its own settings back: moving resets them (inetdev_init,
-// ipv6_add_dev in the kernel). All but one before it is set up.
-func (d *differ) nicSettings(link plan.Link, there bool) {
-	all := d.lostSettings(link, there, func(s plan.Setting) bool { return !isIPv6MTU(s.Key) })
-	if len(all) == 0 {
-		return
-	}
-	moved := link
-	moved.Down = true
-	if !there {
-		d.add(reconcile.StepUplink, reconcile.Change, "link "+link.Name, "moves into "+namespaceName(link.NS)+", still down", func() error { return d.kernel.SetLink(moved) })
-		d.ops[len(d.ops)-1].Reconnects = true
-	}
-	d.set(link, all, fmt.Sprintf("%d as they were", len(all)))
-}
-
-// lateNICSettings are for a NIC that is up: the kernel gives IPv6 the link's MTU again
-// when the link is ready (addrconf_notify).
-func (d *differ) lateNICSettings(link plan.Link, there bool) {
-	if all := d.lostSettings(link, there, func(s plan.Setting) bool { return isIPv6MTU(s.Key) }); len(all) > 0 {
-		d.set(link, all, "IPv6's MTU as it was")
-	}
-}
-
-// lostSettings are the settings of the NIC that it lacks, or will when it has moved.
-func (d *differ) lostSettings(link plan.Link, there bool, those func(plan.Setting) bool) (all []plan.Setting) {
-	for _, s := range d.want.Settings {
-		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; s.NIC == link.Name && those(s) && (!there || ok && found != s.Value) {
-			all = append(all, s)
-		}
-	}
-	return all
-}
-
-func isIPv6MTU(key string) bool {
-	return strings.HasPrefix(key, "net/ipv6/conf/") && strings.HasSuffix(key, "/mtu")
-}
-
-func (d *differ) set(link plan.Link, all []plan.Setting, detail string) {
-	d.add(reconcile.StepUplink, reconcile.Change, "settings of "+link.Name, detail, func() (err error) {
-		for _, s := range all {
-			err = errors.Join(err, d.kernel.Set(s))
-		}
-		return err
-	})
 }

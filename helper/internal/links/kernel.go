@@ -55,27 +55,20 @@ func (k Netlink) AddLink(link plan.Link, peer *plan.Link) error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = link.Name, link.MTU, link.MAC
-	var made netlink.Link
-	switch link.Kind {
-	case plan.Bridge:
-		made = &netlink.Bridge{LinkAttrs: attrs}
-	case plan.WireGuardDevice:
-		made = &netlink.Wireguard{LinkAttrs: attrs}
-	case plan.Veth:
-		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: peer.Name, PeerHardwareAddr: peer.MAC}
-		if peer.NS != link.NS {
-			file, err := netns.Open(peer.NS)
-			if err != nil {
-				return err
-			}
-			defer file.Close()
-			veth.PeerNamespace = netlink.NsFd(file.Fd())
-		}
-		made = veth
+	var err error
+	switch {
+	case link.Kind == plan.Bridge:
+		err = makeLink(link.NS, &netlink.Bridge{LinkAttrs: attrs})
+	case link.Kind == plan.WireGuardDevice && link.Underlay:
+		err = makeFromHost(link.NS, &netlink.Wireguard{LinkAttrs: attrs})
+	case link.Kind == plan.WireGuardDevice:
+		err = makeLink(link.NS, &netlink.Wireguard{LinkAttrs: attrs})
+	case link.Kind == plan.Veth:
+		err = makeVeth(link, *peer, attrs)
 	default:
 		return fmt.Errorf("link %s: a link of kind %q cannot be made", link.Name, link.Kind)
 	}
-	if err := in(link.NS, func(h *netlink.Handle) error { return h.LinkAdd(made) }); err != nil {
+	if err != nil {
 		return fmt.Errorf("making link %s: %w", link.Name, err)
 	}
 	if peer != nil {

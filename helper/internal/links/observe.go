@@ -97,7 +97,7 @@ func (s *State) observeLinks(h *netlink.Handle, ns string) (map[int]string, erro
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		link := Link{Up: a.Flags&net.FlagUp != 0, Link: plan.Link{Name: a.Name, NS: ns, Kind: kindOf(l), MTU: a.MTU, MAC: a.HardwareAddr, NIC: identity(l)}}
+		link := Link{Up: a.Flags&net.FlagUp != 0, Link: plan.Link{Name: a.Name, NS: ns, Kind: kindOf(l), MTU: a.MTU, MAC: a.HardwareAddr, NIC: identity(l), Underlay: isUnderlay(l)}}
 		if link.Kind == plan.Veth {
 			link.Peer = "?" // known only by index; that it has one is enough
 		}
@@ -215,10 +215,14 @@ func (s *State) observeSettings(settings []plan.Setting) error {
 		if setting.NS != "" && !s.Namespaces[setting.NS] {
 			continue
 		}
+		name := interfaceOf(setting.Key)
+		if _, there := s.Links[LinkKey{setting.NS, name}]; name != "" && !there {
+			continue
+		}
 		err := netns.Do(setting.NS, func() error {
 			value, err := readSetting(setting.Key)
-			if setting.NIC != "" && errors.Is(err, fs.ErrNotExist) {
-				return nil
+			if name != "" && errors.Is(err, fs.ErrNotExist) {
+				return nil // gone since, or the kernel has no such setting
 			}
 			if err == nil {
 				s.Settings[SettingKey{setting.NS, setting.Key}] = value

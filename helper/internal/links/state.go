@@ -53,11 +53,12 @@ type Kernel interface {
 	// given one, the rules that lead to it, and Mobula's that lead to specific
 	// routes of the main table; of IPv6 what the host's own namespace has of
 	// permanent addresses and of routes that stay. Of the settings, those of
-	// interfaces that are elsewhere are left out.
+	// interfaces that are nowhere or elsewhere are left out.
 	Observe(namespaces []string, table int, settings []plan.Setting) (*State, error)
 	AddNamespace(name string) error
 	DeleteNamespace(name string) error
-	// AddLink makes a link, or both ends of a veth pair.
+	// AddLink makes a link, or both ends of a veth pair. What it was interrupted at
+	// is found to be another link than the wanted one.
 	AddLink(link plan.Link, peer *plan.Link) error
 	// SetLink moves an existing link into its namespace and gives it its
 	// master, MAC address, MTU and state.

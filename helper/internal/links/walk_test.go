@@ -56,7 +56,10 @@ func TestWalk(t *testing.T) {
 					continue
 				}
 				d, id := anyDocument(r)
-				want := mustBuild(t, d, id, facts)
+				want := forwarding(mustBuild(t, d, id, facts), "eth9")
+				if r.Intn(2) == 0 {
+					want = underlaid(want)
+				}
 				b.bring(want, previous)
 				// The way there must not show.
 				fresh := newBench(t, facts)
@@ -124,7 +127,9 @@ func (b *bench) damages(want *plan.Host) []damage {
 	for _, s := range want.Settings {
 		s := s
 		s.Value = "7"
-		add("set "+s.Key, func() error { return b.kernel.Set(s) })
+		if s.NIC != "eth9" { // it is nowhere
+			add("set "+s.Key, func() error { return b.kernel.Set(s) })
+		}
 	}
 	add("delete the namespace", func() error { return b.kernel.DeleteNamespace(plan.Namespace) })
 	sort.Slice(all, func(i, j int) bool { return all[i].text < all[j].text })
@@ -151,7 +156,7 @@ func anyOrder(k fmt.Stringer) string {
 func TestDamageIsRepaired(t *testing.T) {
 	facts := manyAddresses()
 	b := newBench(t, facts)
-	want := mustBuild(t, plantest.Document(plantest.Host(1), plantest.Host(2)), 1, facts)
+	want := forwarding(underlaid(mustBuild(t, plantest.Document(plantest.Host(1), plantest.Host(2)), 1, facts)), "eth9")
 	b.bring(want, nil)
 	good := anyOrder(b.kernel)
 	count := len(b.damages(want))

@@ -33,10 +33,42 @@ func (k *Kernel) AddLink(link plan.Link, peer *plan.Link) error {
 		}
 	case plan.Bridge, plan.WireGuardDevice:
 		k.addDevice(link)
+		if link.Underlay && link.Kind == plan.WireGuardDevice {
+			return k.bornInHost(link)
+		}
 	default:
 		return fmt.Errorf("link %s: a link of kind %q cannot be made", link.Name, link.Kind)
 	}
 	return k.SetLink(link)
+}
+
+// bornInHost finishes a WireGuard device that was made from the host's own namespace.
+func (k *Kernel) bornInHost(link plan.Link) error {
+	key := links.LinkKey{NS: link.NS, Name: link.Name}
+	k.devices[key].born = ""
+	if k.Killed != nil && k.Killed() {
+		return syscall.EINTR
+	}
+	k.SetAlias(key, links.UnderlayAlias)
+	return k.SetLink(link)
+}
+
+// SetAlias does what `ip link set … alias` does.
+func (k *Kernel) SetAlias(key links.LinkKey, alias string) {
+	if d := k.devices[key]; d != nil {
+		k.Changes++
+		d.alias = alias
+	}
+}
+
+// Socket returns the namespace where the UDP socket of a WireGuard device is: where it
+// was made, wherever it has moved (creating_net in drivers/net/wireguard/device.c).
+func (k *Kernel) Socket(key links.LinkKey) (namespace string, found bool) {
+	d := k.devices[key]
+	if d == nil || d.Kind != plan.WireGuardDevice {
+		return "", false
+	}
+	return d.born, true
 }
 
 // AddInternal makes the port of a switch that is an interface of the host.

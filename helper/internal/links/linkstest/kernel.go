@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"mobula/helper/internal/links"
@@ -21,6 +20,9 @@ type Kernel struct {
 	Occupied func(namespace string) bool
 	// Changes counts the calls that changed something.
 	Changes int
+	// Killed, if it is set, tells that whoever makes a WireGuard device is killed before
+	// its alias is set.
+	Killed func() bool
 
 	namespaces map[string]bool
 	devices    map[links.LinkKey]*device
@@ -38,6 +40,9 @@ type device struct {
 	neighbors map[netip.Addr][6]byte // permanent ones
 	// chosen tells that the MTU of a bridge does not follow its ports any more.
 	chosen bool
+	alias  string
+	// born is the namespace in which it was made.
+	born string
 }
 
 type address struct {
@@ -123,53 +128,12 @@ func (k *Kernel) Configure(f *plan.Facts) error {
 	return nil
 }
 
-var ipv6Off = links.SettingKey{Key: "net/ipv6/conf/default/disable_ipv6"}
-
-// defaults are the settings of a new namespace.
-func (k *Kernel) defaults(ns string) {
-	k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/ip_forward"}] = "0"
-	for _, conf := range []string{"all", "default"} {
-		k.settings[links.SettingKey{NS: ns, Key: "net/ipv6/conf/" + conf + "/disable_ipv6"}] = "0"
-		for _, name := range []string{"arp_ignore", "arp_announce", "rp_filter"} {
-			k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/conf/" + conf + "/" + name}] = "0"
-		}
-		for _, name := range []string{"accept_redirects", "send_redirects"} {
-			k.settings[links.SettingKey{NS: ns, Key: "net/ipv4/conf/" + conf + "/" + name}] = "1"
-		}
-	}
-}
-
 func (k *Kernel) addDevice(link plan.Link) *device {
-	d := &device{Link: link}
-	d.Free, d.Down, d.Master, d.Peer = false, false, "", ""
+	d := &device{Link: link, born: link.NS}
+	d.Free, d.Down, d.Underlay, d.Master, d.Peer = false, false, false, "", ""
 	k.devices[d.key()] = d
 	k.inherit(d)
 	return d
-}
-
-// inherit gives a NIC the settings of a new interface of its namespace
-// (inetdev_init and ipv6_add_dev; also after a move, addrconf and devinet see an
-// interface unregistered and registered).
-func (k *Kernel) inherit(d *device) {
-	if d.Kind != plan.Physical {
-		return
-	}
-	for key := range k.settings {
-		if isOf(key.Key, d.Name) && key.NS == d.NS {
-			delete(k.settings, key)
-		}
-	}
-	for key, value := range k.settings {
-		if isOf(key.Key, "default") && key.NS == d.NS {
-			k.settings[links.SettingKey{NS: d.NS, Key: strings.Replace(key.Key, "/default/", "/"+d.Name+"/", 1)}] = value
-		}
-	}
-}
-
-// isOf reports that a setting is that of an interface.
-func isOf(key, name string) bool {
-	parts := strings.Split(key, "/")
-	return len(parts) == 5 && parts[3] == name
 }
 
 func (k *Kernel) device(key links.LinkKey) (*device, error) {
@@ -218,6 +182,7 @@ func (k *Kernel) deleteRoutes(which func(plan.Route) bool) (deleted int) {
 // remove deletes a link with everything on it.
 func (k *Kernel) remove(d *device) {
 	k.flush(d)
+	k.forgetSettings(d)
 	delete(k.devices, d.key())
 	k.forgetSources(d)
 	for _, port := range k.devices {
@@ -244,11 +209,7 @@ func (k *Kernel) move(d *device, ns string) error {
 	k.flush(d)
 	delete(k.devices, d.key())
 	from, master := d.NS, d.Master
-	for key := range k.settings {
-		if isOf(key.Key, d.Name) && key.NS == d.NS {
-			delete(k.settings, key)
-		}
-	}
+	k.forgetSettings(d)
 	k.forgetSources(d)
 	d.NS, d.Master, d.up, d.addresses = ns, "", false, nil
 	k.devices[d.key()] = d
@@ -336,21 +297,6 @@ func (k *Kernel) in(ns string) (all []*device) {
 		}
 	}
 	return all
-}
-
-// Set implements links.Kernel.
-func (k *Kernel) Set(s plan.Setting) error {
-	key := links.SettingKey{NS: s.NS, Key: s.Key}
-	if _, ok := k.settings[key]; !ok {
-		return syscall.ENOENT
-	}
-	k.Changes++
-	k.settings[key] = s.Value
-	if strings.HasSuffix(s.Key, "/ip_forward") { // a router does not accept redirects
-		redirects := map[string]string{"0": "1", "1": "0"}[s.Value]
-		k.settings[links.SettingKey{NS: s.NS, Key: "net/ipv4/conf/all/accept_redirects"}] = redirects
-	}
-	return nil
 }
 
 // Identity returns a value that is another one for each link that ever had the

@@ -33,6 +33,7 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 		if d.other != nil {
 			link.Peer = "?"
 		}
+		link.Underlay = d.Kind == plan.WireGuardDevice && d.alias == links.UnderlayAlias
 		s.Links[key] = link
 		for address, mac := range d.neighbors {
 			s.Neighbors[plan.Neighbor{NS: key.NS, Link: key.Name, Address: address, MAC: mac}] = true
@@ -55,7 +56,7 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 	for _, setting := range settings {
 		key := links.SettingKey{NS: setting.NS, Key: setting.Key}
 		value, ok := k.settings[key]
-		if seen[setting.NS] && !ok && setting.NIC != "" {
+		if seen[setting.NS] && !ok && (setting.NIC != "" || defaultOf(setting.Key) != setting.Key) {
 			continue
 		}
 		if seen[setting.NS] && !ok {
@@ -90,7 +91,9 @@ func (k *Kernel) String() string {
 		lines = append(lines, k.routeLines(ns)...)
 		for key, value := range k.settings {
 			nic := k.settings[links.SettingKey{NS: ns, Key: defaultOf(key.Key)}]
-			if own := defaultOf(key.Key) != key.Key; key.NS == ns && (ns != "" && !own || ns == "" && own && value != nic) {
+			if own := defaultOf(key.Key) != key.Key; !own && strings.HasSuffix(key.Key, "/forwarding") {
+				continue // ip_forward says the same
+			} else if key.NS == ns && (ns != "" && !own || ns == "" && own && value != nic) {
 				lines = append(lines, fmt.Sprintf("setting %s = %s", key.Key, value))
 			}
 		}
@@ -141,6 +144,12 @@ func (d *device) String() string {
 	}
 	if d.up {
 		text += " up"
+	}
+	if d.Kind == plan.WireGuardDevice && d.born != d.NS {
+		text += fmt.Sprintf(" made in %q", d.born)
+	}
+	if d.alias != "" {
+		text += fmt.Sprintf(" alias %q", d.alias)
 	}
 	// Each family has a list of its own (in_device, inet6_dev): in their order there.
 	for _, six := range []bool{false, true} {
