@@ -187,7 +187,7 @@ func newWorldOf(t *testing.T, facts *plan.Facts) *world {
 	w.system = newSystem(w)
 	w.lead(programNow)
 	w.vswitch = &fakeSwitch{w: w}
-	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }}
+	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }, Made: w.underlay}
 	w.nft = &firewalltest.NFT{Namespace: func(name string) any { return w.kernel.Identity(name, "lo") }}
 	w.kernel.Occupied = func(string) bool { return w.system.Running(plan.UnitVSwitch) }
 	if err := w.kernel.Configure(w.facts); err != nil {
@@ -236,7 +236,7 @@ func (w *world) hostOf(program string) *Host {
 // powerCycle leaves what is on disk.
 func (w *world) powerCycle() {
 	w.kernel.Reboot()
-	w.wg = &wireguardtest.Kernel{Link: w.wg.Link}
+	w.wg = &wireguardtest.Kernel{Link: w.wg.Link, Made: w.wg.Made}
 	w.vswitch.bridge, w.armed = nil, false
 	if err := errors.Join(w.system.PowerCycle(), os.RemoveAll(filepath.Join(w.dir, "run"))); err != nil {
 		w.Fatal(err)

@@ -11,11 +11,14 @@ import (
 
 // Kept is a Kernel with one lasting connection, for who asks often. It belongs
 // to the namespace as it was when Keep was called.
-type Kept struct{ client *wgctrl.Client }
+type Kept struct {
+	client    *wgctrl.Client
+	namespace string
+}
 
 // Keep connects to the kernel in the named namespace.
 func Keep(namespace string) (*Kept, error) {
-	var k Kept
+	k := Kept{namespace: namespace}
 	err := netns.Do(namespace, func() (err error) {
 		k.client, err = wgctrl.New()
 		return err
@@ -36,6 +39,9 @@ func (k *Kept) ConfigureDevice(name string, config wgtypes.Config) error {
 	}
 	return nil
 }
+
+// Underlay implements Kernel. It looks where the namespace's name leads now.
+func (k *Kept) Underlay(name string) (bool, error) { return control{k.namespace}.Underlay(name) }
 
 // Close ends the connection.
 func (k *Kept) Close() error { return k.client.Close() }

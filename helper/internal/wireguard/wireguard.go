@@ -10,9 +10,11 @@ import (
 	"sort"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
@@ -29,6 +31,8 @@ type Kernel interface {
 	// Device returns an error that is os.ErrNotExist if there is no such device.
 	Device(name string) (*wgtypes.Device, error)
 	ConfigureDevice(name string, config wgtypes.Config) error
+	// Underlay reports whether the device has plan.Link.Underlay; false if there is none.
+	Underlay(name string) (bool, error)
 }
 
 // Device is the hand for the WireGuard device in the gateway's namespace.
@@ -53,7 +57,7 @@ func (d *Device) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile
 	if want.WireGuard == nil {
 		return nil, nil
 	}
-	have, err := d.device()
+	have, err := d.lasting(want)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +116,24 @@ func (d *Device) device() (*wgtypes.Device, error) {
 	return device, err
 }
 
+// lasting returns the kernel's device, or nil if there is none or the links make it
+// anew in the same run: where its UDP socket is cannot change.
+func (d *Device) lasting(want *plan.Host) (*wgtypes.Device, error) {
+	device, err := d.device()
+	if err != nil || device == nil {
+		return nil, err
+	}
+	for _, l := range want.Links {
+		if l.Name != d.link || l.Kind != plan.WireGuardDevice {
+			continue
+		}
+		if underlay, err := d.kernel.Underlay(d.link); err != nil || underlay != l.Underlay {
+			return nil, err
+		}
+	}
+	return device, nil
+}
+
 func (d *Device) do(c change, public network.Key) error {
 	steps := []wgtypes.Config{c.config}
 	if c.setKey {
@@ -133,7 +155,11 @@ func (d *Device) do(c change, public network.Key) error {
 // configure changes the device, in as many messages as that takes.
 func (d *Device) configure(config wgtypes.Config) error {
 	for _, message := range messages(config) {
-		if err := d.kernel.ConfigureDevice(d.link, message); err != nil {
+		err := d.kernel.ConfigureDevice(d.link, message)
+		if message.ListenPort != nil && errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("%w: another program has UDP port %d in the namespace where the device has its socket (ss -ulnp)", err, *message.ListenPort)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -234,6 +260,10 @@ func (k control) Device(name string) (device *wgtypes.Device, err error) {
 
 func (k control) ConfigureDevice(name string, config wgtypes.Config) error {
 	return k.with(name, func(c *wgctrl.Client) error { return c.ConfigureDevice(name, config) })
+}
+
+func (k control) Underlay(name string) (bool, error) {
+	return links.Underlay(links.LinkKey{NS: k.namespace, Name: name})
 }
 
 func (k control) with(name string, f func(*wgctrl.Client) error) error {

@@ -213,10 +213,15 @@ func drivers(keys wireguard.KeyStore) []reconcile.Subject {
 type withoutWireGuard struct{ links.Netlink }
 
 func (k withoutWireGuard) AddLink(link plan.Link, peer *plan.Link) error {
+	underlay := link.Kind == plan.WireGuardDevice && link.Underlay
 	if link.Kind == plan.WireGuardDevice {
 		link.Kind = plan.Bridge
 	}
-	return k.Netlink.AddLink(link, peer)
+	err := k.Netlink.AddLink(link, peer)
+	if err == nil && underlay {
+		err = inGateway("link", "set", "dev", link.Name, "alias", links.UnderlayAlias)
+	}
+	return err
 }
 
 func (k withoutWireGuard) Observe(namespaces []string, table int, settings []plan.Setting) (*links.State, error) {
@@ -226,7 +231,8 @@ func (k withoutWireGuard) Observe(namespaces []string, table int, settings []pla
 	}
 	key := links.LinkKey{NS: plan.Namespace, Name: plan.WireLink}
 	if l, ok := s.Links[key]; ok {
-		l.Kind = plan.WireGuardDevice
+		out, _ := exec.Command("ip", "-n", key.NS, "link", "show", "dev", key.Name).Output()
+		l.Kind, l.Underlay = plan.WireGuardDevice, strings.Contains(string(out), links.UnderlayAlias)
 		s.Links[key] = l
 	}
 	return s, nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"syscall"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
@@ -20,6 +21,11 @@ type Kernel struct {
 	// Link returns a value that is another one for each link of the device's
 	// name; nil if there is none. What the device was told goes with its link.
 	Link func() any
+	// Made, if it is set, tells whether the link has plan.Link.Underlay; nil: it has not.
+	Made func() bool
+	// Bound, if it is set, tells that another socket has a UDP port where the device has
+	// its own.
+	Bound func(port int) bool
 	// Woken are the peers that were made to shake hands, in order: a keepalive
 	// interval that was none is sent at once.
 	Woken []network.Key
@@ -46,6 +52,11 @@ func (k *Kernel) Device(name string) (*wgtypes.Device, error) {
 	return &copied, nil
 }
 
+// Underlay implements wireguard.Kernel.
+func (k *Kernel) Underlay(string) (bool, error) {
+	return k.Link() != nil && k.Made != nil && k.Made(), nil
+}
+
 // ConfigureDevice implements wireguard.Kernel.
 func (k *Kernel) ConfigureDevice(name string, c wgtypes.Config) error {
 	if _, err := k.Device(name); err != nil {
@@ -56,6 +67,9 @@ func (k *Kernel) ConfigureDevice(name string, c wgtypes.Config) error {
 		if k.Shakes != nil {
 			k.Shakes(append([]wgtypes.Peer{}, k.device.Peers...))
 		}
+	}
+	if c.ListenPort != nil && k.Bound != nil && k.Bound(*c.ListenPort) { // wg_socket_init
+		return syscall.EADDRINUSE
 	}
 	if c.ListenPort != nil {
 		k.device.ListenPort = *c.ListenPort
