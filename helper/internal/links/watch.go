@@ -23,6 +23,10 @@ type Own struct {
 	addresses map[ownAddress]bool
 	routes    map[ownRoute]bool
 	rules     map[ownRule]bool
+	// forwarding is what interfaces should do of IPv4, by their names.
+	forwarding map[string]string
+	// nameOf returns the name of an interface of the namespace; "" if it is gone.
+	nameOf func(index int) string
 }
 
 type ownAddress struct {
@@ -40,7 +44,8 @@ type ownRule struct{ priority, table uint32 }
 
 // NewOwn returns what a plan has in the named namespace; "" is the host's own.
 func NewOwn(p *plan.Host, namespace string) *Own {
-	o := &Own{map[string]bool{}, map[ownAddress]bool{}, map[ownRoute]bool{}, map[ownRule]bool{}}
+	o := &Own{map[string]bool{}, map[ownAddress]bool{}, map[ownRoute]bool{}, map[ownRule]bool{}, ownForwarding(p, namespace),
+		func(index int) string { return nameOf(namespace, index) }}
 	for _, l := range p.Links {
 		if l.NS == namespace {
 			o.links[l.Name] = !l.Down
@@ -73,8 +78,8 @@ func kernelTable(table int) uint32 {
 }
 
 // Watch reports what disappears or goes down of what own returns then, as text
-// for the reader: links, addresses, routes and rules. It returns when the
-// subscription ends. What is added is of no interest: it breaks nothing.
+// for the reader: links, addresses, routes and rules; and whose forwarding is changed.
+// It returns when the subscription ends. What is added is of no interest: it breaks nothing.
 func Watch(s *netns.Subscription, own func() *Own, lost func(what string)) error {
 	for {
 		messages, err := s.Receive()
@@ -96,7 +101,7 @@ func Watch(s *netns.Subscription, own func() *Own, lost func(what string)) error
 // Subscribe prepares for Watch.
 func Subscribe(namespace string) (*netns.Subscription, error) {
 	return netns.Subscribe(namespace, unix.NETLINK_ROUTE,
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE)
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV4_NETCONF)
 }
 
 func (o *Own) describeLoss(m syscall.NetlinkMessage) string {
@@ -121,6 +126,8 @@ func (o *Own) describeLoss(m syscall.NetlinkMessage) string {
 		return o.route(m)
 	case unix.RTM_DELRULE:
 		return o.rule(m)
+	case unix.RTM_NEWNETCONF:
+		return o.forwards(m)
 	}
 	return ""
 }

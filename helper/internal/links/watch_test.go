@@ -42,6 +42,52 @@ func bits(n byte) []byte {
 
 func number32(n uint32) string { return string(binary.NativeEndian.AppendUint32(nil, n)) }
 
+// TestDescribeForwarding: only a change of what the plan wants of an interface counts.
+func TestDescribeForwarding(t *testing.T) {
+	p := &plan.Host{Settings: []plan.Setting{
+		{Key: "net/ipv4/conf/eth0/forwarding", Value: "1", NIC: "eth0"},
+		{NS: plan.Namespace, Key: "net/ipv4/conf/eth1/forwarding", Value: "1"},
+		{Key: "net/ipv4/conf/eth2/rp_filter", Value: "1"},
+		{Key: "net/ipv4/ip_forward", Value: "1"},
+	}}
+	asked := 0
+	own := NewOwn(p, "")
+	own.nameOf = func(index int) string {
+		asked++
+		return map[int]string{2: "eth0", 3: "eth1", 4: "eth2"}[index]
+	}
+	conf := func(index int32, forwarding uint32, more ...uint16) syscall.NetlinkMessage {
+		all := map[uint16]string{1: number32(uint32(index)), 2: number32(forwarding)}
+		for _, kind := range more {
+			all[kind] = number32(0)
+		}
+		return message(unix.RTM_NEWNETCONF, []byte{unix.AF_INET, 0, 0, 0}, all)
+	}
+	for _, c := range []struct {
+		what, want string
+		m          syscall.NetlinkMessage
+		asks       int
+	}{
+		{"turned off", "forwarding of eth0 changed", conf(2, 0), 1},
+		{"turned on", "", conf(2, 1), 0},
+		{"one of another namespace", "", conf(3, 0), 1},
+		{"one of which something else is wanted", "", conf(4, 0), 1},
+		{"one that is gone", "", conf(5, 0), 1},
+		{"all", "", conf(-1, 0), 1},
+		{"a new interface", "", conf(2, 0, 3), 0},
+		{"another setting", "", message(unix.RTM_NEWNETCONF, []byte{unix.AF_INET, 0, 0, 0}, map[uint16]string{1: number32(2), 3: number32(0)}), 0},
+		{"cut short", "", message(unix.RTM_NEWNETCONF, []byte{unix.AF_INET}, nil), 0},
+	} {
+		asked = 0
+		if got := own.describeLoss(c.m); got != c.want || asked != c.asks {
+			t.Errorf("%s: found %q and %d questions, wanted %q and %d", c.what, got, asked, c.want, c.asks)
+		}
+	}
+	if got := new(Own).describeLoss(conf(2, 0)); got != "" {
+		t.Errorf("nothing is known: found %q", got)
+	}
+}
+
 func TestDescribeLoss(t *testing.T) {
 	name := func(s string) map[uint16]string { return map[uint16]string{unix.IFLA_IFNAME: s + "\x00"} }
 	route := func(protocol, table, prefix byte) []byte {
