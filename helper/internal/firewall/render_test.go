@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestRenderGolden(t *testing.T) {
-	got := Render(&plan.Firewall{
+	moved := &plan.Firewall{
 		HostID: 256, External: plan.ExternalLink, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
 		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort,
 		Public:    []netip.Addr{netip.MustParseAddr("192.0.2.3")},
@@ -24,19 +24,25 @@ func TestRenderGolden(t *testing.T) {
 		ProbePort: plan.ProbeUDPPort,
 		Relays: []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 			{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")}},
-	}, plenty)
-	const golden = "testdata/host256.nft"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+	}
+	shared := &plan.Firewall{HostID: 256, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
+		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort}
+	for name, got := range map[string]string{
+		"host256": Render(moved, plenty), "shared256": Render(shared, plenty),
+	} {
+		golden := "testdata/" + name + ".nft"
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("the ruleset differs from %s; run with -update and read the difference\n%s", golden, got)
+		if got != string(want) {
+			t.Errorf("the ruleset differs from %s; run with -update and read the difference\n%s", golden, got)
+		}
 	}
 }
 
