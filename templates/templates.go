@@ -1,12 +1,12 @@
 // Package templates embeds what the helper renders on a host: systemd units,
-// drop-ins for the host's network managers and the firewall's ruleset.
+// drop-ins for the host's network managers and the rulesets of the gateway and the host.
 package templates
 
 import "embed"
 
 // FS holds the templates, in the syntax of text/template.
 //
-//go:embed systemd managers firewall.nft
+//go:embed systemd managers firewall.nft doorway.nft
 var FS embed.FS
 
 // Exposure bounds what 'systemd-analyze security' says of each unit: 0 may do

@@ -38,6 +38,7 @@ func (c *call) host() *transaction.Host {
 				links.New(links.Netlink{}),
 				wireguard.New(plan.Namespace, plan.WireLink, kept.Keys()),
 				firewall.New(plan.Namespace, plan.RunDir),
+				firewall.NewDoorway(plan.RunDir),
 				vswitch.New(vswitch.Options{RunDir: plan.OVSDir}),
 			}}
 		},

@@ -132,12 +132,14 @@ func (c *call) status(quick bool) (*statusReport, error) {
 		report.DroppedBy = append(report.DroppedBy, droppedReport{d.Pin.String(), d.Origin.String(), d.Packets})
 	}
 	report.Flooded, report.FloodsUnbounded = stats.Flooded, stats.Unbounded
-	refused, err := firewall.New(plan.Namespace, plan.RunDir).Refused(c)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range refused {
-		report.Refused = append(report.Refused, refusedReport{r.What, r.Packets})
+	for _, table := range []*firewall.Firewall{firewall.New(plan.Namespace, plan.RunDir), firewall.NewDoorway(plan.RunDir)} {
+		refused, err := table.Refused(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range refused {
+			report.Refused = append(report.Refused, refusedReport{r.What, r.Packets})
+		}
 	}
 	ops, err := h.Differences(c)
 	for _, op := range ops {

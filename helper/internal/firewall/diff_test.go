@@ -37,18 +37,36 @@ type hand struct {
 	nft    *firewalltest.NFT
 	inside any // the namespace; nil: there is none
 	run    string
+	looks  int   // how often nft was started
+	fails  error // what it says then; nil: it runs
 }
 
 func newHand(t *testing.T) *hand {
 	h := &hand{T: t, inside: new(int), run: filepath.Join(t.TempDir(), "run")}
+	own := new(int)
 	h.nft = &firewalltest.NFT{Namespace: func(name string) any {
-		if name == gateway {
+		switch name {
+		case gateway:
 			return h.inside
+		case "":
+			return own
 		}
 		return nil
 	}}
-	h.Firewall = firewall.On(h.nft, gateway, h.run)
+	h.Firewall = firewall.On(counted{h}, gateway, h.run)
 	return h
+}
+
+// counted is a hand's nft.
+type counted struct{ h *hand }
+
+func (c counted) Exists(namespace string) bool { return c.h.nft.Exists(namespace) }
+
+func (c counted) Run(ctx context.Context, namespace, stdin string, args ...string) (string, error) {
+	if c.h.looks++; c.h.fails != nil {
+		return "", c.h.fails
+	}
+	return c.h.nft.Run(ctx, namespace, stdin, args...)
 }
 
 // differs holds that a look at the host finds this and nothing else; "" for nothing.

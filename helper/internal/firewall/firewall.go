@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -18,24 +21,52 @@ import (
 
 const table = "mobula"
 
-// Firewall is the hand for nftables, by nft(8).
+// Firewall is the hand for one nftables table, by nft(8).
 type Firewall struct {
+	name      string // of the subject and of what its operations change
+	step      reconcile.Step
 	program   NFT
 	namespace string
 	record    string
+	// render returns the ruleset that a plan wants; "": no table.
+	render func(*plan.Host) string
+	// rare: where the plan before wants no table and nothing is on record, none is
+	// looked for. Most hosts have none, and each look costs a process.
+	rare bool
 }
 
-// New returns the hand for the table in the given namespace. runDir holds a
+// New returns the hand for the gateway's table in the given namespace. runDir holds a
 // record of what was loaded last; it may be lost, which costs one reload.
 func New(namespace, runDir string) *Firewall { return On(program{}, namespace, runDir) }
 
 // On is New with another nft.
 func On(nft NFT, namespace, runDir string) *Firewall {
-	return &Firewall{program: nft, namespace: namespace, record: filepath.Join(runDir, "firewall.json")}
+	return &Firewall{name: "firewall", step: reconcile.StepFirewall, program: nft, namespace: namespace, record: filepath.Join(runDir, "firewall.json"),
+		render: func(h *plan.Host) string {
+			if h.Firewall == nil {
+				return ""
+			}
+			return Render(h.Firewall, memory())
+		}}
+}
+
+// NewDoorway returns the hand for the table in the host's own namespace. runDir is that of
+// New.
+func NewDoorway(runDir string) *Firewall { return DoorwayOn(program{}, runDir) }
+
+// DoorwayOn is NewDoorway with another nft.
+func DoorwayOn(nft NFT, runDir string) *Firewall {
+	return &Firewall{name: "doorway", step: reconcile.StepDoorway, program: nft, record: filepath.Join(runDir, "doorway.json"), rare: true,
+		render: func(h *plan.Host) string {
+			if h.Doorway == nil {
+				return ""
+			}
+			return RenderDoorway(h.Doorway)
+		}}
 }
 
 // Name implements reconcile.Subject.
-func (f *Firewall) Name() string { return "firewall" }
+func (f *Firewall) Name() string { return f.name }
 
 // loaded is the record: the kernel's text of a ruleset differs from nft's input,
 // so what the kernel printed right after loading stands for it.
@@ -46,18 +77,24 @@ type loaded struct {
 
 // Diff implements reconcile.Subject.
 func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+	text := f.render(want)
+	if text == "" && f.rare && previous != nil && f.render(previous) == "" && !f.onRecord() {
+		return nil, nil
+	}
 	listing, err := f.list(ctx)
+	if text == "" && errors.Is(err, exec.ErrNotFound) {
+		return nil, nil // a host without nft(8) was not given a table
+	}
 	if err != nil {
 		return nil, err
 	}
-	if want.Firewall == nil {
+	if text == "" {
 		if listing == "" {
 			return nil, nil
 		}
-		return []reconcile.Operation{{Step: reconcile.StepFirewall, Verb: reconcile.Remove, Object: "firewall", Do: f.remove}}, nil
+		return []reconcile.Operation{{Step: f.step, Verb: reconcile.Remove, Object: f.name, Do: f.remove}}, nil
 	}
-	text := Render(want.Firewall, memory())
-	op := reconcile.Operation{Step: reconcile.StepFirewall, Verb: reconcile.Change, Object: "firewall",
+	op := reconcile.Operation{Step: f.step, Verb: reconcile.Change, Object: f.name,
 		Do: func(ctx context.Context) error { return f.load(ctx, text) }}
 	last := f.readRecord()
 	switch {
@@ -115,6 +152,11 @@ func withoutDynamic(listing string) string {
 }
 
 func (f *Firewall) load(ctx context.Context, text string) error {
+	if !f.onRecord() { // there may be a table from now on
+		if err := f.note(loaded{}); err != nil {
+			return err
+		}
+	}
 	if _, err := f.nft(ctx, text, "-f", "-"); err != nil {
 		return err
 	}
@@ -122,7 +164,12 @@ func (f *Firewall) load(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(loaded{Ruleset: text, Listing: hash(listing)})
+	return f.note(loaded{Ruleset: text, Listing: hash(listing)})
+}
+
+// note writes the record.
+func (f *Firewall) note(now loaded) error {
+	data, err := json.Marshal(now)
 	if err != nil {
 		return err
 	}
@@ -133,11 +180,13 @@ func (f *Firewall) load(ctx context.Context, text string) error {
 }
 
 func (f *Firewall) remove(ctx context.Context) error {
-	_ = os.Remove(f.record)
-	if listing, err := f.list(ctx); err != nil || listing == "" {
-		return err
+	listing, err := f.list(ctx)
+	if err == nil && listing != "" {
+		_, err = f.nft(ctx, "", "delete", "table", "inet", table)
 	}
-	_, err := f.nft(ctx, "", "delete", "table", "inet", table)
+	if err == nil {
+		_ = os.Remove(f.record) // left behind, it costs a look now and then
+	}
 	return err
 }
 
@@ -148,6 +197,11 @@ func memory() uint64 {
 		return 0
 	}
 	return uint64(info.Totalram) * uint64(info.Unit)
+}
+
+func (f *Firewall) onRecord() bool {
+	_, err := os.Lstat(f.record)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (f *Firewall) readRecord() (last loaded) {

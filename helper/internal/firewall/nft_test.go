@@ -30,7 +30,7 @@ func TestNFTAsTheRealOne(t *testing.T) {
 		}
 		return nil
 	}}
-	rules := Render(firewallOf(2), plenty)
+	rules, shared, doorway := Render(firewallOf(2), plenty), Render(sharedFirewallOf(2), plenty), RenderDoorway(doorwayOf(2))
 	many := firewallOf(1)
 	for i := byte(9); i > 0; i-- {
 		address := netip.AddrFrom4([4]byte{203, 0, 113, i})
@@ -50,6 +50,7 @@ func TestNFTAsTheRealOne(t *testing.T) {
 		{"table inet mobula {\n\tset x {\n\t}\n}\n", "-f -"}, {"", stateless},
 		{"table inet mobula {\n\tchain input {\n\t\taccept\n\t}\n}\ntable inet other {\n}\n", "-f -"}, {"", "list tables inet"}, {"", stateless},
 		{Render(many, plenty), "-f -"}, {"", stateless},
+		{shared, "-f -"}, {"", stateless}, {doorway, "-f -"}, {"", list}, {"", stateless},
 		{"", remove}, {"", remove}, {"", "list tables inet"}, {"", "list table inet other"}, {"", "no such command"},
 	} {
 		ask := func(n NFT) (string, string) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Refused counts packets that the gateway dropped because a guest or client may
+// Refused counts packets that the gateway or its host dropped because a guest or client may
 // not send them, since the rules were loaded.
 type Refused struct {
 	What    string // such as "host's metadata"
@@ -19,11 +19,12 @@ var refusals = []struct{ counter, what string }{
 	{"guest_source", "address of another network"},
 	{"guest_connections", "more connections than one may have"},
 	{"guest_neighbors", "asks for too many addresses of the access network"},
+	{"guest_host", "host's addresses outside"},
 }
 
 // Refused reads the counters; those that are 0 are left out.
 func (f *Firewall) Refused(ctx context.Context) ([]Refused, error) {
-	if !f.program.Exists(f.namespace) {
+	if !f.program.Exists(f.namespace) || f.rare && !f.onRecord() {
 		return nil, nil
 	}
 	out, err := f.nft(ctx, "", "--json", "list", "counters", "inet")

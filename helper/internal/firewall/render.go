@@ -1,5 +1,5 @@
-// Package firewall renders the gateway's nftables table and puts it into the
-// kernel: the whole table in one transaction.
+// Package firewall renders the nftables tables of the gateway and of its host, and puts
+// them into the kernel: each table as a whole in one transaction.
 package firewall
 
 import (
@@ -14,7 +14,7 @@ import (
 	"mobula/templates"
 )
 
-var ruleset = template.Must(template.New("firewall.nft").Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates.FS, "firewall.nft"))
+var rulesets = template.Must(template.New("").Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates.FS, "firewall.nft", "doorway.nft"))
 
 // behind is the DSCP (RFC 2474) of what comes from another host's intrawire
 // address, but from behind that host: xxxx11 is for experimental and local use.
@@ -50,7 +50,7 @@ func guestEntries(memory uint64) int {
 	return entries
 }
 
-// values are what the ruleset's template sees.
+// values are what the template of the gateway's ruleset sees.
 type values struct {
 	External, Wire, Access, Direct                 string
 	WireGuardPort, TunnelPort, ProbePort           uint16
@@ -83,10 +83,7 @@ func Render(f *plan.Firewall, memory uint64) string {
 		GatewayNet: network.Gateways, Behind: behind,
 		Gateway: network.GatewayAddress(f.HostID), MaxConnections: maxConnections, MaxSources: maxSources,
 		MaxGuests: maxGuests, MaxGuestEntries: guestEntries(memory), NobodysPorts: nobodysPorts,
-		Public: addresses(f.Public), Members: memberAddresses(f.Members),
-	}
-	for _, p := range network.HostOnly {
-		v.HostOnly = append(v.HostOnly, p.String())
+		Public: addresses(f.Public), Members: memberAddresses(f.Members), HostOnly: hostOnly(),
 	}
 	for _, r := range f.Relays {
 		v.Relays = append(v.Relays, fmt.Sprintf("%d : %s . %d", r.Port, r.Endpoint.Addr(), r.Endpoint.Port()))
@@ -102,11 +99,23 @@ func Render(f *plan.Firewall, memory uint64) string {
 	v.FreeUDP = freePorts(append([]uint16{f.WireGuardPort}, v.UDP...))
 	v.FreeTCP = freePorts(v.TCP)
 	v.SpareUDP, v.SpareTCP = spare(v.FreeUDP), spare(v.FreeTCP)
+	return execute("firewall.nft", v)
+}
+
+func execute(name string, values any) string {
 	var s strings.Builder
-	if err := ruleset.Execute(&s, v); err != nil { // the template is part of the program
-		panic(fmt.Sprintf("rendering firewall.nft: %v", err))
+	if err := rulesets.ExecuteTemplate(&s, name, values); err != nil { // the template is part of the program
+		panic(fmt.Sprintf("rendering %s: %v", name, err))
 	}
 	return s.String()
+}
+
+func hostOnly() []string {
+	var all []string
+	for _, p := range network.HostOnly {
+		all = append(all, p.String())
+	}
+	return all
 }
 
 func memberAddresses(endpoints []netip.AddrPort) []string {

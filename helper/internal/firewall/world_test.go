@@ -45,10 +45,29 @@ func firewallOf(id uint16) *plan.Firewall {
 	return f
 }
 
+// sharedFirewallOf is firewallOf on a host that keeps its NIC.
+func sharedFirewallOf(id uint16) *plan.Firewall {
+	f := firewallOf(id)
+	f.External, f.Public, f.Published, f.Members, f.Relays = "", nil, nil, nil, nil
+	return f
+}
+
+// doorwayOf returns the plan of the table in the host's own namespace.
+func doorwayOf(id uint16) *plan.Doorway {
+	return &plan.Doorway{HostID: id, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Uplinks: []string{"eth0"}}
+}
+
 // world builds hosts 1 and 2, each with its gateway and a guest, in namespaces that
 // nobody else sees: the test runs again in a process of its own, in which world
 // returns true. The members 3 and 4 and the rest of the Internet are one namespace.
 func world(t *testing.T) bool {
+	t.Helper()
+	return worldWith(t, firewallOf)
+}
+
+// worldWith is world in which host 1 has that firewall: its NIC is in its own namespace
+// if the firewall says so.
+func worldWith(t *testing.T, first func(uint16) *plan.Firewall) bool {
 	t.Helper()
 	if !netnstest.Alone(t) {
 		return false
@@ -57,14 +76,15 @@ func world(t *testing.T) bool {
 	sh(t, outside, `ip link add net type bridge; ip link set net up; sysctl -qw net.ipv4.ip_forward=0
 ip addr add 192.0.2.3/24 dev net; ip addr add 192.0.2.4/24 dev net
 ip addr add 198.51.100.1/32 dev net; ip addr add 169.254.169.254/32 dev net`)
-	for id := uint16(1); id <= 2; id++ {
-		site(t, id)
+	firewalls := []*plan.Firewall{first(1), firewallOf(2)}
+	for _, f := range firewalls {
+		site(t, f)
 	}
 	// The tunnel: no addresses are resolved on it.
 	sh(t, "gateway1", `ip link add mo-wg-gw address 02:00:00:00:00:01 type veth peer name mo-wg-gw address 02:00:00:00:00:01 netns gateway2`)
-	for id := uint16(1); id <= 2; id++ {
-		sh(t, gateway(id), `ip link set mo-wg-gw arp off up; ip route add 10.30.0.0/16 dev mo-wg-gw src 10.30.0.0`)
-		if err := New(gateway(id), t.TempDir()).load(context.Background(), Render(firewallOf(id), plenty)); err != nil {
+	for _, f := range firewalls {
+		sh(t, gateway(f.HostID), `ip link set mo-wg-gw arp off up; ip route add 10.30.0.0/16 dev mo-wg-gw src 10.30.0.0`)
+		if err := New(gateway(f.HostID), t.TempDir()).load(context.Background(), Render(f, plenty)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,8 +96,9 @@ func hostOf(id uint16) string  { return fmt.Sprintf("host%d", id) }
 func guestOf(id uint16) string { return fmt.Sprintf("guest%d", id) }
 
 // site builds a host as the plan does, its switch being a bridge.
-func site(t *testing.T, id uint16) {
+func site(t *testing.T, f *plan.Firewall) {
 	t.Helper()
+	id := f.HostID
 	for _, ns := range []string{gateway(id), hostOf(id), guestOf(id)} {
 		netnstest.Namespace(t, ns)
 	}
@@ -86,22 +107,32 @@ func site(t *testing.T, id uint16) {
 ip link add ovsbr-mobula address %[1]s type bridge; ip link set ovsbr-mobula up; ip addr add %[2]s/16 dev ovsbr-mobula
 ip link add mo-dir-gw type veth peer name mo-dir-hs netns %[3]s; ip link set mo-dir-gw up; ip addr add 10.30.0.0/32 dev mo-dir-gw
 ip link add mo-fac-ovs type veth peer name veth_fac0 address %[4]s netns %[3]s; ip link set mo-fac-ovs master ovsbr-mobula up
-ip link add port type veth peer name eth0 netns %[5]s; ip link set port master ovsbr-mobula up
-ip link add mo-ext-gw type veth peer name site%[6]d netns outside; ip link set mo-ext-gw up; ip addr add 192.0.2.%[6]d/24 dev mo-ext-gw
-ip route add default via 192.0.2.3`, network.MAC(network.RoleGateway, id), network.GatewayAddress(id), hostOf(id),
-		network.MAC(network.RoleAccess, id), guestOf(id), id))
-	sh(t, outside, fmt.Sprintf("ip link set site%d master net up", id))
+ip link add port type veth peer name eth0 netns %[5]s; ip link set port master ovsbr-mobula up`,
+		network.MAC(network.RoleGateway, id), network.GatewayAddress(id), hostOf(id), network.MAC(network.RoleAccess, id), guestOf(id)))
+	nic := func(ns, name string) {
+		sh(t, ns, fmt.Sprintf(`ip link add %[1]s type veth peer name site%[2]d netns outside; ip link set %[1]s up; ip addr add 192.0.2.%[2]d/24 dev %[1]s
+ip route add default via 192.0.2.3`, name, id))
+		sh(t, outside, fmt.Sprintf("ip link set site%d master net up", id))
+	}
 	sh(t, hostOf(id), fmt.Sprintf(`sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
 ip link set mo-dir-hs up; ip addr add %[1]s/32 dev mo-dir-hs
 ip link set veth_fac0 up; ip addr add %[2]s/16 dev veth_fac0
-ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s; ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s table 1030`, intrawire, access))
+ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s table 1030`, intrawire, access))
 	sh(t, gateway(id), fmt.Sprintf("ip route add %s dev mo-dir-gw", intrawire))
+	if f.External == "" {
+		nic(hostOf(id), "eth0")
+		sh(t, hostOf(id), "sysctl -qw net.ipv4.conf.eth0.forwarding=1 net.ipv4.conf.mo-dir-hs.forwarding=1")
+		sh(t, gateway(id), fmt.Sprintf("ip route add default via %s dev mo-dir-gw", intrawire))
+	} else {
+		nic(gateway(id), f.External)
+		sh(t, hostOf(id), fmt.Sprintf("ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %s", intrawire))
+	}
 	sh(t, guestOf(id), fmt.Sprintf("ip link set eth0 up; ip addr add %s/16 dev eth0; ip route add default via %s", guest, network.GatewayAddress(id)))
-	rules(t, id)
+	rules(t, id, f.External == "")
 }
 
-// rules gives the host the rules of its plan.
-func rules(t *testing.T, id uint16) {
+// rules gives the host the rules of its plan. By a NIC of its own it asks its cloud itself.
+func rules(t *testing.T, id uint16, shared bool) {
 	t.Helper()
 	d := &network.Document{UnderlayMTU: 1500, Hosts: []network.Host{{ID: id, PublicKey: network.Key{1}, Endpoint: members[id-1]}}}
 	h, err := plan.Build(d, id, plan.Facts{Uplink: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}})
@@ -109,6 +140,9 @@ func rules(t *testing.T, id uint16) {
 		t.Fatal(err)
 	}
 	for _, r := range h.Rules {
+		if shared && r.Priority > plan.RulePriority+1 {
+			continue
+		}
 		rule := fmt.Sprintf("ip rule add priority %d", r.Priority)
 		if r.From.IsValid() {
 			rule += " from " + r.From.String()

@@ -181,7 +181,7 @@ func (b builder) routes() []Route {
 // so would leave on the host.
 func (h *Host) OfVersionBefore() *Host {
 	before := *h
-	before.Routes, before.Former, before.Neighbors = append([]Route{}, h.Former...), nil, nil
+	before.Routes, before.Former, before.Neighbors, before.Doorway = append([]Route{}, h.Former...), nil, nil, nil
 	for _, r := range h.Routes {
 		if !(len(h.Former) > 0 && r.NS == "" && r.Table == 0 && r.Link == DirectHost) {
 			before.Routes = append(before.Routes, r)

@@ -19,6 +19,7 @@ type Step int
 const (
 	StepFiles Step = iota
 	StepNamespaces
+	StepDoorway // stands before anything forwards
 	StepSettings
 	StepLinks
 	StepWireGuard

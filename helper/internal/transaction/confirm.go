@@ -156,7 +156,7 @@ func (h *Host) takeBackNews(ctx context.Context, confirmed *store.Change) error 
 		return err
 	}
 	r := h.Reconciler(t.facts, false)
-	r.Subjects = named(r.Subjects, []string{"links"})
+	r.Subjects = named(r.Subjects, []string{"links", "doorway"})
 	return r.Insist(ctx, t.want.OfVersionBefore(), t.previous)
 }
 

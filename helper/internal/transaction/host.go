@@ -179,7 +179,10 @@ func either(a, b *plan.Host) *plan.Host {
 		Addresses: append(append([]plan.Address{}, a.Addresses...), b.Addresses...),
 		Routes:    append(append([]plan.Route{}, a.Routes...), b.Routes...),
 		Neighbors: append(append([]plan.Neighbor{}, a.Neighbors...), b.Neighbors...),
-		WireGuard: &plan.WireGuard{}, Switch: b.Switch,
+		WireGuard: &plan.WireGuard{}, Switch: b.Switch, Doorway: a.Doorway,
+	}
+	if both.Doorway == nil {
+		both.Doorway = b.Doorway
 	}
 	at := map[network.Key]int{}
 	for _, h := range []*plan.Host{a, b} {

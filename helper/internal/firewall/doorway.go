@@ -1,0 +1,37 @@
+package firewall
+
+import (
+	"net/netip"
+	"strconv"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+)
+
+// doorway is what the template of the host's ruleset sees.
+type doorway struct {
+	Direct, Access           string
+	Uplinks                  []string // quoted
+	WireNet, AccessNet       netip.Prefix
+	Intrawire, AccessAddress netip.Addr
+	HostOnly                 []string
+	// Ports from which the gateway's UDP may leave: the one that it came from, if it is
+	// free, or a spare one.
+	FreeUDP  []portRange
+	SpareUDP portRange
+}
+
+// RenderDoorway returns the ruleset for nft -f in the host's own namespace. The same plan
+// gives the same text.
+func RenderDoorway(d *plan.Doorway) string {
+	v := doorway{
+		Direct: d.Direct, Access: d.Access, WireNet: network.Wire, AccessNet: network.Access, HostOnly: hostOnly(),
+		Intrawire: network.IntrawireAddress(d.HostID), AccessAddress: network.AccessAddress(d.HostID),
+		FreeUDP: freePorts([]uint16{d.WireGuardPort}),
+	}
+	v.SpareUDP = spare(v.FreeUDP)
+	for _, name := range d.Uplinks {
+		v.Uplinks = append(v.Uplinks, strconv.Quote(name))
+	}
+	return execute("doorway.nft", v)
+}
