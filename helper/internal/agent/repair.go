@@ -52,9 +52,16 @@ type repairer struct {
 	mu            sync.Mutex
 	change        *store.Change         // of which ours are
 	ours          map[string]*links.Own // by namespace
-	subscribed    uint64                // namespace
+	doorway       bool                  // the host's own namespace has a table of ours
+	subscribed    subscribed
 	subscriptions []*netns.Subscription
 	enabled       bool
+}
+
+// subscribed is what a repairer follows.
+type subscribed struct {
+	namespace uint64 // inode of the gateway's; 0: nothing
+	doorway   bool   // also the tables of the host's own namespace
 }
 
 func newRepairer(a *Agent) *repairer {
@@ -73,13 +80,14 @@ func (r *repairer) follow(running *store.Change) {
 		r.change = running
 		r.know(running)
 	}
-	if r.subscribed == inode {
+	now := subscribed{inode, inode != 0 && r.doorway}
+	if r.subscribed == now {
 		return
 	}
 	for _, s := range r.subscriptions {
 		s.Close()
 	}
-	r.subscriptions, r.subscribed = nil, inode
+	r.subscriptions, r.subscribed = nil, now
 	if inode == 0 {
 		return
 	}
@@ -89,9 +97,15 @@ func (r *repairer) follow(running *store.Change) {
 			return links.Watch(s, func() *links.Own { return r.own(ns) }, r.because)
 		})
 	}
-	r.subscribe(firewall.Subscribe, plan.Namespace, func(s *netns.Subscription) error {
-		return firewall.Watch(s, func() { r.because("nftables changed") })
-	})
+	tables := []string{plan.Namespace}
+	if now.doorway {
+		tables = append(tables, "")
+	}
+	for _, ns := range tables {
+		r.subscribe(firewall.Subscribe, ns, func(s *netns.Subscription) error {
+			return firewall.Watch(s, func() { r.because("nftables changed") })
+		})
+	}
 }
 
 // know computes what of the host's network is Mobula's.
@@ -101,6 +115,7 @@ func (r *repairer) know(running *store.Change) {
 		var p *plan.Host
 		if p, err = plan.Build(running.Document, running.HostID, *facts); err == nil {
 			r.ours = map[string]*links.Own{"": links.NewOwn(p, ""), plan.Namespace: links.NewOwn(p, plan.Namespace)}
+			r.doorway = p.Doorway != nil
 		}
 	}
 	if err != nil {
