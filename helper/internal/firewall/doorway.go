@@ -11,7 +11,7 @@ import (
 // doorway is what the template of the host's ruleset sees.
 type doorway struct {
 	Direct, Access           string
-	Uplinks                  []string // quoted
+	Outside, Opened          []string // quoted
 	WireNet, AccessNet       netip.Prefix
 	Intrawire, AccessAddress netip.Addr
 	HostOnly                 []string
@@ -30,8 +30,13 @@ func RenderDoorway(d *plan.Doorway) string {
 		FreeUDP: freePorts([]uint16{d.WireGuardPort}),
 	}
 	v.SpareUDP = spare(v.FreeUDP)
-	for _, name := range d.Uplinks {
-		v.Uplinks = append(v.Uplinks, strconv.Quote(name))
-	}
+	v.Outside, v.Opened = quoted(d.Outside), quoted(d.Opened)
 	return execute("doorway.nft", v)
+}
+
+func quoted(names []string) (all []string) {
+	for _, name := range names {
+		all = append(all, strconv.Quote(name))
+	}
+	return all
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func withDoorway(uplinks ...string) *plan.Host {
-	return &plan.Host{Doorway: &plan.Doorway{HostID: 1, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Uplinks: uplinks}}
+	return &plan.Host{Doorway: &plan.Doorway{HostID: 1, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: uplinks}}
 }
 
 // TestDoorwayComesAndGoes walks through what may become of the host's own table.

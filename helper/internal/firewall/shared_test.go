@@ -203,7 +203,7 @@ func TestSharedHostIsNoRouter(t *testing.T) {
 		t.Errorf("a host that never forwarded does: its LAN answers %q", got)
 	}
 	before := doorwayOf(1)
-	before.Uplinks = nil
+	before.Opened = nil
 	openDoorway(t, before)
 	if got := ask(outside, "203.0.113.2:80"); got != "192.0.2.3" {
 		t.Errorf("a host that forwarded does no more: its LAN answers %q", got)

@@ -23,10 +23,11 @@ func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.
 	if previous == nil {
 		previous = &plan.Host{}
 	}
-	have, err := l.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, want.Settings)
+	have, err := l.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, withLikes(want.Settings))
 	if err != nil {
 		return nil, err
 	}
+	want = like(want, have)
 	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, reforwarded: map[string]bool{}, missing: map[LinkKey]bool{}, replaced: map[plan.Route]bool{}, front: map[RouteKey]int{}}
 	d.namespaces()
 	d.settings()

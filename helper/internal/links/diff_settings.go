@@ -9,6 +9,29 @@ import (
 	"mobula/helper/internal/reconcile"
 )
 
+// withLikes are the settings with those whose values others get.
+func withLikes(all []plan.Setting) []plan.Setting {
+	for _, s := range all {
+		if s.Like != "" {
+			all = append(all[:len(all):len(all)], plan.Setting{NS: s.NS, Key: s.Like})
+		}
+	}
+	return all
+}
+
+// like returns the plan with the values of settings that are to be like others.
+func like(want *plan.Host, have *State) *plan.Host {
+	with := *want
+	with.Settings = nil
+	for _, s := range want.Settings {
+		if s.Like != "" {
+			s.Value, s.Like = have.Settings[SettingKey{s.NS, s.Like}], ""
+		}
+		with.Settings = append(with.Settings, s)
+	}
+	return &with
+}
+
 // interfaceOf returns the name of the interface whose setting it is, such as eth0 of
 // net/ipv4/conf/eth0/forwarding; "" where it is none of a single one.
 func interfaceOf(key string) string {

@@ -43,6 +43,7 @@ func (v *view) surveyShared(read func(key string) (string, error)) (*plan.Facts,
 		}) {
 			continue
 		}
+		facts.Shared.Outside = append(facts.Shared.Outside, a.Name)
 		if facts.MTU == 0 || a.MTU < facts.MTU {
 			facts.MTU = a.MTU
 		}
@@ -51,7 +52,7 @@ func (v *view) surveyShared(read func(key string) (string, error)) (*plan.Facts,
 		case err != nil:
 			problems = append(problems, err)
 		case forwards == "0" && global == "0":
-			facts.Shared.Uplinks = append(facts.Shared.Uplinks, a.Name)
+			facts.Shared.Opened = append(facts.Shared.Opened, a.Name)
 		case forwards == "0":
 			problems = append(problems, fmt.Errorf("interface %s: found forwarding off though net.ipv4.ip_forward is on, wanted both alike: guests would not get outside", a.Name))
 		}

@@ -124,9 +124,9 @@ func (f *Facts) Validate() error {
 		problems = append(problems, fmt.Errorf("%s: found %q, wanted %s", field, fmt.Sprint(found), want))
 	}
 	if f.IsShared() {
-		for _, name := range f.Shared.Uplinks {
+		for _, name := range append(append([]string{}, f.Shared.Outside...), f.Shared.Opened...) {
 			if !isLinkName(name) {
-				wrong("uplinks", name, "names of interfaces")
+				wrong("outside", name, "names of interfaces")
 			}
 		}
 		return errors.Join(append(problems, f.validateResolvers())...)

@@ -51,7 +51,7 @@ func facts(managers ...Manager) Facts {
 
 // sharedFacts are those of a host with which the NIC stays.
 func sharedFacts(managers ...Manager) Facts {
-	return Facts{Shared: &Shared{Uplinks: []string{"eth0", "wlan0"}}, Resolvers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Managers: managers}
+	return Facts{Shared: &Shared{Outside: []string{"docker0", "eth0", "wlan0"}, Opened: []string{"eth0", "wlan0"}}, Resolvers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Managers: managers}
 }
 
 func withProgram(f Facts) Facts {

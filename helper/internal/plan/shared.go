@@ -10,8 +10,10 @@ import (
 // Shared are the facts of a host with which the NIC stays: nothing of it changes but
 // what is noted here.
 type Shared struct {
-	// Uplinks are the interfaces with a way outside that did not forward IPv4.
-	Uplinks []string `json:"uplinks"`
+	// Outside are the interfaces with a default route, and Opened those of them that did
+	// not forward IPv4.
+	Outside []string `json:"outside"`
+	Opened  []string `json:"opened"`
 }
 
 // IsShared reports that the NIC stays with the host.
@@ -42,7 +44,7 @@ func (b shared) settings() []Setting {
 		{Key: conf(DirectHost, "rp_filter"), Value: "2"},
 		{Key: conf(AccessLink, "rp_filter"), Value: "2"},
 	}
-	for _, name := range b.facts.Shared.Uplinks {
+	for _, name := range b.facts.Shared.Opened {
 		all = append(all, Setting{Key: conf(name, "forwarding"), Value: "1", NIC: name})
 	}
 	return all
@@ -53,7 +55,7 @@ func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + nam
 func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
-	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Uplinks: b.facts.Shared.Uplinks}
+	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened}
 }
 
 // HostsPath is where private names stand where the host keeps its resolver.
@@ -74,7 +76,7 @@ func (b shared) hosts() File {
 // withoutShared is the host as it was. What forwards by itself meanwhile goes on.
 func withoutShared(facts Facts) *Host {
 	h := &Host{Files: []File{{Path: HostsPath, Block: true}}}
-	for _, name := range facts.Shared.Uplinks {
+	for _, name := range facts.Shared.Opened {
 		h.Settings = append(h.Settings, Setting{Key: conf(name, "forwarding"), Like: "net/ipv4/ip_forward", NIC: name})
 	}
 	return h

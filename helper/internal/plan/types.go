@@ -251,9 +251,9 @@ type Doorway struct {
 	Access string // link to the access network
 	// WireGuardPort is the UDP port of the host's WireGuard, which nobody else gets.
 	WireGuardPort uint16
-	// Uplinks are the interfaces that forward only because of the gateway: nothing else
-	// may be forwarded from them.
-	Uplinks []string
+	// Outside are the interfaces to the outside, and Opened those of them that forward only
+	// because of the gateway: nothing else may be forwarded from them.
+	Outside, Opened []string
 }
 
 // Relay is a UDP port that forwards to another host's WireGuard.
