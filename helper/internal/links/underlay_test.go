@@ -49,7 +49,9 @@ func TestUnderlay(t *testing.T) {
 	facts := plantest.Facts()
 	b := newBench(t, facts)
 	build := func() *plan.Host {
-		return mustBuild(t, plantest.Document(plantest.Host(1), plantest.Host(2)), 1, facts)
+		h := mustBuild(t, plantest.Document(plantest.Host(1), plantest.Host(2)), 1, facts)
+		h.Settings = append(h.Settings, plan.Setting{NS: wire.NS, Key: "net/ipv4/conf/" + wire.Name + "/rp_filter", Value: "2"})
+		return h
 	}
 	inside, outside := build(), underlaid(build())
 	b.bring(inside, nil)
