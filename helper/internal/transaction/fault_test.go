@@ -111,8 +111,8 @@ var scenarios = []scenario{
 // states are what a host can be, by name. "unit" is none with the file of the
 // boot unit left over, which nothing starts: it and what starts it cannot come
 // or go at once. The next change takes it away.
-func states(t *testing.T, m plan.Manager, own func(*world)) map[string]string {
-	w := newWorld(t, m)
+func states(t *testing.T, fresh maker, m plan.Manager, own func(*world)) map[string]string {
+	w := fresh(t, m)
 	own(w)
 	all := map[string]string{"none": w.String()}
 	w.apply(first(w))
@@ -121,11 +121,11 @@ func states(t *testing.T, m plan.Manager, own func(*world)) map[string]string {
 	w.apply(second(w))
 	all["second"] = w.String()
 	w.confirm(second(w))
-	rotated := newWorld(t, m)
+	rotated := fresh(t, m)
 	own(rotated)
 	rotated.rotationStates(all)
 	for name, prepare := range map[string]func(*world) *store.Change{"older": older, "ancient": ancient} {
-		w := newWorld(t, m)
+		w := fresh(t, m)
 		own(w)
 		prepare(w)
 		all[name] = w.String()
@@ -140,6 +140,9 @@ func states(t *testing.T, m plan.Manager, own func(*world)) map[string]string {
 	return all
 }
 
+// maker makes a host.
+type maker func(t *testing.T, managers ...plan.Manager) *world
+
 // TestEveryStepInterrupted interrupts everything that changes a host at each of
 // its steps in each way. In the end the host is in exactly the old or the new
 // state, reachable, with its key, and takes the next change.
@@ -148,33 +151,52 @@ func TestEveryStepInterrupted(t *testing.T) {
 		s, m := s, managers[i%len(managers)]
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			tried := 0
-			w := newWorld(t, m)
-			own := w.takeKey()
-			ends := states(t, m, own)
-			next := s.prepare(w)
-			w.with(fault{})
-			if err := s.act(w, next); err != nil {
-				t.Fatal(err)
-			}
-			steps := append([]string{}, w.steps...)
-			for n := range steps {
-				if testing.Short() && n%20 != 0 {
-					continue
-				}
-				for _, f := range faultsAt(n + 1) {
-					tried++
-					w := newWorld(t, m)
-					own(w)
-					next := s.prepare(w)
-					if problem := w.survive(s, next, f, ends); problem != "" {
-						t.Fatalf("%s, %q: %s\nthe steps were\n%s", f, steps[n], problem, strings.Join(steps, "\n"))
-					}
-				}
-			}
-			t.Logf("%d steps, %d faults", len(steps), tried)
+			interrupt(t, newWorld, m, s)
 		})
 	}
+}
+
+// TestEveryStepInterruptedWhereTheNICStays is the same on hosts that keep their NIC,
+// without what has nothing to do with it.
+func TestEveryStepInterruptedWhereTheNICStays(t *testing.T) {
+	for i, s := range scenarios {
+		if s.name == "a new program" {
+			break
+		}
+		s, m := s, managers[i%len(managers)]
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			interrupt(t, newStaying, m, s)
+		})
+	}
+}
+
+func interrupt(t *testing.T, fresh maker, m plan.Manager, s scenario) {
+	tried := 0
+	w := fresh(t, m)
+	own := w.takeKey()
+	ends := states(t, fresh, m, own)
+	next := s.prepare(w)
+	w.with(fault{})
+	if err := s.act(w, next); err != nil {
+		t.Fatal(err)
+	}
+	steps := append([]string{}, w.steps...)
+	for n := range steps {
+		if testing.Short() && n%20 != 0 {
+			continue
+		}
+		for _, f := range faultsAt(n + 1) {
+			tried++
+			w := fresh(t, m)
+			own(w)
+			next := s.prepare(w)
+			if problem := w.survive(s, next, f, ends); problem != "" {
+				t.Fatalf("%s, %q: %s\nthe steps were\n%s", f, steps[n], problem, strings.Join(steps, "\n"))
+			}
+		}
+	}
+	t.Logf("%d steps, %d faults", len(steps), tried)
 }
 
 func faultsAt(step int) []fault {

@@ -62,9 +62,13 @@ func (w *world) reachable() {
 }
 
 func TestLifeOfAHost(t *testing.T) {
-	for _, m := range managers {
-		t.Run(string(m), func(t *testing.T) {
-			w := newWorld(t, m)
+	for i, m := range append(managers, managers...) {
+		fresh, name := maker(newWorld), string(m)
+		if i >= len(managers) {
+			fresh, name = newStaying, string(m)+" where the NIC stays"
+		}
+		t.Run(name, func(t *testing.T) {
+			w := fresh(t, m)
 			none := w.String()
 			first := w.document(1, nil, 2, 3)
 			if len(w.apply(first)) == 0 || !w.armed {

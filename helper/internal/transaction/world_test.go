@@ -31,9 +31,11 @@ import (
 // which changing it can go wrong.
 type world struct {
 	*testing.T
-	dir     string
-	host    *Host
-	facts   *plan.Facts
+	dir   string
+	host  *Host
+	facts *plan.Facts
+	// staying: the NIC stays with the host.
+	staying bool
 	kernel  *linkstest.Kernel
 	wg      *wireguardtest.Kernel
 	system  *systemtest.Machine
@@ -177,6 +179,17 @@ func newWorld(t *testing.T, managers ...plan.Manager) *world {
 	return newWorldOf(t, plantest.Facts(managers...))
 }
 
+// newStaying is a host with which the NIC stays.
+func newStaying(t *testing.T, managers ...plan.Manager) *world {
+	t.Helper()
+	w := newWorld(t, managers...)
+	w.staying = true
+	if err := w.system.Put(plan.HostsPath, "127.0.0.1 localhost\n", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // newWorldOf is a host with these facts.
 func newWorldOf(t *testing.T, facts *plan.Facts) *world {
 	t.Helper()
@@ -220,6 +233,9 @@ func (w *world) hostOf(program string) *Host {
 				return nil, errors.New(problem)
 			}
 			found := *w.facts
+			if w.staying {
+				found = plan.Facts{Shared: &plan.Shared{Outside: []string{found.Uplink}, Opened: []string{found.Uplink}}, Managers: found.Managers, Resolvers: found.Resolvers}
+			}
 			return &found, nil
 		},
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
@@ -326,7 +342,7 @@ func (w *world) putKey(private, public network.Key) {
 // document returns a network with the host itself as ID 1 and the given others.
 func (w *world) document(serial int64, change func(*network.Host), others ...uint16) *store.Change {
 	self := plantest.Host(1)
-	self.PublicKey = w.own
+	self.PublicKey, self.SharedUplink = w.own, w.staying
 	if change != nil {
 		change(&self)
 	}
