@@ -18,7 +18,7 @@ import (
 const (
 	// ownNetwork is what of a host that keeps its NIC is its own, without what Mobula adds.
 	ownNetwork = `ip -d address show dev ens3 | sed 's/_lft [0-9a-z]*//g'; ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
-cat /etc/resolv.conf; ls /etc/systemd/network; nft list ruleset | sed '/^table inet mobula {/,/^}/d'`
+cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft list ruleset | sed '/^table inet mobula {/,/^}/d'`
 	// forwarding is which interfaces forward.
 	forwarding = `grep -s . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/{all,default,ens3}/forwarding`
 )
@@ -101,13 +101,17 @@ func nicStays(t *testing.T, w *world) {
 	eventually(t, 30*time.Second, "a direct path", func() error {
 		for _, host := range []string{"erin", "grace"} {
 			for _, p := range w.quick(t, host).Peers {
-				if p.Path == nil || p.Path.State != "direct" {
-					return fmt.Errorf("%s: %+v", host, p)
+				if p.Path == nil || p.Path.State != "up" || p.Relay != "" {
+					return fmt.Errorf("%s: %+v, path %+v", host, p, p.Path)
 				}
 			}
 		}
 		return nil
 	})
+	// Direct probes go and come on WireGuard's own port.
+	if seen := w.on(t, "erin", `timeout 20 tcpdump -ni ens3 -c 4 "udp src port 51820 and udp dst port 51820 and udp[8:4] = 0x4d4f4255" 2>/dev/null || true`); !strings.Contains(seen, erin.Address+".51820 > "+grace.Address) || !strings.Contains(seen, grace.Address+".51820 > "+erin.Address) {
+		t.Errorf("direct probes: saw\n%s", seen)
+	}
 	for _, c := range []struct{ name, want string }{{"nas.example.com", "10.31.0.254"}, {lab.OutsideName, lab.OutsideAddress}} {
 		if found := w.on(t, "erin", "getent ahostsv4 "+c.name+" || true"); !strings.HasPrefix(found, c.want+" ") {
 			t.Errorf("erin: %s: found %q, wanted %s", c.name, found, c.want)

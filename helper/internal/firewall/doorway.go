@@ -11,7 +11,7 @@ import (
 // doorway is what the template of the host's ruleset sees.
 type doorway struct {
 	Direct, Access           string
-	Outside, Opened          []string // quoted
+	Outside, Opened, Bridges []string // quoted
 	WireNet, AccessNet       netip.Prefix
 	Intrawire, AccessAddress netip.Addr
 	HostOnly                 []string
@@ -30,7 +30,7 @@ func RenderDoorway(d *plan.Doorway) string {
 		FreeUDP: freePorts([]uint16{d.WireGuardPort}),
 	}
 	v.SpareUDP = spare(v.FreeUDP)
-	v.Outside, v.Opened = quoted(d.Outside), quoted(d.Opened)
+	v.Outside, v.Opened, v.Bridges = quoted(d.Outside), quoted(d.Opened), quoted(d.Bridges)
 	return execute("doorway.nft", v)
 }
 

@@ -29,7 +29,7 @@ func TestRenderGolden(t *testing.T) {
 		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort}
 	doorway := plan.Doorway{HostID: 256, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820}
 	ajar := doorway
-	ajar.Outside, ajar.Opened = []string{"eth0", "br-lan", "wg7"}, []string{"eth0", "br-lan"}
+	ajar.Outside, ajar.Opened, ajar.Bridges = []string{"eth0", "br-lan", "wg7"}, []string{"eth0", "br-lan"}, []string{"br-lan"}
 	for name, got := range map[string]string{
 		"host256": Render(moved, plenty), "shared256": Render(shared, plenty),
 		"doorway256": RenderDoorway(&ajar), "doorway256-router": RenderDoorway(&doorway),

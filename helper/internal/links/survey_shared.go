@@ -53,6 +53,9 @@ func (v *view) surveyShared(read func(key string) (string, error)) (*plan.Facts,
 			problems = append(problems, err)
 		case forwards == "0" && global == "0":
 			facts.Shared.Opened = append(facts.Shared.Opened, a.Name)
+			if l.Type() == "bridge" {
+				facts.Shared.Bridges = append(facts.Shared.Bridges, a.Name)
+			}
 		case forwards == "0":
 			problems = append(problems, fmt.Errorf("interface %s: found forwarding off though net.ipv4.ip_forward is on, wanted both alike: guests would not get outside", a.Name))
 		}

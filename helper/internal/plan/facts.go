@@ -124,7 +124,7 @@ func (f *Facts) Validate() error {
 		problems = append(problems, fmt.Errorf("%s: found %q, wanted %s", field, fmt.Sprint(found), want))
 	}
 	if f.IsShared() {
-		for _, name := range append(append([]string{}, f.Shared.Outside...), f.Shared.Opened...) {
+		for _, name := range append(append(append([]string{}, f.Shared.Outside...), f.Shared.Opened...), f.Shared.Bridges...) {
 			if !isLinkName(name) {
 				wrong("outside", name, "names of interfaces")
 			}

@@ -11,9 +11,10 @@ import (
 // what is noted here.
 type Shared struct {
 	// Outside are the interfaces with a default route, and Opened those of them that did
-	// not forward IPv4.
+	// not forward IPv4; Bridges are those of Opened that are bridges.
 	Outside []string `json:"outside"`
 	Opened  []string `json:"opened"`
+	Bridges []string `json:"bridges,omitempty"`
 }
 
 // IsShared reports that the NIC stays with the host.
@@ -55,7 +56,8 @@ func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + nam
 func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
-	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened}
+	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(),
+		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges}
 }
 
 // HostsPath is where private names stand where the host keeps its resolver.

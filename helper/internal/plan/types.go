@@ -252,8 +252,10 @@ type Doorway struct {
 	// WireGuardPort is the UDP port of the host's WireGuard, which nobody else gets.
 	WireGuardPort uint16
 	// Outside are the interfaces to the outside, and Opened those of them that forward only
-	// because of the gateway: nothing else may be forwarded from them.
-	Outside, Opened []string
+	// because of the gateway: nothing else may be forwarded from them. Bridges are those
+	// of these that are bridges: what passes between their ports may look as if it were
+	// forwarded (br_netfilter).
+	Outside, Opened, Bridges []string
 }
 
 // Relay is a UDP port that forwards to another host's WireGuard.
