@@ -153,6 +153,17 @@ ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev e
 		}
 	}
 	w.on(t, "erin", "timeout 5 bash -c 'exec 3<>/dev/tcp/"+grace.IntrawireAddress()+"/22'")
+	// What others do to all packet filters, or to forwarding, is put right.
+	for _, what := range []string{"nft flush ruleset", "sysctl -q -w net.ipv4.ip_forward=1; sysctl -q -w net.ipv4.ip_forward=0"} {
+		w.on(t, "erin", what)
+		eventually(t, 30*time.Second, "the guest gets outside after "+what, func() error {
+			if _, err := erin.Run(w.ctx, "nft list table inet mobula >/dev/null"); err != nil {
+				return err
+			}
+			_, err := erin.Run(w.ctx, in+"ping -q -c 1 -W 2 "+lab.OutsideAddress)
+			return err
+		})
+	}
 	// Whoever is on erin's own network and takes her for a router gets nowhere.
 	for _, to := range []string{"10.31.200.7", grace.IntrawireAddress(), lab.OutsideAddress + "/32"} {
 		address, _, _ := strings.Cut(to, "/")

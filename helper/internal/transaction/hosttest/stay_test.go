@@ -1,0 +1,77 @@
+package hosttest
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/store"
+)
+
+// stay has Mobula come and go while the NIC stays with the host. Whatever the host has,
+// while Mobula is there nothing of it is another one.
+func (b *bench) stay() {
+	b.Helper()
+	self := b.self
+	self.Uplink, self.SharedUplink = "", true
+	b.change = &store.Change{HostID: self.ID, Document: plantest.Document(self, plantest.Host(2))}
+	if _, err := survey(b.ctx(), network.Host{SharedUplink: true}); err != nil {
+		b.Logf("refused where the NIC stays: %v", err)
+		if b.made.certain() {
+			b.Error("wanted it to be taken: nothing of Mobula's is there")
+		}
+		if _, err := b.Apply(b.ctx(), b.change, b.options()); err == nil {
+			b.Error("a host that the survey refuses was changed")
+		}
+		b.same("a refusal where the NIC stays")
+		return
+	}
+	b.apply()
+	b.beside()
+	b.answers("an apply where the NIC stays")
+	if err := b.Rollback(b.ctx()); err != nil {
+		b.failed("rolling back", err)
+	}
+	b.same("a rollback where the NIC stays")
+	b.apply()
+	b.confirm()
+	if did, err := b.Repair(b.ctx()); err != nil || len(did) > 0 {
+		b.Errorf("repairing what is fine: did %q, %v", did, err)
+	}
+	b.uninstall()
+	b.same("an uninstall where the NIC stayed")
+}
+
+// ours is what may come to a host that keeps its NIC.
+var ours = regexp.MustCompile(`mo-dir-hs|veth_fac0|"table":"?1030|10\.3[01]\.|/forwarding = 1$`)
+
+// beside holds that the host has all that it had, and beside it only what is Mobula's.
+func (b *bench) beside() {
+	b.Helper()
+	var wrong []string
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		wrong = nil
+		now := look(b.T)
+		for question, was := range b.before.said {
+			for _, line := range without(was, now.said[question]) {
+				if !strings.HasSuffix(line, "/forwarding = 0") {
+					wrong = append(wrong, "- "+line)
+				}
+			}
+			for _, line := range without(now.said[question], was) {
+				if question != "nft" && !ours.MatchString(line) {
+					wrong = append(wrong, "+ "+line)
+				}
+			}
+		}
+		if len(wrong) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Errorf("while Mobula is there the host's own differs:\n%s", strings.Join(wrong, "\n"))
+			return
+		}
+	}
+}
