@@ -17,6 +17,7 @@ var otherHosts = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
 	{"the NIC stays", nicStays},
 	{"a guest of a host that keeps its NIC", guestThrough},
+	{"another address of the NIC", anotherAddress},
 	{"other hosts after a reboot", rebootOthers},
 	{"other hosts as they were", uninstallOthers},
 	{"hosts with all kinds of links", kindsOfLinks}, // in namespaces, and so none of NetworkManager's business

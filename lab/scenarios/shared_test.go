@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,5 +177,45 @@ ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev e
 		if err == nil {
 			t.Errorf("the outside reaches %s through erin", address)
 		}
+	}
+}
+
+// anotherAddress: the NIC gets another address, as by DHCP or in another network, while
+// grace sends to erin. WireGuard's packets take the new one by themselves.
+func anotherAddress(t *testing.T, w *world) {
+	const other = "192.0.2.77"
+	erin := w.Host("erin")
+	change := func(from, to string) string {
+		return "ip addr add " + to + "/24 dev ens3; ip addr del " + from + "/24 dev ens3; ip route replace default via " + lab.RouterAddress + " dev ens3"
+	}
+	var said strings.Builder
+	ping := w.Host("grace").SSH(w.ctx, "-S", "none", "ping -q -i 0.2 -c 100 "+erin.IntrawireAddress())
+	ping.Stdout = &said
+	if err := ping.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Second)
+	if out, err := erin.Console(w.ctx, change(erin.Address, other)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_ = ping.Wait()
+	at := ""
+	for _, p := range w.quick(t, "grace").Peers {
+		at = p.Endpoint
+	}
+	if out, err := erin.Console(w.ctx, change(other, erin.Address)); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	erin.Disconnect()
+	m := pinged.FindStringSubmatch(said.String())
+	t.Logf("erin with another address: %s", strings.TrimSpace(said.String()))
+	if m == nil || m[1] != "100" {
+		t.Fatal("the pings did not end")
+	}
+	if answered, _ := strconv.Atoi(m[2]); answered < 85 { // 3 s
+		t.Errorf("%d of 100 packets were answered", answered)
+	}
+	if !strings.HasPrefix(at, other+":") {
+		t.Errorf("grace has erin at %s, wanted %s", at, other)
 	}
 }
