@@ -15,10 +15,11 @@ type doorway struct {
 	WireNet, AccessNet       netip.Prefix
 	Intrawire, AccessAddress netip.Addr
 	HostOnly                 []string
-	// Ports from which the gateway's UDP may leave: the one that it came from, if it is
-	// free, or a spare one.
-	FreeUDP  []portRange
-	SpareUDP portRange
+	Manual                   bool
+	// Ports from which the gateway's packets may leave: the one that they came from, if it
+	// is a client's and free, or a spare one.
+	ClientPorts []portRange
+	SparePorts  portRange
 }
 
 // RenderDoorway returns the ruleset for nft -f in the host's own namespace. The same plan
@@ -27,9 +28,9 @@ func RenderDoorway(d *plan.Doorway) string {
 	v := doorway{
 		Direct: d.Direct, Access: d.Access, WireNet: network.Wire, AccessNet: network.Access, HostOnly: hostOnly(),
 		Intrawire: network.IntrawireAddress(d.HostID), AccessAddress: network.AccessAddress(d.HostID),
-		FreeUDP: freePorts([]uint16{d.WireGuardPort}),
+		Manual: d.Manual,
 	}
-	v.SpareUDP = spare(v.FreeUDP)
+	v.ClientPorts, v.SparePorts = clientPorts(d.WireGuardPort)
 	v.Outside, v.Opened, v.Bridges = quoted(d.Outside), quoted(d.Opened), quoted(d.Bridges)
 	return execute("doorway.nft", v)
 }
@@ -39,4 +40,26 @@ func quoted(names []string) (all []string) {
 		all = append(all, strconv.Quote(name))
 	}
 	return all
+}
+
+// clientPorts are those from which Linux asks by itself (ip_local_port_range begins at
+// 32768) and all above, without the taken one, in ranges, of which the larger one is spare.
+func clientPorts(taken uint16) (all []portRange, spare portRange) {
+	const first = 32768
+	if taken < first {
+		all = []portRange{{first, 65535}}
+	} else {
+		for _, r := range []portRange{{first, taken - 1}, {taken + 1, 65535}} {
+			if r.First <= r.Last && r.First != 0 {
+				all = append(all, r)
+			}
+		}
+	}
+	spare = all[len(all)-1]
+	for _, r := range all {
+		if r.Last-r.First > spare.Last-spare.First {
+			spare = r
+		}
+	}
+	return all, spare
 }

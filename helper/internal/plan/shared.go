@@ -56,7 +56,7 @@ func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + nam
 func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
-	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(),
+	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Manual: b.self.ManualAccess,
 		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges}
 }
 

@@ -251,6 +251,8 @@ type Doorway struct {
 	Access string // link to the access network
 	// WireGuardPort is the UDP port of the host's WireGuard, which nobody else gets.
 	WireGuardPort uint16
+	// Manual: the operator may make the access network's link a port of a bridge.
+	Manual bool
 	// Outside are the interfaces to the outside, and Opened those of them that forward only
 	// because of the gateway: nothing else may be forwarded from them. Bridges are those
 	// of these that are bridges: what passes between their ports may look as if it were
