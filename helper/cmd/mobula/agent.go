@@ -33,7 +33,8 @@ finds broken on the host itself it has repaired by ` + plan.UnitRepair + `.`,
 		a := &agent.Agent{Host: h, Log: c.log,
 			PrivateKey: h.Store.Keys().PrivateKey,
 			Facts:      h.Store.Facts,
-			Repair:     repairByUnit,
+			Resolvers:  system.ResolversElsewhere, ResolverFiles: system.ResolverFiles,
+			Repair: repairByUnit,
 			Superseded: func() bool {
 				other, err := system.NewPrograms().Superseded(plan.UnitAgent)
 				if err != nil {

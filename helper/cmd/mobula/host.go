@@ -31,7 +31,7 @@ const documentFormat = network.FormatVersion
 func (c *call) host() *transaction.Host {
 	kept, ofHost := store.New(plan.StateDir), c.ofHost()
 	return &transaction.Host{
-		Store: kept, Alarm: system.Alarm{Program: ofHost.Self()}, Programs: ofHost, Survey: survey, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
+		Store: kept, Alarm: system.Alarm{Program: ofHost.Self()}, Programs: ofHost, Survey: survey, Ways: links.Ways, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: c.log, Subjects: []reconcile.Subject{
 				system.New(facts.Uplink, booting),

@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"mobula/helper/internal/network"
@@ -28,6 +29,9 @@ type Agent struct {
 	PrivateKey func(public network.Key) (network.Key, error)
 	// Facts are what the host was before Mobula; nil: not known.
 	Facts func() (*plan.Facts, error)
+	// Resolvers are the host's own now, and ResolverFiles what they are read from.
+	Resolvers     func() []netip.Addr
+	ResolverFiles []string
 	// Repair compares the host with its plan and puts right what differs. It
 	// runs outside the agent, which lacks the privileges.
 	Repair func(ctx context.Context) error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"mobula/helper/internal/nameserver"
 	"mobula/helper/internal/netns"
@@ -19,6 +20,7 @@ type dnsService struct {
 	change    *store.Change // of which the names are
 	address   netip.Addr
 	namespace uint64 // inode: sockets stay in the namespace they were made in
+	resolvers []file // of the host, as they were read
 	cancel    context.CancelFunc
 	ended     chan struct{}
 }
@@ -47,10 +49,13 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 	}
 	address := network.GatewayAddress(running.HostID)
 	if current != nil && !current.dead() && current.address == address && current.namespace == namespaceInode() {
+		resolvers := a.resolverFiles(running)
 		if current.change != running {
 			current.server.SetZone(running.Document)
+		}
+		if current.change != running || !slices.Equal(resolvers, current.resolvers) {
 			current.server.SetUpstreams(a.upstreams(running))
-			current.change = running
+			current.change, current.resolvers = running, resolvers
 		}
 		return current
 	}
@@ -65,6 +70,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 }
 
 func (a *Agent) startDNS(ctx context.Context, running *store.Change, address netip.Addr) (*dnsService, error) {
+	resolvers := a.resolverFiles(running)
 	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace, Favored: favored(running.HostID)}
 	err := netns.Do(plan.Namespace, func() error {
 		at := netip.AddrPortFrom(address, 53).String()
@@ -86,7 +92,7 @@ func (a *Agent) startDNS(ctx context.Context, running *store.Change, address net
 	server := nameserver.New(cfg, a.Log)
 	server.SetZone(running.Document)
 	ctx, cancel := context.WithCancel(ctx)
-	d := &dnsService{server: server, change: running, address: address, namespace: namespaceInode(), cancel: cancel, ended: make(chan struct{})}
+	d := &dnsService{server: server, change: running, resolvers: resolvers, address: address, namespace: namespaceInode(), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(d.ended)
 		if err := server.Serve(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -108,11 +114,28 @@ func dialInNamespace(ctx context.Context, network, address string) (net.Conn, er
 	return netns.Dial(ctx, plan.Namespace, network, address)
 }
 
-// upstreams returns the resolvers that the document names for this host, or
-// those it had before.
+// resolverFiles tells of the files with the resolvers of a host that keeps them, which
+// change with its network.
+func (a *Agent) resolverFiles(running *store.Change) (all []file) {
+	if self, _ := running.Document.Host(running.HostID); self.SharedUplink {
+		for _, path := range a.ResolverFiles {
+			all = append(all, fileAt(path))
+		}
+	}
+	return all
+}
+
+// upstreams returns the resolvers that the document names for this host, those that a
+// host which keeps its own has now, or those it had before.
 func (a *Agent) upstreams(running *store.Change) []netip.AddrPort {
-	if self, ok := running.Document.Host(running.HostID); ok && len(self.UpstreamDNS) > 0 {
+	self, _ := running.Document.Host(running.HostID)
+	if len(self.UpstreamDNS) > 0 {
 		return nameserver.Port53(self.UpstreamDNS)
+	}
+	if self.SharedUplink {
+		if now := a.Resolvers(); len(now) > 0 {
+			return nameserver.Port53(now)
+		}
 	}
 	facts, err := a.Facts()
 	if err != nil {

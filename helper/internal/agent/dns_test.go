@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -101,5 +104,38 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 	close(done)
 	if most := <-threads; most > mostThreads {
 		t.Errorf("found %d threads, %d before, wanted at most %d", most, before, mostThreads)
+	}
+}
+
+// TestResolversOfAHostThatKeepsThem: they change with the host's network. One whose NIC
+// has moved keeps those that it had.
+func TestResolversOfAHostThatKeepsThem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	had, now := netip.MustParseAddr("192.0.2.53"), []netip.Addr{netip.MustParseAddr("198.51.100.53")}
+	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resolvers: func() []netip.Addr { return now }, ResolverFiles: []string{path},
+		Facts: func() (*plan.Facts, error) { return &plan.Facts{Resolvers: []netip.Addr{had}}, nil }}
+	hostOf := func(shared bool) *store.Change {
+		return &store.Change{HostID: 1, Document: &network.Document{Hosts: []network.Host{{ID: 1, SharedUplink: shared}}}}
+	}
+	ask := func(shared bool) string { return fmt.Sprint(a.upstreams(hostOf(shared))) }
+	if got := ask(true); got != "[198.51.100.53:53]" {
+		t.Errorf("found %s, wanted those of now", got)
+	}
+	if got := ask(false); got != "[192.0.2.53:53]" {
+		t.Errorf("found %s of a host whose NIC has moved, wanted those that it had", got)
+	}
+	before := a.resolverFiles(hostOf(true))
+	if err := os.WriteFile(path, []byte("nameserver 198.51.100.54\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Equal(before, a.resolverFiles(hostOf(true))) {
+		t.Error("nobody notices that the file is another one")
+	}
+	if files := a.resolverFiles(hostOf(false)); files != nil {
+		t.Errorf("looks at %v on a host whose NIC has moved", files)
+	}
+	now = nil // for a moment there are none
+	if got := ask(true); got != "[192.0.2.53:53]" {
+		t.Errorf("found %s, wanted the last ones that are known", got)
 	}
 }

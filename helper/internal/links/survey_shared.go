@@ -7,14 +7,15 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
-// SurveyShared finds what a host has to be given back with which the NIC stays: that
-// its interfaces to the outside do not forward. It also returns the smallest MTU of
-// these, in bytes. It refuses hosts that have our names, networks or table already.
+// SurveyShared finds what a host has to be given back with which the NIC stays, see
+// Ways, and the smallest MTU of its interfaces to the outside, in bytes. It refuses hosts
+// that have our names, networks or table already.
 func SurveyShared() (facts *plan.Facts, err error) {
 	err = again(func() error {
 		return in("", func(h *netlink.Handle) error {
@@ -22,48 +23,74 @@ func SurveyShared() (facts *plan.Facts, err error) {
 			if err != nil {
 				return err
 			}
-			facts, err = v.surveyShared(readSetting)
-			return err
+			ways, mtu, err := findWays(v.links, v.routes)
+			if err != nil {
+				return err
+			}
+			facts = &plan.Facts{Shared: &ways, MTU: mtu}
+			problems := v.conflicts()
+			if len(ways.Outside) == 0 {
+				problems = append(problems, errors.New("uplink: found no default route, wanted one"))
+			}
+			return errors.Join(problems...)
 		})
 	})
 	return facts, err
 }
 
-func (v *view) surveyShared(read func(key string) (string, error)) (*plan.Facts, error) {
-	facts := &plan.Facts{Shared: &plan.Shared{}}
-	problems := v.conflicts()
-	global, err := read("net/ipv4/ip_forward")
+// Ways returns the interfaces with an IPv4 default route, in any table, those of them that
+// do not forward, bridges among these, and whether the host is a router by itself.
+func Ways() (ways plan.Shared, err error) {
+	err = again(func() error {
+		return in("", func(h *netlink.Handle) error {
+			all, err := h.LinkList()
+			if err != nil {
+				return err
+			}
+			names := map[int]string{}
+			for _, l := range all {
+				names[l.Attrs().Index] = l.Attrs().Name
+			}
+			routes, err := dumpRoutes(unix.AF_INET, names)
+			if err == nil {
+				ways, _, err = findWays(all, routes)
+			}
+			return err
+		})
+	})
+	return ways, err
+}
+
+func findWays(all []netlink.Link, routes []foundRoute) (ways plan.Shared, mtu int, err error) {
+	global, err := readSetting("net/ipv4/ip_forward")
 	if err != nil {
-		return nil, err
+		return ways, 0, err
 	}
-	for _, l := range v.links {
+	ways.Router = global == "1"
+	for _, l := range all {
 		a := l.Attrs()
-		if !slices.ContainsFunc(v.routes, func(r foundRoute) bool {
-			return r.To == everywhere && (r.index == a.Index || slices.Contains(r.others, a.Index))
-		}) {
+		leads := func(r foundRoute) bool {
+			return r.To == everywhere && r.Table != plan.RouteTable && (r.index == a.Index || slices.Contains(r.others, a.Index))
+		}
+		if !slices.ContainsFunc(routes, leads) {
 			continue
 		}
-		facts.Shared.Outside = append(facts.Shared.Outside, a.Name)
-		if facts.MTU == 0 || a.MTU < facts.MTU {
-			facts.MTU = a.MTU
+		ways.Outside = append(ways.Outside, a.Name)
+		if mtu == 0 || a.MTU < mtu {
+			mtu = a.MTU
 		}
-		forwards, err := read("net/ipv4/conf/" + a.Name + "/forwarding")
-		switch {
-		case err != nil:
-			problems = append(problems, err)
-		case forwards == "0" && global == "0":
-			facts.Shared.Opened = append(facts.Shared.Opened, a.Name)
+		forwards, err := readSetting("net/ipv4/conf/" + a.Name + "/forwarding")
+		if err != nil {
+			return ways, 0, err
+		}
+		if forwards == "0" && !ways.Router { // or somebody wants it so
+			ways.Opened = append(ways.Opened, a.Name)
 			if l.Type() == "bridge" {
-				facts.Shared.Bridges = append(facts.Shared.Bridges, a.Name)
+				ways.Bridges = append(ways.Bridges, a.Name)
 			}
-		case forwards == "0":
-			problems = append(problems, fmt.Errorf("interface %s: found forwarding off though net.ipv4.ip_forward is on, wanted both alike: guests would not get outside", a.Name))
 		}
 	}
-	if facts.MTU == 0 {
-		problems = append(problems, errors.New("uplink: found no default route, wanted one"))
-	}
-	return facts, errors.Join(problems...)
+	return ways, mtu, nil
 }
 
 // conflicts names what has our names, those given among them, subnets or table already.

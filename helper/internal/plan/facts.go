@@ -124,6 +124,9 @@ func (f *Facts) Validate() error {
 		problems = append(problems, fmt.Errorf("%s: found %q, wanted %s", field, fmt.Sprint(found), want))
 	}
 	if f.IsShared() {
+		if len(f.Shared.Outside) == 0 {
+			wrong("outside", "", "at least one interface")
+		}
 		for _, name := range append(append(append([]string{}, f.Shared.Outside...), f.Shared.Opened...), f.Shared.Bridges...) {
 			if !isLinkName(name) {
 				wrong("outside", name, "names of interfaces")

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mobula/helper/internal/network"
@@ -15,6 +16,25 @@ type Shared struct {
 	Outside []string `json:"outside"`
 	Opened  []string `json:"opened"`
 	Bridges []string `json:"bridges,omitempty"`
+	// Router: the host forwards for others now, whatever Mobula needs.
+	Router bool `json:"-"`
+}
+
+// WithWays returns the facts with the ways outside that the host has now. Those that it
+// had stay: they may come back.
+func (f *Facts) WithWays(now Shared) (next *Facts, changed bool) {
+	add := func(some, more []string) []string {
+		for _, name := range more {
+			if !slices.Contains(some, name) {
+				some, changed = append(some[:len(some):len(some)], name), true
+			}
+		}
+		return some
+	}
+	with, s := *f, *f.Shared
+	s.Outside, s.Opened, s.Bridges, s.Router = add(s.Outside, now.Outside), add(s.Opened, now.Opened), add(s.Bridges, now.Bridges), now.Router
+	with.Shared = &s
+	return &with, changed
 }
 
 // IsShared reports that the NIC stays with the host.
@@ -56,8 +76,12 @@ func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + nam
 func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
-	return &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Manual: b.self.ManualAccess,
+	d := &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Manual: b.self.ManualAccess,
 		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges}
+	if b.facts.Shared.Router {
+		d.Opened, d.Bridges = nil, nil // what else is forwarded is the host's business
+	}
+	return d
 }
 
 // HostsPath is where private names stand where the host keeps its resolver.

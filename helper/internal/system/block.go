@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -17,31 +18,67 @@ const (
 	blockEnd   = "# Mobula: end.\n"
 )
 
-// splitBlock returns what stands before the block, in it and behind it. A block
-// without an end is one up to the end of the file; of several the first one counts, and
-// the others belong to what is behind.
-func splitBlock(content string) (before, block, after string, found bool) {
-	before, rest, found := strings.Cut(content, blockBegin)
-	if !found {
-		return content, "", "", false
+// marked returns the lines of a file, each with its end, of the blocks in it those before
+// and behind, and what is in the first of them. A block whose end is missing is as long
+// as its lines are such as Mobula writes.
+func marked(content string) (before, after []string, block string, found bool) {
+	const outside, inside, unended = 0, 1, 2
+	state, blocks := outside, 0
+	lines := strings.SplitAfter(content, "\n")
+	for i, line := range lines {
+		is := strings.TrimSpace(line)
+		switch {
+		case is == strings.TrimSpace(blockBegin):
+			state, blocks, found = inside, blocks+1, true
+			if !ends(lines[i+1:]) {
+				state = unended
+			}
+		case state != outside && is == strings.TrimSpace(blockEnd):
+			state = outside
+		case state == inside, state == unended && written.MatchString(is):
+			if blocks == 1 {
+				block += line
+			}
+		default:
+			state = outside
+			if found {
+				after = append(after, line)
+			} else {
+				before = append(before, line)
+			}
+		}
 	}
-	block, after, _ = strings.Cut(rest, blockEnd)
-	return before, block, after, true
+	return before, after, block, found
 }
 
-// withBlock returns the content with this block, "" for none, in the place of its own
-// or at its end.
-func withBlock(content, block string) string {
-	before, _, after, found := splitBlock(content)
-	switch {
-	case block == "" && !found:
-		return content
-	case block == "":
-		return before + after
-	case !found && before != "" && !strings.HasSuffix(before, "\n"):
-		before += "\n"
+// written is a line as Mobula writes it: an inside address and a name.
+var written = regexp.MustCompile(`^10\.3[01]\.\d+\.\d+\t\S+$`)
+
+// ends reports that a block that has begun has an end.
+func ends(lines []string) bool {
+	for _, line := range lines {
+		switch strings.TrimSpace(line) {
+		case strings.TrimSpace(blockEnd):
+			return true
+		case strings.TrimSpace(blockBegin):
+			return false
+		}
 	}
-	return before + blockBegin + block + blockEnd + after
+	return false
+}
+
+// withBlock returns the content with this block alone, "" for none, in the place of the
+// first one or at its end.
+func withBlock(content, block string) string {
+	before, after, _, found := marked(content)
+	text := strings.Join(before, "")
+	if block == "" {
+		return text + strings.Join(after, "")
+	}
+	if !found && text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return text + blockBegin + block + blockEnd + strings.Join(after, "")
 }
 
 func readBlockFile(path string) (content string, mode fs.FileMode, exists bool, err error) {
@@ -61,7 +98,7 @@ func compareBlock(f plan.File) (same, exists bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	_, _, _, found := splitBlock(content)
+	_, _, _, found := marked(content)
 	return withBlock(content, f.Content) == content, found, nil
 }
 
@@ -80,8 +117,22 @@ func (m Machine) putBlock(f plan.File) error {
 	if len(text) == 0 && len(content) > 0 {
 		return remove(path)
 	}
+	if others(path) {
+		return os.WriteFile(path, text, mode)
+	}
 	if err = m.WriteFile(path, text, mode); errors.Is(err, syscall.EBUSY) { // a bind mount can only be written to
 		err = os.WriteFile(path, text, mode)
 	}
 	return err
+}
+
+// others reports a file of another owner, or with another name: replaced, it would lose
+// both.
+func others(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (stat.Uid != 0 || stat.Gid != 0 || stat.Nlink > 1)
 }

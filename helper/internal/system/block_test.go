@@ -1,8 +1,11 @@
 package system
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"mobula/helper/internal/plan"
@@ -85,5 +88,52 @@ func TestBlockGoesWithoutATrace(t *testing.T) {
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// TestDamagedBlocks: what somebody did to a block costs none of the operator's lines.
+func TestDamagedBlocks(t *testing.T) {
+	const own, operators = "10.31.0.1\ta.example.com\n", "192.0.2.7 operators\n"
+	for name, c := range map[string]struct{ content, without string }{
+		"no end":                   {blockBegin + own + operators, operators},
+		"no end, and more":         {operators + blockBegin + own + operators + "192.0.2.8 more\n", operators + operators + "192.0.2.8 more\n"},
+		"a blank behind the end":   {blockBegin + own + strings.TrimSuffix(blockEnd, "\n") + " \n" + operators, operators},
+		"broken, then whole":       {blockBegin + own + operators + blockBegin + own + blockEnd + operators, operators + operators},
+		"twice":                    {blockBegin + own + blockEnd + operators + blockBegin + own + blockEnd, operators},
+		"of another system":        {strings.ReplaceAll(operators+blockBegin+own+blockEnd, "\n", "\r\n"), strings.ReplaceAll(operators, "\n", "\r\n")},
+		"operator's lines like it": {"10.31.0.9\tmine.example.com\n" + blockBegin + own + blockEnd, "10.31.0.9\tmine.example.com\n"},
+		"an end alone":             {operators + blockEnd, operators + blockEnd},
+	} {
+		if got := withBlock(c.content, ""); got != c.without {
+			t.Errorf("%s: left %q, wanted %q", name, got, c.without)
+		}
+		with := withBlock(c.content, own)
+		if got := withBlock(with, own); got != with || strings.Count(with, blockBegin) != 1 {
+			t.Errorf("%s: %q becomes %q", name, with, got)
+		}
+		if got := withBlock(with, ""); got != c.without {
+			t.Errorf("%s: after another block %q is left, wanted %q", name, got, c.without)
+		}
+	}
+}
+
+// TestBlockKeepsOwnerAndNames: a file of somebody else's stays his, and its other names
+// are the same file.
+func TestBlockKeepsOwnerAndNames(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("wanted root, who may give files away")
+	}
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "hosts"), filepath.Join(dir, "other")
+	if err := errors.Join(os.WriteFile(path, []byte("x\n"), 0o600), os.Chown(path, 7, 8), os.Link(path, other)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Machine{WriteFile: store.WriteFile}).putBlock(plan.File{Path: path, Content: "y\n", Block: true}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	same, otherErr := os.Stat(other)
+	if err != nil || otherErr != nil || info.Sys().(*syscall.Stat_t).Uid != 7 || !os.SameFile(info, same) {
+		t.Errorf("found %+v (%v, %v)", info, err, otherErr)
 	}
 }

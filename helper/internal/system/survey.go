@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,19 +21,53 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 	if err != nil {
 		return err
 	}
-	facts.Resolvers = Resolvers(file.Content)
-	// systemd-resolved's stub stands in for the real ones.
-	if len(facts.Resolvers) == 0 {
-		if real, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
-			facts.Resolvers = Resolvers(string(real))
-		}
-	}
+	facts.Resolvers = ResolversNow()
 	facts.Managers = managers()
 	if facts.IsShared() {
+		facts.Resolvers = ResolversElsewhere()
 		return nil
 	}
 	facts.ResolvConf = file
 	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
+}
+
+// ResolverFiles are the files with the host's resolvers: systemd-resolved's stub in the
+// first stands for those of the second.
+var ResolverFiles = []string{plan.ResolvConfPath, "/run/systemd/resolve/resolv.conf"}
+
+// ResolversNow returns the IPv4 resolvers that the host has now and that are not on the
+// loopback.
+func ResolversNow() []netip.Addr {
+	for _, path := range ResolverFiles {
+		if data, err := os.ReadFile(path); err == nil {
+			if all := Resolvers(string(data)); len(all) > 0 {
+				return all
+			}
+		}
+	}
+	return nil
+}
+
+// ResolversElsewhere is ResolversNow without the host's own addresses: where the NIC stays
+// with the host its gateway does not reach services there.
+func ResolversElsewhere() (some []netip.Addr) {
+	all := ResolversNow()
+	own := map[netip.Addr]bool{}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return all
+	}
+	for _, a := range addresses {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own[p.Addr()] = true
+		}
+	}
+	for _, a := range all {
+		if !own[a] {
+			some = append(some, a)
+		}
+	}
+	return some
 }
 
 // managers are those that are installed.

@@ -82,6 +82,9 @@ func (h *Host) build(ctx context.Context, confirmed *store.Change, late bool) er
 		return err
 	}
 	want, err := build(confirmed, facts)
+	if err == nil {
+		err = h.keepWays(facts)
+	}
 	if err != nil {
 		return err
 	}
@@ -156,7 +159,7 @@ func (h *Host) Repair(ctx context.Context, subjects ...string) ([]string, error)
 		h.Log.Warn("nothing is repaired: another program made what runs", "wanted", t.change.Helper, "found", h.programs().Self())
 		return nil, nil
 	}
-	if err := h.keepPorts(t.change); err != nil {
+	if err := errors.Join(h.keepPorts(t.change), h.keepWays(t.facts)); err != nil {
 		return nil, err
 	}
 	r := h.Reconciler(t.facts, true)

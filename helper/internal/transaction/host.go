@@ -73,6 +73,8 @@ type Host struct {
 	// Survey finds what the host is before its first change, as far as the document
 	// needs it that says this of the host.
 	Survey func(ctx context.Context, self network.Host) (*plan.Facts, error)
+	// Ways returns the ways outside of a host that keeps its NIC; nil: those of the facts.
+	Ways func() (plan.Shared, error)
 	// SSHPorts returns the ports on which SSH answers now.
 	SSHPorts func(ctx context.Context) ([]uint16, error)
 	// Reconciler returns the hands of a host with these facts.
@@ -114,7 +116,38 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 	if self.ID != 0 {
 		err = facts.Suit(self)
 	}
-	return facts, err
+	return h.withWays(facts), err
+}
+
+// withWays returns the facts with the ways outside that a host with its NIC has now.
+func (h *Host) withWays(facts *plan.Facts) *plan.Facts {
+	if !facts.IsShared() || h.Ways == nil {
+		return facts
+	}
+	now, err := h.Ways()
+	if err != nil {
+		h.Log.Warn("looking for ways outside", "error", err)
+		return facts
+	}
+	facts, _ = facts.WithWays(now)
+	return facts
+}
+
+// keepWays notes ways outside that the host has got since, before anything is done to
+// them: they have to be given back.
+func (h *Host) keepWays(facts *plan.Facts) error {
+	if !facts.IsShared() {
+		return nil
+	}
+	kept, err := h.Store.Facts()
+	if err != nil || kept == nil || !kept.IsShared() {
+		return err
+	}
+	if _, news := kept.WithWays(*facts.Shared); news {
+		h.Log.Info("a way outside is new", "outside", facts.Shared.Outside)
+		return h.Store.SetFacts(facts)
+	}
+	return nil
 }
 
 // aim computes where change leads, nil being a host without Mobula, and what

@@ -34,8 +34,9 @@ type world struct {
 	dir   string
 	host  *Host
 	facts *plan.Facts
-	// staying: the NIC stays with the host.
+	// staying: the NIC stays with the host, which has these ways outside.
 	staying bool
+	ways    plan.Shared
 	kernel  *linkstest.Kernel
 	wg      *wireguardtest.Kernel
 	system  *systemtest.Machine
@@ -183,7 +184,7 @@ func newWorld(t *testing.T, managers ...plan.Manager) *world {
 func newStaying(t *testing.T, managers ...plan.Manager) *world {
 	t.Helper()
 	w := newWorld(t, managers...)
-	w.staying = true
+	w.staying, w.ways = true, plan.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
 	if err := w.system.Put(plan.HostsPath, "127.0.0.1 localhost\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -234,10 +235,12 @@ func (w *world) hostOf(program string) *Host {
 			}
 			found := *w.facts
 			if w.staying {
-				found = plan.Facts{Shared: &plan.Shared{Outside: []string{found.Uplink}, Opened: []string{found.Uplink}}, Managers: found.Managers, Resolvers: found.Resolvers}
+				ways := w.ways
+				found = plan.Facts{Shared: &ways, Managers: found.Managers, Resolvers: found.Resolvers}
 			}
 			return &found, nil
 		},
+		Ways:     func() (plan.Shared, error) { return w.ways, nil },
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
