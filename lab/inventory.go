@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -38,11 +37,6 @@ const sshArgs = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/
 // Through are the inventory lines of a host that the deployer reaches only through this one.
 func (h *Host) Through() string {
 	return fmt.Sprintf("      ansible_ssh_common_args: '%s -o ProxyCommand=\"ssh %s -i %s -W %%h:%%p root@%s\"'\n", sshArgs, sshArgs, h.lab.Key(), h.Address)
-}
-
-// WriteInventory writes hosts.yml into dir.
-func (l *Lab) WriteInventory(dir string, hosts ...*Host) error {
-	return os.WriteFile(filepath.Join(dir, "hosts.yml"), []byte(l.Inventory(hosts...)), 0o644)
 }
 
 // DeployerCommand prepares a program on the deployer, in the folder dir, with env added to the environment.

@@ -26,7 +26,7 @@ func main() {
 
 func demo(ctx context.Context) error {
 	began := time.Now()
-	say("Three machines: bare Debian 12, nothing but SSH, Python and packages on them.")
+	say("Three machines: bare Debian 12, nothing but SSH, Python and packages on them. Carol keeps her NIC (uplink_mode: shared).")
 	l, err := lab.Up(ctx, lab.Options{Replace: true})
 	if err != nil {
 		return err
@@ -70,11 +70,11 @@ It took %.0f s. The lab keeps running; look around:
 
 func say(format string, args ...any) { fmt.Printf("\n== "+format+"\n\n", args...) }
 
+// writeInput writes the operator's files. Carol keeps her NIC.
 func writeInput(l *lab.Lab, client *lab.Client, dir string) error {
-	if err := l.WriteInventory(dir); err != nil {
-		return err
-	}
+	const carols = "hostname: 'carol.example.com'\n"
 	for name, content := range map[string]string{
+		"hosts.yml":       strings.Replace(l.Inventory(), carols, carols+"      uplink_mode: shared\n", 1),
 		"extra_hosts.yml": "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n",
 		"extra_wires.yml": fmt.Sprintf("extra_wires:\n  10.30.128.1/32: '%s'\n", client.PublicKey),
 	} {
