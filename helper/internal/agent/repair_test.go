@@ -66,8 +66,9 @@ func TestOthersChangesStartNoRepair(t *testing.T) {
 	cost := processorTime(t) - began
 	time.Sleep(5 * debounce)
 	t.Logf("%d changes took %v of the agent's processor time", 2*foreign+800, cost)
-	if n := repairs.Load(); n != 0 || cost > time.Second {
-		t.Errorf("found %d repairs and %v, wanted none and less than 1 s", n, cost)
+	// A processor that is shared and the race detector take their part.
+	if n := repairs.Load(); n != 0 || cost > 4*time.Second {
+		t.Errorf("found %d repairs and %v, wanted none and less than 4 s", n, cost)
 	}
 
 	// What is Mobula's is noticed, and no more often than the bound says.

@@ -40,6 +40,33 @@ nft 'table ip others { chain out { type nat hook postrouting priority srcnat; oi
 	}
 }
 
+// TestSharedPublishedByAContainer: what the host leads to a container answers inside as it
+// does outside, and by the host's inside addresses alone.
+func TestSharedPublishedByAContainer(t *testing.T) {
+	if !sharedWorld(t) {
+		return
+	}
+	unbridged(t)
+	netnstest.Namespace(t, "container")
+	sh(t, "container", "ip link add eth0 type veth peer name docker0 netns "+hostOf(1)+"; ip link set eth0 up; ip addr add 172.17.0.2/16 dev eth0; ip route add default via 172.17.0.1")
+	sh(t, hostOf(1), `ip link set docker0 up; ip addr add 172.17.0.1/16 dev docker0; sysctl -qw net.ipv4.conf.docker0.forwarding=1 net.ipv4.conf.veth_fac0.forwarding=1
+nft 'table ip others { chain in { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80; }; }' `)
+	serve(t, "container", "172.17.0.2:80")
+	for _, c := range []struct{ from, to, as string }{
+		{outside, "192.0.2.1:8080", "192.0.2.3"}, {hostOf(2), "10.30.0.1:8080", "10.30.0.2"}, {guestOf(1), "10.31.128.1:8080", "10.31.200.1"},
+	} {
+		if got := ask(c.from, c.to); got != c.as {
+			t.Errorf("%s is answered %q by the container at %s, wanted as %s", c.from, got, c.to, c.as)
+		}
+	}
+	for _, way := range []string{"10.31.128.1", "10.31.0.1"} {
+		sh(t, guestOf(1), "ip route replace 192.0.2.1 via "+way)
+		if got := askFor(guestOf(1), "192.0.2.1:8080", quiet); got != "" {
+			t.Errorf("by %s the guest is answered %q at the host's address outside", way, got)
+		}
+	}
+}
+
 // TestSharedGuestTakesNoPort: whoever outside answers a service of the host is heard by
 // that service, whatever a guest has sent there before.
 func TestSharedGuestTakesNoPort(t *testing.T) {

@@ -80,7 +80,7 @@ func (f *Facts) Suit(self network.Host) error {
 	switch {
 	case self.SharedUplink != f.IsShared():
 		return fmt.Errorf("uplink_mode: found %s in use, wanted %s; uninstall the host before its mode changes", mode(f.IsShared()), mode(self.SharedUplink))
-	case self.Uplink != "" && !f.IsUplink(self.Uplink):
+	case !f.IsShared() && self.Uplink != "" && !f.IsUplink(self.Uplink):
 		return fmt.Errorf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", f.Uplink, self.Uplink)
 	}
 	return nil

@@ -314,7 +314,7 @@ func TestTheUplinkByAnyOfItsNames(t *testing.T) {
 		{moved, network.Host{}, ""}, {moved, network.Host{Uplink: "ens3"}, ""}, {moved, network.Host{Uplink: "enp0s3"}, ""},
 		{moved, network.Host{Uplink: "eth9"}, "uplink: found ens3 in use, wanted eth9"},
 		{moved, network.Host{SharedUplink: true}, "uplink_mode: found moved in use, wanted shared"},
-		{staying, network.Host{SharedUplink: true}, ""},
+		{staying, network.Host{SharedUplink: true}, ""}, {staying, network.Host{SharedUplink: true, Uplink: "eth9"}, ""},
 		{staying, network.Host{}, "uplink_mode: found shared in use, wanted moved"},
 	} {
 		if err := c.facts.Suit(c.self); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

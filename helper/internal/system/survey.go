@@ -23,11 +23,11 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 	}
 	facts.Resolvers = ResolversNow()
 	facts.Managers = managers()
+	facts.ResolvConf = file
 	if facts.IsShared() {
 		facts.Resolvers = ResolversElsewhere()
 		return nil
 	}
-	facts.ResolvConf = file
 	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
 }
 
