@@ -66,8 +66,10 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 		switch {
 		case same:
 			continue
-		case f.Missing, f.Block && f.Content == "":
+		case f.Missing:
 			op.Verb = reconcile.Remove
+		case f.Block && f.Content == "": // a change: with the boot unit, removed last, goes who would do the rest
+			op.Detail = "without the private names"
 		case !exists:
 			op.Verb = reconcile.Add
 		case path == plan.UnitDir+plan.UnitOVSDB || path == plan.UnitDir+plan.UnitVSwitch:
