@@ -55,7 +55,7 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 		err = h.build(ctx, confirmed, late)
 	}
 	if err != nil {
-		h.Log.Error("the network cannot be built; the host is as it is without it", "error", err)
+		h.Log.Error("the network cannot be built; the host goes back to its own", "error", err)
 		if door := h.Reconciler(facts, !late).Insist(ctx, openDoor(facts), nil); door != nil {
 			return fmt.Errorf("%w: %w", ErrBeginAgain, errors.Join(err, door))
 		}
