@@ -35,10 +35,8 @@ type hostReport struct {
 
 // intended is what the inventory says of a host, as far as the look at it needs it.
 type intended struct {
-	uplink       string
-	shared       bool // the NIC stays with the host
-	manualAccess bool
-	outside      system.Outside
+	host    network.Host
+	outside system.Outside
 }
 
 // hostFlags are those of check --host.
@@ -59,7 +57,10 @@ func newHostFlags(c *call) hostFlags {
 }
 
 func (f hostFlags) intended() (intended, error) {
-	i := intended{uplink: *f.uplink, shared: *f.mode == "shared", manualAccess: *f.access == "manual", outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()}}
+	i := intended{
+		host:    network.Host{Uplink: *f.uplink, SharedUplink: *f.mode == "shared", ManualAccess: *f.access == "manual"},
+		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
+	}
 	for _, s := range items(*f.dns) {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
@@ -108,7 +109,6 @@ func (c *call) checkHost(i intended, asJSON bool) error {
 }
 
 func (c *call) inspectHost(i intended) (*hostReport, error) {
-	self := network.Host{Uplink: i.uplink, SharedUplink: i.shared}
 	if err := root(); err != nil {
 		return nil, err
 	}
@@ -119,13 +119,13 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	}
 	report := &hostReport{Problems: lines(system.Supported()), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
 	if facts == nil {
-		if facts, err = survey(c, self); err != nil {
+		if facts, err = survey(c, i.host); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {
 			report.beforeTheChange(c, facts, i)
 		}
-	} else if err := facts.Suit(self); err != nil {
+	} else if err := facts.Suit(i.host); err != nil {
 		report.Problems = append(report.Problems, err.Error())
 	}
 	if facts != nil {
@@ -151,9 +151,9 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, i intended) {
 	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
 	switch {
-	case i.shared:
+	case i.host.SharedUplink:
 		files = append(files, plan.HostsPath)
-	case !i.manualAccess:
+	case !i.host.ManualAccess:
 		files = append(files, plan.ResolvConfPath)
 	}
 	r.Problems = append(r.Problems, lines(system.Changeable(files))...)
@@ -163,7 +163,7 @@ func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, i i
 	}
 	// The names only make the message clearer: without them it is true, too.
 	wireguards, _ := wireguard.Listening(i.outside.WireGuardPort)
-	if i.shared {
+	if i.host.SharedUplink {
 		r.Problems = append(r.Problems, lines(i.outside.PortTaken(sockets, wireguards))...)
 		r.Warnings = append(r.Warnings, i.outside.NoResolvers(facts)...)
 		return

@@ -30,7 +30,8 @@ func RenderDoorway(d *plan.Doorway) string {
 		Intrawire: network.IntrawireAddress(d.HostID), AccessAddress: network.AccessAddress(d.HostID),
 		Manual: d.Manual,
 	}
-	v.ClientPorts, v.SparePorts = clientPorts(d.WireGuardPort)
+	v.ClientPorts = clientPorts(freePorts([]uint16{d.WireGuardPort}))
+	v.SparePorts = largest(v.ClientPorts)
 	v.Outside, v.Opened, v.Bridges = quoted(d.Outside), quoted(d.Opened), quoted(d.Bridges)
 	return execute("doorway.nft", v)
 }
@@ -40,26 +41,4 @@ func quoted(names []string) (all []string) {
 		all = append(all, strconv.Quote(name))
 	}
 	return all
-}
-
-// clientPorts are those from which Linux asks by itself (ip_local_port_range begins at
-// 32768) and all above, without the taken one, in ranges, of which the larger one is spare.
-func clientPorts(taken uint16) (all []portRange, spare portRange) {
-	const first = 32768
-	if taken < first {
-		all = []portRange{{first, 65535}}
-	} else {
-		for _, r := range []portRange{{first, taken - 1}, {taken + 1, 65535}} {
-			if r.First <= r.Last && r.First != 0 {
-				all = append(all, r)
-			}
-		}
-	}
-	spare = all[len(all)-1]
-	for _, r := range all {
-		if r.Last-r.First > spare.Last-spare.First {
-			spare = r
-		}
-	}
-	return all, spare
 }

@@ -39,16 +39,34 @@ func freePorts(taken []uint16) []portRange {
 	return free
 }
 
+// clientsFrom is the first port from which Linux asks by itself (ip_local_port_range). The
+// relays' ports begin there, too: network.RelayPort's base.
+const clientsFrom = 32768
+
 // spare returns the largest of the free ranges between the privileged ports and
-// the relays' ports, which are those from network.RelayPort's base up.
+// the relays' ports.
 func spare(free []portRange) portRange {
-	const relays = 32768
-	var best portRange
-	for _, r := range free {
-		if r.Last >= relays {
-			r.Last = relays - 1
+	return largest(within(free, firstUnprivileged, clientsFrom-1))
+}
+
+// clientPorts returns those of the free ranges that are clients' or above.
+func clientPorts(free []portRange) []portRange { return within(free, clientsFrom, 65535) }
+
+// within cuts ranges off at both ends, which are included.
+func within(all []portRange, first, last uint16) (some []portRange) {
+	for _, r := range all {
+		r.First, r.Last = max(r.First, first), min(r.Last, last)
+		if r.First <= r.Last {
+			some = append(some, r)
 		}
-		if r.First >= firstUnprivileged && r.First <= r.Last && r.Last-r.First >= best.Last-best.First {
+	}
+	return some
+}
+
+// largest returns the last one of the largest ranges.
+func largest(all []portRange) (best portRange) {
+	for _, r := range all {
+		if r.Last-r.First >= best.Last-best.First {
 			best = r
 		}
 	}

@@ -1,10 +1,6 @@
 package firewall
 
-import (
-	"testing"
-
-	"mobula/helper/internal/netns/netnstest"
-)
+import "testing"
 
 // unbridged keeps br_netfilter, which Open vSwitch does not pass, from the bridge that
 // stands in for it.
@@ -20,9 +16,8 @@ func TestSharedAccessLinkIsNoRouter(t *testing.T) {
 		return
 	}
 	unbridged(t)
-	netnstest.Namespace(t, "container")
-	sh(t, "container", "ip link add eth0 type veth peer name docker0 netns "+hostOf(1)+"; ip link set eth0 up; ip addr add 172.17.0.2/16 dev eth0; ip route add default via 172.17.0.1")
-	sh(t, hostOf(1), `ip link set docker0 up; ip addr add 172.17.0.1/16 dev docker0; sysctl -qw net.ipv4.ip_forward=1
+	machineBehind(t, "container", "docker0", "172.17.0.1/16", "172.17.0.2/16")
+	sh(t, hostOf(1), `sysctl -qw net.ipv4.ip_forward=1
 nft 'table ip others { chain out { type nat hook postrouting priority srcnat; oifname "eth0" masquerade; }; }'`)
 	serve(t, hostOf(1), "0.0.0.0:8081")
 	serve(t, "container", "172.17.0.2:80")
@@ -47,9 +42,8 @@ func TestSharedPublishedByAContainer(t *testing.T) {
 		return
 	}
 	unbridged(t)
-	netnstest.Namespace(t, "container")
-	sh(t, "container", "ip link add eth0 type veth peer name docker0 netns "+hostOf(1)+"; ip link set eth0 up; ip addr add 172.17.0.2/16 dev eth0; ip route add default via 172.17.0.1")
-	sh(t, hostOf(1), `ip link set docker0 up; ip addr add 172.17.0.1/16 dev docker0; sysctl -qw net.ipv4.conf.docker0.forwarding=1 net.ipv4.conf.veth_fac0.forwarding=1
+	machineBehind(t, "container", "docker0", "172.17.0.1/16", "172.17.0.2/16")
+	sh(t, hostOf(1), `sysctl -qw net.ipv4.conf.docker0.forwarding=1 net.ipv4.conf.veth_fac0.forwarding=1
 nft 'table ip others { chain in { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80; }; }' `)
 	serve(t, "container", "172.17.0.2:80")
 	for _, c := range []struct{ from, to, as string }{
@@ -98,9 +92,9 @@ func TestSharedForgedElsewhere(t *testing.T) {
 	if !sharedWorld(t) {
 		return
 	}
-	netnstest.Namespace(t, "lan")
-	sh(t, "lan", "ip link add eth0 type veth peer name eth1 netns "+hostOf(1)+"; ip link set eth0 up; ip addr add 203.0.113.2/24 dev eth0; ip route add default via 203.0.113.1; ip addr add 10.31.77.7/32 dev lo; ip addr add 10.30.0.2/32 dev lo")
-	sh(t, hostOf(1), "ip link set eth1 up; ip addr add 203.0.113.1/24 dev eth1; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth1.rp_filter=2")
+	machineBehind(t, "lan", "eth1", "203.0.113.1/24", "203.0.113.2/24")
+	sh(t, "lan", "ip addr add 10.31.77.7/32 dev lo; ip addr add 10.30.0.2/32 dev lo")
+	sh(t, hostOf(1), "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth1.rp_filter=2")
 	service := udp(t, hostOf(1), "10.30.0.1:77")
 	for _, from := range []string{"10.31.77.7:9", "10.30.0.2:9"} {
 		send(t, udp(t, "lan", from), "10.30.0.1:77", from)

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"mobula/helper/internal/netns/netnstest"
@@ -27,6 +28,16 @@ func openDoorway(t *testing.T, d *plan.Doorway) *Firewall {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// machineBehind makes a machine behind host 1, on a link of the host's with an address.
+func machineBehind(t *testing.T, name, link, address, own string) {
+	t.Helper()
+	netnstest.Namespace(t, name)
+	via, _, _ := strings.Cut(address, "/")
+	sh(t, name, "ip link add eth0 type veth peer name "+link+" netns "+hostOf(1))
+	sh(t, hostOf(1), "ip link set "+link+" up; ip addr add "+address+" dev "+link)
+	sh(t, name, "ip link set eth0 up; ip addr add "+own+" dev eth0; ip route add default via "+via)
 }
 
 // TestSharedWayOutside: who asks outside by the host comes from its address, and never
@@ -194,9 +205,8 @@ func TestSharedHostIsNoRouter(t *testing.T) {
 	if !sharedWorld(t) {
 		return
 	}
-	netnstest.Namespace(t, "lan")
-	sh(t, "lan", "ip link add eth0 type veth peer name eth1 netns "+hostOf(1)+"; ip link set eth0 up; ip addr add 203.0.113.2/24 dev eth0; ip route add default via 203.0.113.1")
-	sh(t, hostOf(1), "ip link set eth1 up; ip addr add 203.0.113.1/24 dev eth1; sysctl -qw net.ipv4.conf.eth1.forwarding=1")
+	machineBehind(t, "lan", "eth1", "203.0.113.1/24", "203.0.113.2/24")
+	sh(t, hostOf(1), "sysctl -qw net.ipv4.conf.eth1.forwarding=1")
 	sh(t, outside, "ip route add 203.0.113.0/24 via 192.0.2.1")
 	serve(t, "lan", "203.0.113.2:80")
 	if got := askFor(outside, "203.0.113.2:80", quiet); got != "" {

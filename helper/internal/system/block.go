@@ -18,27 +18,24 @@ const (
 	blockEnd   = "# Mobula: end.\n"
 )
 
-// marked returns the lines of a file, each with its end, of the blocks in it those before
-// and behind, and what is in the first of them. A block whose end is missing is as long
-// as its lines are such as Mobula writes.
-func marked(content string) (before, after []string, block string, found bool) {
+// aroundBlocks returns the lines of a file, each with its end, before the first block in it
+// and those behind, without the blocks. One whose end is missing is as long as its lines
+// are such as Mobula writes.
+func aroundBlocks(content string) (before, after []string, found bool) {
 	const outside, inside, unended = 0, 1, 2
-	state, blocks := outside, 0
+	state := outside
 	lines := strings.SplitAfter(content, "\n")
 	for i, line := range lines {
 		is := strings.TrimSpace(line)
 		switch {
 		case is == strings.TrimSpace(blockBegin):
-			state, blocks, found = inside, blocks+1, true
+			state, found = inside, true
 			if !ends(lines[i+1:]) {
 				state = unended
 			}
 		case state != outside && is == strings.TrimSpace(blockEnd):
 			state = outside
 		case state == inside, state == unended && written.MatchString(is):
-			if blocks == 1 {
-				block += line
-			}
 		default:
 			state = outside
 			if found {
@@ -48,7 +45,7 @@ func marked(content string) (before, after []string, block string, found bool) {
 			}
 		}
 	}
-	return before, after, block, found
+	return before, after, found
 }
 
 // written is a line as Mobula writes it: an inside address and a name.
@@ -70,7 +67,7 @@ func ends(lines []string) bool {
 // withBlock returns the content with this block alone, "" for none, in the place of the
 // first one or at its end.
 func withBlock(content, block string) string {
-	before, after, _, found := marked(content)
+	before, after, found := aroundBlocks(content)
 	text := strings.Join(before, "")
 	if block == "" {
 		return text + strings.Join(after, "")
@@ -98,7 +95,7 @@ func compareBlock(f plan.File) (same, exists bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	_, _, _, found := marked(content)
+	_, _, found := aroundBlocks(content)
 	return withBlock(content, f.Content) == content, found, nil
 }
 

@@ -21,13 +21,12 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 	if err != nil {
 		return err
 	}
-	facts.Resolvers = ResolversNow()
-	facts.Managers = managers()
-	facts.ResolvConf = file
+	facts.ResolvConf, facts.Managers = file, managers()
 	if facts.IsShared() {
 		facts.Resolvers = ResolversElsewhere()
 		return nil
 	}
+	facts.Resolvers = ResolversNow()
 	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
 }
 
