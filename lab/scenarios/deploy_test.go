@@ -36,6 +36,7 @@ func freshDeploy(t *testing.T, w *world) {
 	w.extra["alice"], w.extra["bob"] = published, w.Host("alice").Through()
 	w.inventory(t)
 	delete(w.extra, "bob")
+	w.modes = map[string]string{"carol": w.modes["carol"]} // hosts keep theirs until told otherwise
 	defer w.inventory(t)
 	for _, h := range w.members() {
 		w.on(t, h.Name, sampler+"; systemctl reset-failed") // netplan's cleanup, where Open vSwitch was installed and is off

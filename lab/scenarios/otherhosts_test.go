@@ -18,6 +18,7 @@ var otherHosts = []step{
 	{"the NIC stays", nicStays},
 	{"a guest of a host that keeps its NIC", guestThrough},
 	{"another address of the NIC", anotherAddress},
+	{"the NIC comes back beside NetworkManager", modesBesideNM},
 	{"other hosts after a reboot", rebootOthers},
 	{"other hosts as they were", uninstallOthers},
 	{"hosts with all kinds of links", kindsOfLinks}, // in namespaces, and so none of NetworkManager's business
@@ -41,7 +42,7 @@ func TestOtherHosts(t *testing.T) {
 		before[h.Name] = w.on(t, h.Name, fingerprint)
 	}
 	beforeShared = w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding)
-	w.extra["erin"] = "      uplink_mode: shared\n"
+	delete(w.modes, "erin") // she is new
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
 	w.inventory(t)
 	w.all(t, otherHosts)

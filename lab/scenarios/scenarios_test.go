@@ -38,6 +38,7 @@ var scenarios = []step{
 	{"the cable is pulled", cablePulled},
 	{"a guest behind veth_fac0", guest},
 	{"limit", limit},
+	{"the NIC comes back", modeChanges},
 	{"a wrong document is refused", wrongDocuments},
 	{"no confirmation", noConfirmation},
 	{"side by side", sideBySide},

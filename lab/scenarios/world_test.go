@@ -29,6 +29,8 @@ type world struct {
 	hosts []string
 	// extra is appended to a host's entry in hosts.yml, by name.
 	extra map[string]string
+	// modes are the uplink_mode of hosts in hosts.yml, by name; none: it says nothing.
+	modes map[string]string
 	// client is an administrator's, from the fresh deploy on.
 	client *lab.Client
 	// took notes how long things took, for the summary.
@@ -64,9 +66,10 @@ func start(t *testing.T, hosts ...string) *world {
 func startWith(t *testing.T, specs []lab.HostSpec) *world {
 	t.Helper()
 	ctx := context.Background()
-	w := &world{ctx: ctx, extra: map[string]string{}}
+	w := &world{ctx: ctx, extra: map[string]string{}, modes: map[string]string{}}
 	for _, spec := range specs {
 		w.hosts = append(w.hosts, spec.Name)
+		w.modes[spec.Name] = "moved"
 	}
 	var err error
 	if os.Getenv("MOBULA_LAB_REUSE") != "" {
@@ -119,8 +122,12 @@ func (w *world) inventory(t *testing.T) {
 	text := w.Inventory(members...)
 	// Emulated processors under load need their time.
 	text = strings.Replace(text, "  vars:\n", "  vars:\n    confirm_timeout: 300\n", 1)
-	for name, extra := range w.extra {
-		entry := fmt.Sprintf("hostname: '%s'\n", w.Host(name).FQDN())
+	for _, h := range members {
+		extra := w.extra[h.Name]
+		if mode := w.modes[h.Name]; mode != "" {
+			extra += "      uplink_mode: " + mode + "\n"
+		}
+		entry := fmt.Sprintf("hostname: '%s'\n", h.FQDN())
 		text = strings.Replace(text, entry, entry+extra, 1)
 	}
 	w.write(t, "hosts.yml", text)

@@ -32,7 +32,7 @@ finds broken on the host itself it has repaired by ` + plan.UnitRepair + `.`,
 		h := c.host()
 		a := &agent.Agent{Host: h, Log: c.log,
 			PrivateKey: h.Store.Keys().PrivateKey,
-			Facts:      h.Store.Facts,
+			Facts:      h.Known,
 			Resolvers:  system.ResolversElsewhere, ResolverFiles: system.ResolverFiles,
 			Repair: repairByUnit,
 			Superseded: func() bool {

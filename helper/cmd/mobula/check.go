@@ -25,6 +25,8 @@ type hostReport struct {
 	// UnderlayMTU is the uplink's MTU in bytes.
 	UnderlayMTU int    `json:"underlay_mtu"`
 	Uplink      string `json:"uplink"`
+	// UplinkMode is that of the inventory, else the one that the host has, else the default.
+	UplinkMode string `json:"uplink_mode"`
 	// PublicKey is the key that the host uses, or would use; empty: none yet.
 	PublicKey string `json:"public_key"`
 	// Generation is what the host has confirmed, and NetworkMTU the underlay MTU in
@@ -35,7 +37,9 @@ type hostReport struct {
 
 // intended is what the inventory says of a host, as far as the look at it needs it.
 type intended struct {
-	host    network.Host
+	host network.Host
+	// mode is uplink_mode; "": the inventory says none.
+	mode    string
 	outside system.Outside
 }
 
@@ -48,7 +52,7 @@ type hostFlags struct {
 func newHostFlags(c *call) hostFlags {
 	return hostFlags{
 		uplink:  c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
-		mode:    c.flags.String("uplink-mode", "moved", "with --host: moved or shared"),
+		mode:    c.flags.String("uplink-mode", "", "with --host: moved or shared (default: as the host has it, shared if it is new)"),
 		access:  c.flags.String("access-address", "auto", "with --host: auto or manual"),
 		dns:     c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
 		publish: c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
@@ -58,7 +62,8 @@ func newHostFlags(c *call) hostFlags {
 
 func (f hostFlags) intended() (intended, error) {
 	i := intended{
-		host:    network.Host{Uplink: *f.uplink, SharedUplink: *f.mode == "shared", ManualAccess: *f.access == "manual"},
+		host:    network.Host{Uplink: *f.uplink, ManualAccess: *f.access == "manual"},
+		mode:    *f.mode,
 		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
 	}
 	for _, s := range items(*f.dns) {
@@ -113,18 +118,24 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		return nil, err
 	}
 	h := c.host()
-	facts, err := h.Store.Facts()
+	facts, err := h.Known()
 	if err != nil {
 		return nil, err
 	}
-	report := &hostReport{Problems: lines(system.Supported()), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
-	if facts == nil {
-		if facts, err = survey(c, i.host); err != nil {
+	if i.mode == "" {
+		i.mode = inventory.UplinkMode(facts == nil || facts.IsShared())
+	}
+	i.host.SharedUplink = i.mode == inventory.UplinkMode(true)
+	report := &hostReport{UplinkMode: i.mode, Problems: lines(system.Supported()), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
+	if facts == nil || facts.IsShared() != i.host.SharedUplink {
+		known := facts
+		if facts, err = survey(c, i.host, known); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {
-			report.beforeTheChange(c, facts, i)
+			report.beforeTheChange(c, facts, known != nil, i)
 		}
+		report.Problems = append(report.Problems, lines(h.ModeChanges(known, i.host.SharedUplink))...)
 	} else if err := facts.Suit(i.host); err != nil {
 		report.Problems = append(report.Problems, err.Error())
 	}
@@ -147,8 +158,9 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	return report, err
 }
 
-// beforeTheChange adds what the operator has to know before the first change.
-func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, i intended) {
+// beforeTheChange adds what the operator has to know before the first change, or before
+// the NIC of a host in use moves or comes back.
+func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, inUse bool, i intended) {
 	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
 	switch {
 	case i.host.SharedUplink:
@@ -160,6 +172,9 @@ func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, i i
 	sockets, err := system.Sockets()
 	if err != nil {
 		r.Problems = append(r.Problems, fmt.Sprintf("sockets: %v", err))
+	}
+	if inUse {
+		sockets = system.WithoutKernels(sockets, i.outside.WireGuardPort) // Mobula's own
 	}
 	// The names only make the message clearer: without them it is true, too.
 	wireguards, _ := wireguard.Listening(i.outside.WireGuardPort)

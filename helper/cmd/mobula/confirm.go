@@ -127,7 +127,7 @@ within the confirm timeout. The keys stay in ` + plan.StateDir + `.`,
 			return err
 		}
 		s.PauseBefore = p.before
-		if facts, err := h.Store.Facts(); err != nil || facts == nil {
+		if facts, err := h.Known(); err != nil || facts == nil {
 			if err == nil {
 				err = c.printOutcome(newOutcome(nil, &s.Change, nil), *asJSON)
 			}

@@ -34,7 +34,7 @@ func (c *call) host() *transaction.Host {
 		Store: kept, Alarm: system.Alarm{Program: ofHost.Self()}, Programs: ofHost, Survey: survey, Ways: links.Ways, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: c.log, Subjects: []reconcile.Subject{
-				system.New(facts.Uplink, booting),
+				system.New(facts.NICThatMoves(), booting),
 				links.New(links.Netlink{}),
 				wireguard.New(plan.Namespace, plan.WireLink, kept.Keys()),
 				firewall.New(plan.Namespace, plan.RunDir),
@@ -45,16 +45,27 @@ func (c *call) host() *transaction.Host {
 	}
 }
 
-// survey finds what a host is that Mobula has not changed yet, as far as it matters to
-// a host of which the document says this.
-func survey(ctx context.Context, self network.Host) (facts *plan.Facts, err error) {
-	if self.SharedUplink {
+// survey finds what a host is, as far as it matters to a host of which the document says
+// this; known are the facts of the other way outside, if Mobula is on the host already.
+func survey(ctx context.Context, self network.Host, known *plan.Facts) (facts *plan.Facts, err error) {
+	switch {
+	case self.SharedUplink && known != nil:
+		ways, err := links.Ways()
+		if err != nil {
+			return nil, err
+		}
+		return known.Stays(ways)
+	case self.SharedUplink:
 		facts, err = links.SurveyShared()
-	} else {
-		facts, err = links.Survey(self.Uplink)
+	default:
+		facts, err = links.Survey(self.Uplink, known != nil)
 	}
 	if facts == nil {
 		return nil, err
+	}
+	if known != nil {
+		ways, waysErr := links.Ways()
+		facts, err = facts.Moves(known, ways.Router), errors.Join(err, waysErr)
 	}
 	return facts, errors.Join(err, system.Survey(ctx, facts))
 }

@@ -287,9 +287,18 @@ func (c *compilation) mergeKeys(collected map[string]HostKey, hosts []*host, nam
 			delete(c.places, subject{h.Name, "key"})
 			delete(c.places, subject{h.Name, "reported MTU"})
 			k.HostID, k.NetworkMTU = h.ID, 0
-			c.keys.Hosts[h.Name] = k
 		}
 		h.PublicKey, h.AlsoKey = k.PublicKey, k.AlsoKey
+		if h.mode == "" { // as the host has it; new ones keep their NICs
+			h.mode = k.UplinkMode
+			if h.mode == "" {
+				h.mode = UplinkMode(h.PublicKey.IsZero())
+			}
+		}
+		if h.SharedUplink = h.mode == UplinkMode(true); !h.PublicKey.IsZero() {
+			k.UplinkMode = h.mode
+			c.keys.Hosts[h.Name] = k
+		}
 	}
 }
 

@@ -83,6 +83,7 @@ type host struct {
 	lookup      string     // the name that must be resolved to get it
 	port        uint16     // 0: not readable
 	underlayMTU int        // bytes; 0: not set
+	mode        string     // uplink_mode; "": not set
 	settings    HostSettings
 	// bad are the fields about which everything is said already.
 	bad map[string]bool
@@ -248,11 +249,20 @@ func (h *host) readUplink(value any) string {
 }
 
 func (h *host) readUplinkMode(value any) string {
-	if value != "moved" && value != "shared" {
+	if value != UplinkMode(false) && value != UplinkMode(true) {
 		return `"moved" or "shared"`
 	}
-	h.SharedUplink = value == "shared"
+	h.mode = value.(string)
 	return ""
+}
+
+// UplinkMode returns what uplink_mode is of a host with which the NIC stays (shared), or
+// not.
+func UplinkMode(shared bool) string {
+	if shared {
+		return "shared"
+	}
+	return "moved"
 }
 
 func (h *host) readAccessAddress(value any) string {

@@ -26,8 +26,8 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"endpoint null", vars{"endpoint": nil}, endpoint, "192.0.2.1:51820"},
 		{"endpoint and port", vars{"endpoint": "198.51.100.7", "wireguard_port": "443"}, endpoint, "198.51.100.7:443"},
 		{"endpoint by name, the smallest address", vars{"endpoint": "a.example.net"}, endpoint, "198.51.100.8:51820"},
-		{"uplink", vars{"uplink": "enp0s31f6.7"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, "enp0s31f6.7"},
-		{"moves by default", nil, staying, false},
+		{"uplink", vars{"uplink_mode": "moved", "uplink": "enp0s31f6.7"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, "enp0s31f6.7"},
+		{"a new one stays by default", nil, staying, true},
 		{"moves", vars{"uplink_mode": "moved"}, staying, false},
 		{"stays", vars{"uplink_mode": "shared"}, staying, true},
 		{"nothing is published where it stays", vars{"uplink_mode": "shared", "publish": 443}, publish, "[]"},
@@ -37,8 +37,8 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"one resolver", vars{"upstream_dns": "198.51.100.53"}, dns, "[198.51.100.53]"},
 		{"resolvers in their order", vars{"upstream_dns": []any{"198.51.100.54", "198.51.100.53", "198.51.100.54"}}, dns, "[198.51.100.54 198.51.100.53]"},
 		{"no resolvers", vars{"upstream_dns": []any{}}, dns, "[]"},
-		{"one port", vars{"publish": 443}, publish, "[tcp/443]"},
-		{"ports in all forms", vars{"publish": []any{"udp/53", "443", 443, "tcp/443", "443/tcp", "80/TCP", 22, "22/tcp"}}, publish, "[tcp/80 tcp/443 udp/53]"},
+		{"one port", vars{"uplink_mode": "moved", "publish": 443}, publish, "[tcp/443]"},
+		{"ports in all forms", vars{"uplink_mode": "moved", "publish": []any{"udp/53", "443", 443, "tcp/443", "443/tcp", "80/TCP", 22, "22/tcp"}}, publish, "[tcp/80 tcp/443 udp/53]"},
 		{"timeout by default", nil, timeout, 120 * time.Second},
 		{"timeout in seconds", vars{"confirm_timeout": 30}, timeout, 30 * time.Second},
 		{"timeout in seconds as a string", vars{"confirm_timeout": "3600"}, timeout, time.Hour},
@@ -89,7 +89,7 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 	for _, v := range variables {
 		for _, value := range values[v.name] {
 			t.Run(fmt.Sprintf("%s=%v", v.name, value), func(t *testing.T) {
-				got := mustFail(t, "", Input{Resolved: one(vars{v.name: value}), Resolver: resolver})
+				got := mustFail(t, "", Input{Resolved: one(vars{"uplink_mode": "moved", v.name: value}), Resolver: resolver})
 				wantLines(t, got, []string{"192.0.2.1: " + v.name + ": found …"})
 			})
 		}
@@ -155,7 +155,7 @@ func TestEndpointByInventoryName(t *testing.T) {
 // an invalid document.
 func FuzzResolved(f *testing.F) {
 	f.Add(one(nil))
-	f.Add(one(vars{"publish": []any{"udp/53", 1}, "upstream_dns": "192.0.2.1", "confirm_timeout": "3m", "endpoint": "[::1]:7"}))
+	f.Add(one(vars{"uplink_mode": "moved", "publish": []any{"udp/53", 1}, "upstream_dns": "192.0.2.1", "confirm_timeout": "3m", "endpoint": "[::1]:7"}))
 	f.Add([]byte(`{"hosts":[{"name":"a","vars":null,"other_vars":["host_ip"]}]} x`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := newCompilation(Input{})

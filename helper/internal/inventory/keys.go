@@ -46,6 +46,9 @@ type HostKey struct {
 	AlsoKey network.Key `json:"also_key"`
 	// UnderlayMTU is the MTU in bytes of the host's uplink; 0: not known.
 	UnderlayMTU int `json:"underlay_mtu,omitempty"`
+	// UplinkMode is that of the host, see UplinkMode; "": as of a host of which this
+	// was never noted.
+	UplinkMode string `json:"uplink_mode,omitempty"`
 	// NetworkMTU is the underlay MTU in bytes of the document that the host has
 	// confirmed; 0: none. It is not kept.
 	NetworkMTU int `json:"network_mtu,omitempty"`
@@ -136,7 +139,7 @@ func (f *strictFile) state(root *yaml.Node, table string, entry func(*strictFile
 
 // hostState reads a host's entry in mobula_state.yml.
 func (f *strictFile) hostState(name string, p pair) HostKey {
-	return f.hostValues(name, f.known(p.value, name, "host_id", "also_key", "underlay_mtu"))
+	return f.hostValues(name, f.known(p.value, name, "host_id", "also_key", "underlay_mtu", "uplink_mode"))
 }
 
 // hostKey reads a host's entry of the form with key and state in one.
@@ -159,6 +162,11 @@ func (f *strictFile) hostValues(name string, values map[string]*yaml.Node) (h Ho
 	if n := values["underlay_mtu"]; n != nil {
 		h.UnderlayMTU = f.integer(name, "underlay_mtu", n, 1, 1<<20)
 		f.places[subject{name, "reported MTU"}] = place{f.path, n.Line}
+	}
+	if n := values["uplink_mode"]; n != nil {
+		if h.UplinkMode = n.Value; n.Kind != yaml.ScalarNode || h.UplinkMode != UplinkMode(true) {
+			f.add(n, name, "uplink_mode", describe(n), UplinkMode(true))
+		}
 	}
 	if n := values["also_key"]; n != nil {
 		h.AlsoKey, _ = f.publicKey(name, "also_key", n)
@@ -242,6 +250,9 @@ func (k *PublicKeys) EncodeState() []byte {
 		}
 		if h.UnderlayMTU != 0 {
 			fields = append(fields, fmt.Sprintf("underlay_mtu: %d", h.UnderlayMTU))
+		}
+		if h.UplinkMode == UplinkMode(true) { // not said of the others, as before there were two
+			fields = append(fields, "uplink_mode: "+h.UplinkMode)
 		}
 		if len(fields) > 0 {
 			fmt.Fprintf(&b, "  %s: {%s}\n", hostKeyText(name), strings.Join(fields, ", "))

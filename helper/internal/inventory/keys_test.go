@@ -226,3 +226,56 @@ func decodePublicKeys(keys, state []byte) (*PublicKeys, error) {
 	k, s := &strictFile{"keys.yml", &problems, map[subject]place{}}, &strictFile{"state.yml", &problems, map[subject]place{}}
 	return decodeKeys(k, k.parse(keys), s, s.parse(state)), problems.err()
 }
+
+// TestHostsKeepTheirUplinkMode: where the inventory says none, that of the host counts; a
+// host of which none was noted is of a time when there was one alone, unless it is new.
+func TestHostsKeepTheirUplinkMode(t *testing.T) {
+	dir := t.TempDir()
+	files := KeyFiles{Keys: filepath.Join(dir, "keys.yml"), State: filepath.Join(dir, "state.yml")}
+	key := func(mode string) HostKey { return HostKey{HostID: 1, PublicKey: testKey(1), UplinkMode: mode} }
+	for _, c := range []struct {
+		name, said string
+		noted      *HostKey // in the files
+		reported   *HostKey // in this run
+		want       bool
+	}{
+		{"new", "", nil, nil, true},
+		{"new and told to move", "moved", nil, nil, false},
+		{"older", "", ptr(key("")), nil, false},
+		{"older and reported", "", ptr(key("")), ptr(key("moved")), false},
+		{"noted", "", ptr(key("shared")), nil, true},
+		{"noted and reported as another", "", ptr(key("shared")), ptr(key("moved")), false},
+		{"lost and reported", "", nil, ptr(key("shared")), true},
+		{"told otherwise", "moved", ptr(key("shared")), nil, false},
+	} {
+		keys := &PublicKeys{Hosts: map[string]HostKey{}}
+		if c.noted != nil {
+			keys.Hosts["192.0.2.1"] = *c.noted
+		}
+		if _, err := keys.Write(files); err != nil {
+			t.Fatal(err)
+		}
+		v := vars{}
+		if c.said != "" {
+			v["uplink_mode"] = c.said
+		}
+		in := Input{Resolved: one(v), KeyFiles: files}
+		if c.reported != nil {
+			in.Collected = map[string]HostKey{"192.0.2.1": *c.reported}
+		}
+		out := mustCompile(t, in)
+		if got := out.Document.Hosts[0].SharedUplink; got != c.want {
+			t.Errorf("%s: stays: %v, wanted %v", c.name, got, c.want)
+		}
+		if _, err := out.PublicKeys.Write(files); err != nil {
+			t.Fatal(err)
+		}
+		if c.noted != nil || c.reported != nil {
+			if again := mustCompile(t, Input{Resolved: one(nil), KeyFiles: files}); again.Document.Hosts[0].SharedUplink != c.want {
+				t.Errorf("%s: forgotten in the next run", c.name)
+			}
+		}
+	}
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -15,8 +15,9 @@ import (
 // Survey finds the uplink of a host that Mobula has not changed yet, with its
 // addresses, routes and settings. uplink is its name, or "" for that of the default
 // route. What cannot be given back exactly as it is, or is not known to be, is
-// refused: the error names everything that stands in the way of moving the NIC.
-func Survey(uplink string) (*plan.Facts, error) {
+// refused: the error names everything that stands in the way of moving the NIC. In use:
+// Mobula is on the host, with which the NIC has stayed.
+func Survey(uplink string, inUse bool) (*plan.Facts, error) {
 	var facts *plan.Facts
 	err := again(func() error {
 		return in("", func(h *netlink.Handle) error {
@@ -24,7 +25,7 @@ func Survey(uplink string) (*plan.Facts, error) {
 			if err != nil {
 				return err
 			}
-			if facts, err = v.survey(uplink); facts == nil {
+			if facts, err = v.survey(uplink, inUse); facts == nil {
 				return err
 			}
 			settings, problem := nicSettings(facts.Uplink, facts.MTU)
@@ -36,7 +37,7 @@ func Survey(uplink string) (*plan.Facts, error) {
 }
 
 // survey judges the view.
-func (v *view) survey(uplink string) (*plan.Facts, error) {
+func (v *view) survey(uplink string, inUse bool) (*plan.Facts, error) {
 	link, err := v.findUplink(uplink)
 	if err != nil {
 		return nil, err
@@ -49,7 +50,10 @@ func (v *view) survey(uplink string) (*plan.Facts, error) {
 	u.movable(link)
 	u.alone()
 	u.itself()
-	u.problems = append(u.problems, v.conflicts(plan.ExternalLink, plan.UplinkPort, plan.UplinkVeth(u.link.Name))...)
+	u.problems = append(u.problems, v.taken(plan.ExternalLink, plan.UplinkPort, plan.UplinkVeth(u.link.Name))...)
+	if !inUse {
+		u.problems = append(u.problems, v.conflicts()...)
+	}
 	facts.Baseline = u.baseline()
 	for _, a := range facts.Baseline.Addresses {
 		if a.Prefix.Addr().Is4() {

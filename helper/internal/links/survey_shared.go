@@ -30,7 +30,7 @@ func SurveyShared() (facts *plan.Facts, err error) {
 			facts = &plan.Facts{Shared: &ways, MTU: mtu}
 			problems := v.conflicts()
 			if len(ways.Outside) == 0 {
-				problems = append(problems, errors.New("uplink: found no default route, wanted one"))
+				problems = append(problems, plan.ErrNoWay)
 			}
 			return errors.Join(problems...)
 		})
@@ -66,14 +66,18 @@ func findWays(all []netlink.Link, routes []foundRoute) (ways plan.Shared, mtu in
 	if err != nil {
 		return ways, 0, err
 	}
-	ways.Router = global == "1"
+	byDefault, err := readSetting("net/ipv4/conf/default/forwarding")
+	if err != nil {
+		return ways, 0, err
+	}
+	ways.Router, ways.NewForward = global == "1", byDefault == "1"
 	for _, l := range all {
 		a := l.Attrs()
 		leads := func(r foundRoute) bool {
 			return r.To == everywhere && r.Table != plan.RouteTable && (r.index == a.Index || slices.Contains(r.others, a.Index))
 		}
-		if !slices.ContainsFunc(routes, leads) {
-			continue
+		if a.Name == plan.DirectHost || a.Name == plan.AccessLink || !slices.ContainsFunc(routes, leads) {
+			continue // the gateway's own, or none
 		}
 		ways.Outside = append(ways.Outside, a.Name)
 		if mtu == 0 || a.MTU < mtu {
@@ -93,17 +97,22 @@ func findWays(all []netlink.Link, routes []foundRoute) (ways plan.Shared, mtu in
 	return ways, mtu, nil
 }
 
-// conflicts names what has our names, those given among them, subnets or table already.
-func (v *view) conflicts(names ...string) (problems []error) {
-	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	names = append(names, plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink, plan.SwitchBridge)
-	if v.occupied {
-		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
-	}
+// taken names the interfaces that have these names already.
+func (v *view) taken(names ...string) (problems []error) {
 	for _, l := range v.links {
 		if slices.Contains(names, l.Attrs().Name) {
-			problem("interface %s: found one that is not Mobula's, wanted the name to be free", l.Attrs().Name)
+			problems = append(problems, fmt.Errorf("interface %s: found one that is not Mobula's, wanted the name to be free", l.Attrs().Name))
 		}
+	}
+	return problems
+}
+
+// conflicts names what has our names, subnets or table already.
+func (v *view) conflicts() []error {
+	problems := v.taken(plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink, plan.SwitchBridge)
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if v.occupied {
+		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
 	}
 	for _, a := range v.addresses {
 		if inOurs(netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())) {

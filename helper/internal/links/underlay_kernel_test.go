@@ -80,7 +80,7 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 		return
 	}
 	host(t, plainHost+"ip link set ens4 name en.4")
-	facts, err := links.Survey("ens3")
+	facts, err := links.Survey("ens3", false)
 	if err != nil {
 		t.Fatal(err)
 	}

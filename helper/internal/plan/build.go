@@ -51,12 +51,13 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 	if self.PublicKey.IsZero() {
 		return nil, fmt.Errorf("host_id %d: no public key in the network document", id)
 	}
-	if facts.IsShared() != self.SharedUplink || !facts.IsShared() && (facts.Uplink == "" || len(facts.Addresses) == 0) {
+	known := facts.In(self.SharedUplink)
+	if known == nil || !known.IsShared() && (known.Uplink == "" || len(known.Addresses) == 0) {
 		return nil, errors.New("the uplink and its addresses are not known")
 	}
-	b := builder{doc: d, self: self, facts: facts, mtus: d.MTUs()}
+	b := builder{doc: d, self: self, facts: *known, mtus: d.MTUs()}
 	out := b.uplink()
-	return &Host{
+	h := &Host{
 		Namespaces: []string{Namespace},
 		Links:      append(b.links(), out.links()...),
 		Addresses:  append(b.addresses(), out.addresses()...),
@@ -72,7 +73,9 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 		Switch:     b.vswitch(),
 		Files:      append(b.files(), out.files()...),
 		Services:   b.services(),
-	}, nil
+	}
+	h.beside(known.left())
+	return h, nil
 }
 
 // uplink is what differs by how the gateway gets outside: over the NIC, which moves to
@@ -101,9 +104,15 @@ func (b builder) uplink() uplink {
 // addresses and routes, and its resolvers as they were; of a NIC that stayed with it
 // nothing but what it had not before.
 func Without(facts Facts) *Host {
+	h := withoutMoved(facts)
 	if facts.IsShared() {
-		return withoutShared(facts)
+		h = withoutShared(facts)
 	}
+	h.beside(facts.left())
+	return h
+}
+
+func withoutMoved(facts Facts) *Host {
 	before := facts.baseline()
 	h := &Host{Links: []Link{facts.NIC()}, Settings: before.nicSettings(facts.Uplink)}
 	h.Addresses, h.Routes, h.Absent = before.onNIC(facts.Uplink)

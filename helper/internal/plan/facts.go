@@ -44,6 +44,12 @@ type Facts struct {
 	// Shared: the NIC stays with the host, and the facts of it are none of Mobula's
 	// business; nil: it moves.
 	Shared *Shared `json:"shared,omitempty"`
+	// Other are the facts of the host's other way outside while it changes from one to
+	// the other: what Mobula made for that one has to go, too. nil: there is none.
+	Other *Facts `json:"other,omitempty"`
+	// Booted: what the NIC has is for the host's network manager to give, which has
+	// just begun or is about to. It matters to what is left of another way outside.
+	Booted bool `json:"-"`
 	// Resolvers are the host's DNS resolvers.
 	Resolvers []netip.Addr `json:"resolvers"`
 	// ResolvConf is /etc/resolv.conf as it was.
@@ -74,13 +80,9 @@ func (f *Facts) IsUplink(name string) bool {
 }
 
 // Suit refuses a document that wants another uplink of this host than the one of these
-// facts, or has it in another place.
+// facts.
 func (f *Facts) Suit(self network.Host) error {
-	mode := func(shared bool) string { return map[bool]string{true: "shared", false: "moved"}[shared] }
-	switch {
-	case self.SharedUplink != f.IsShared():
-		return fmt.Errorf("uplink_mode: found %s in use, wanted %s; uninstall the host before its mode changes", mode(f.IsShared()), mode(self.SharedUplink))
-	case !f.IsShared() && self.Uplink != "" && !f.IsUplink(self.Uplink):
+	if !f.IsShared() && !self.SharedUplink && self.Uplink != "" && !f.IsUplink(self.Uplink) {
 		return fmt.Errorf("uplink: found %s in use, wanted %s; uninstall the host before it gets another one", f.Uplink, self.Uplink)
 	}
 	return nil
@@ -122,6 +124,12 @@ func (f *Facts) Validate() error {
 	var problems []error
 	wrong := func(field string, found any, want string) {
 		problems = append(problems, fmt.Errorf("%s: found %q, wanted %s", field, fmt.Sprint(found), want))
+	}
+	if f.Other != nil {
+		if f.Other.Other != nil || f.Other.IsShared() == f.IsShared() {
+			wrong("other", f.Other.Uplink, "the one other way outside")
+		}
+		problems = append(problems, f.Other.Alone().Validate())
 	}
 	if f.IsShared() {
 		if len(f.Shared.Outside) == 0 {

@@ -1,6 +1,10 @@
 package plan
 
-import "mobula/helper/internal/network"
+import (
+	"path"
+
+	"mobula/helper/internal/network"
+)
 
 // moved is the NIC in the gateway's namespace, where its addresses are those of a
 // bridge to the outside.
@@ -65,7 +69,18 @@ func (b moved) rules() (all []Rule) {
 	return all
 }
 
-func (b moved) settings() []Setting { return nil }
+// settings of the links that both ways outside have are those of new ones again where they
+// were others until now.
+func (b moved) settings() (all []Setting) {
+	if b.facts.Other == nil {
+		return nil
+	}
+	for _, s := range onLinks() {
+		s.Value, s.Like = "", "net/ipv4/conf/default/"+path.Base(s.Key)
+		all = append(all, s)
+	}
+	return all
+}
 
 func (b moved) firewall() *Firewall {
 	f := b.inside()

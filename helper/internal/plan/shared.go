@@ -18,6 +18,8 @@ type Shared struct {
 	Bridges []string `json:"bridges,omitempty"`
 	// Router: the host forwards for others now, whatever Mobula needs.
 	Router bool `json:"-"`
+	// NewForward: new interfaces of the host forward IPv4.
+	NewForward bool `json:"-"`
 }
 
 // WithWays returns the facts with the ways outside that the host has now. Those that it
@@ -60,15 +62,20 @@ func (b shared) rules() []Rule { return nil }
 // "forwarding" counts for the interface by which a packet comes in, and the stricter
 // "rp_filter" of all and the link (ip-sysctl.rst in the kernel's documentation).
 func (b shared) settings() []Setting {
-	all := []Setting{
-		{Key: conf(DirectHost, "forwarding"), Value: "1"},
-		{Key: conf(DirectHost, "rp_filter"), Value: "2"},
-		{Key: conf(AccessLink, "rp_filter"), Value: "2"},
-	}
+	all := onLinks()
 	for _, name := range b.facts.Shared.Opened {
 		all = append(all, Setting{Key: conf(name, "forwarding"), Value: "1", NIC: name})
 	}
 	return all
+}
+
+// onLinks are the settings of the gateway's links to the host.
+func onLinks() []Setting {
+	return []Setting{
+		{Key: conf(DirectHost, "forwarding"), Value: "1"},
+		{Key: conf(DirectHost, "rp_filter"), Value: "2"},
+		{Key: conf(AccessLink, "rp_filter"), Value: "2"},
+	}
 }
 
 func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + name }

@@ -50,7 +50,7 @@ func packetFilter(ctx context.Context, run Commands, facts *plan.Facts) string {
 		if err != nil && !errors.Is(err, exec.ErrNotFound) {
 			unread = append(unread, err.Error())
 		}
-		for _, line := range strings.Split(out, "\n") {
+		for _, line := range strings.Split(doorway.ReplaceAllString(out, ""), "\n") {
 			if names, also := f.naming(line, facts); names {
 				found, loads = append(found, strings.TrimSpace(line)), loads && also
 			}
@@ -96,6 +96,8 @@ func surveyHooks(ctx context.Context, run Commands, facts *plan.Facts) error {
 }
 
 var (
+	// doorway is Mobula's own table of a host with its NIC, as nft prints it.
+	doorway = regexp.MustCompile(`(?ms)^table inet mobula \{$.*?^\}$`)
 	// hooked are the lines of base chains and flow tables that name devices.
 	hooked = regexp.MustCompile(`^type \w+ hook (in|e)gress |^devices = `)
 	// said are texts of rules, which name nothing.

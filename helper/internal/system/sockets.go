@@ -123,3 +123,14 @@ func ClientPorts() uint16 {
 	}
 	return 32768
 }
+
+// WithoutKernels leaves out the kernel's own UDP sockets on a port: WireGuard's of a
+// device that is Mobula's have no process.
+func WithoutKernels(all []Socket, port uint16) (others []Socket) {
+	for _, s := range all {
+		if s.Protocol != "udp" || s.Port != port || s.Program != "" {
+			others = append(others, s)
+		}
+	}
+	return others
+}

@@ -25,7 +25,7 @@ var ErrBeginAgain = errors.New("to be begun again")
 // NIC goes back to the host, so that the operator gets in. It is late if the host
 // has gone on booting without it.
 func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name string, card net.HardwareAddr, found bool)) error {
-	facts, err := h.Store.Facts()
+	facts, err := h.Known()
 	if err != nil || facts == nil {
 		return err // Mobula never changed this host
 	}
@@ -40,19 +40,24 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 	if pending, err := h.Store.Pending(); err != nil || pending != nil {
 		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
 	}
+	if in := facts.In(staysIn(confirmed, facts)); in != nil {
+		facts = in
+	}
 	if facts.IsShared() {
 		late = false // nothing waits for it
 	} else {
+		late = late || facts.Other != nil // nothing waited for the boot of that
 		var missing error
 		if facts, missing = h.waitForNIC(ctx, facts, find); missing != nil {
 			return missing
 		}
 	}
+	facts = facts.AtBoot(!late)
 	if err == nil && confirmed == nil {
 		return h.free(ctx, facts, late)
 	}
 	if err == nil {
-		err = h.build(ctx, confirmed, late)
+		err = h.build(ctx, confirmed, h.withWays(facts), late)
 	}
 	if err != nil {
 		h.Log.Error("the network cannot be built; the host goes back to its own", "error", err)
@@ -76,11 +81,7 @@ func (h *Host) free(ctx context.Context, facts *plan.Facts, late bool) error {
 	return h.finish(ctx, !late)
 }
 
-func (h *Host) build(ctx context.Context, confirmed *store.Change, late bool) error {
-	facts, err := h.facts(ctx, confirmed)
-	if err != nil {
-		return err
-	}
+func (h *Host) build(ctx context.Context, confirmed *store.Change, facts *plan.Facts, late bool) error {
 	want, err := build(confirmed, facts)
 	if err == nil {
 		err = h.keepWays(facts)
@@ -95,7 +96,7 @@ func (h *Host) build(ctx context.Context, confirmed *store.Change, late bool) er
 // and Mobula's files left in place: the next boot tries again.
 func openDoor(facts *plan.Facts) *plan.Host {
 	want := plan.Without(*facts)
-	want.Keep = plan.OwnedFiles(facts.Uplink)
+	want.Keep = plan.OwnedFiles(facts.NICThatMoves())
 	return want
 }
 
@@ -108,7 +109,7 @@ func (h *Host) waitForNIC(ctx context.Context, facts *plan.Facts, find func(*pla
 		name, card, found := find(facts)
 		if now, changed := facts.Recognized(name, card); found && changed {
 			h.Log.Warn("the NIC is not what it was", "was", facts.Uplink, "is", name, "address", card.String())
-			if err := h.Store.SetFacts(now); err != nil { // the next boot finds it once more
+			if err := h.keep(now); err != nil { // the next boot finds it once more
 				h.Log.Warn("what the NIC is cannot be noted", "error", err)
 			}
 			return now, nil

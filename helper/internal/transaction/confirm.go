@@ -78,7 +78,7 @@ func finishing(pending, confirmed *store.Change) bool {
 
 // finish leaves nothing of a confirmed Down but the keys.
 func (h *Host) finish(ctx context.Context, booting bool) error {
-	facts, err := h.Store.Facts()
+	facts, err := h.Known()
 	if err != nil {
 		return err
 	}
@@ -96,12 +96,7 @@ func (h *Host) finish(ctx context.Context, booting bool) error {
 // leave removes what is left of Mobula on a host whose NIC is its own again. The
 // NIC's addresses and routes are up to the host.
 func (h *Host) leave(ctx context.Context, facts *plan.Facts, booting bool) error {
-	want := plan.Without(*facts)
-	want.Addresses, want.Routes = nil, nil
-	for i := range want.Links {
-		want.Links[i].Free, want.Links[i].Optional = true, true
-	}
-	return h.Reconciler(facts, booting).Insist(ctx, want, nil)
+	return h.Reconciler(facts, booting).Insist(ctx, plan.Left(*facts), nil)
 }
 
 // Rollback takes the host back to the last confirmed change, or to what it was

@@ -151,7 +151,7 @@ func TestEveryStepInterrupted(t *testing.T) {
 		s, m := s, managers[i%len(managers)]
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			interrupt(t, newWorld, m, s)
+			interrupt(t, newWorld, m, s, nil)
 		})
 	}
 }
@@ -166,16 +166,22 @@ func TestEveryStepInterruptedWhereTheNICStays(t *testing.T) {
 		s, m := s, managers[i%len(managers)]
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			interrupt(t, newStaying, m, s)
+			interrupt(t, newStaying, m, s, nil)
 		})
 	}
 }
 
-func interrupt(t *testing.T, fresh maker, m plan.Manager, s scenario) {
+// interrupt knows more states by more, if there are others.
+func interrupt(t *testing.T, fresh maker, m plan.Manager, s scenario, more func(own func(*world)) map[string]string) {
 	tried := 0
 	w := fresh(t, m)
 	own := w.takeKey()
 	ends := states(t, fresh, m, own)
+	if more != nil {
+		for name, state := range more(own) {
+			ends[name] = state
+		}
+	}
 	next := s.prepare(w)
 	w.with(fault{})
 	if err := s.act(w, next); err != nil {

@@ -71,8 +71,9 @@ type Host struct {
 	// Programs is nil where there is one alone, without an ID.
 	Programs Programs
 	// Survey finds what the host is before its first change, as far as the document
-	// needs it that says this of the host.
-	Survey func(ctx context.Context, self network.Host) (*plan.Facts, error)
+	// needs it that says this of the host; known, if not nil, are the facts of the other
+	// way outside, which the host has.
+	Survey func(ctx context.Context, self network.Host, known *plan.Facts) (*plan.Facts, error)
 	// Ways returns the ways outside of a host that keeps its NIC; nil: those of the facts.
 	Ways func() (plan.Shared, error)
 	// SSHPorts returns the ports on which SSH answers now.
@@ -95,59 +96,6 @@ type target struct {
 	change         *store.Change
 	facts          *plan.Facts
 	want, previous *plan.Host
-}
-
-// facts returns what the host was, surveying it if Mobula has not changed it.
-func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, error) {
-	var self network.Host
-	if change != nil && change.Document != nil {
-		var ok bool
-		if self, ok = change.Document.Host(change.HostID); !ok {
-			return nil, fmt.Errorf("host_id %d: not in the network document", change.HostID)
-		}
-	}
-	facts, err := h.Store.Facts()
-	if err != nil {
-		return nil, err
-	}
-	if facts == nil {
-		return h.Survey(ctx, self)
-	}
-	if self.ID != 0 {
-		err = facts.Suit(self)
-	}
-	return h.withWays(facts), err
-}
-
-// withWays returns the facts with the ways outside that a host with its NIC has now.
-func (h *Host) withWays(facts *plan.Facts) *plan.Facts {
-	if !facts.IsShared() || h.Ways == nil {
-		return facts
-	}
-	now, err := h.Ways()
-	if err != nil {
-		h.Log.Warn("looking for ways outside", "error", err)
-		return facts
-	}
-	facts, _ = facts.WithWays(now)
-	return facts
-}
-
-// keepWays notes ways outside that the host has got since, before anything is done to
-// them: they have to be given back.
-func (h *Host) keepWays(facts *plan.Facts) error {
-	if !facts.IsShared() {
-		return nil
-	}
-	kept, err := h.Store.Facts()
-	if err != nil || kept == nil || !kept.IsShared() {
-		return err
-	}
-	if _, news := kept.WithWays(*facts.Shared); news {
-		h.Log.Info("a way outside is new", "outside", facts.Shared.Outside)
-		return h.Store.SetFacts(facts)
-	}
-	return nil
 }
 
 // aim computes where change leads, nil being a host without Mobula, and what
@@ -177,19 +125,24 @@ func (h *Host) previous(facts *plan.Facts) (*plan.Host, error) {
 		if err != nil || running == nil {
 			return nil, err
 		}
-		return build(running, facts)
+		return buildAlone(running, facts)
 	}
-	before, err := build(confirmed, facts)
+	before, err := buildAlone(confirmed, facts)
 	if err != nil {
 		return nil, fmt.Errorf("what is confirmed: %w", err)
 	}
-	tried, err := build(pending, facts)
+	if facts.In(staysIn(pending, facts)) == nil {
+		return before, nil // it was noted and no more
+	}
+	tried, err := buildAlone(pending, facts)
 	if err != nil {
 		return nil, fmt.Errorf("what waits for confirmation: %w", err)
 	}
 	return either(before, tried), nil
 }
 
+// build returns what a change makes of the host, without what is left of another way
+// outside where the facts are alone.
 func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
 	switch {
 	case change == nil:
@@ -203,6 +156,15 @@ func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
 	}
 	known.Program = plan.ProgramPath(change.Helper)
 	return plan.Build(change.Document, change.HostID, known)
+}
+
+// buildAlone returns what a change made of the host, with nothing of the other way
+// outside: what stands was put there for one of them.
+func buildAlone(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
+	if in := facts.In(staysIn(change, facts)); in != nil {
+		facts = in.Alone()
+	}
+	return build(change, facts)
 }
 
 // either returns what may stand after a change from a to b was interrupted, as

@@ -24,11 +24,11 @@ func (h *Host) published(change *store.Change) ([]uint16, error) {
 	if change != nil && change.SSHPorts != nil {
 		return change.SSHPorts, nil
 	}
-	facts, err := h.Store.Facts()
-	if err != nil || facts == nil {
+	facts, err := h.Known()
+	if err != nil || facts == nil || facts.In(false) == nil {
 		return nil, err
 	}
-	return facts.SSHPorts, nil
+	return facts.In(false).SSHPorts, nil
 }
 
 // withPortsOfNow returns a new change that publishes the ports on which SSH answers

@@ -75,7 +75,7 @@ func (h *Host) beginning(t *target, o Options) []step {
 			return nil
 		}},
 		{"note the change", func(context.Context) error { return h.Store.SetPending(t.change) }},
-		{"note what the host was", func(context.Context) error { return h.Store.SetFacts(t.facts) }},
+		{"note what the host was", func(context.Context) error { return h.keep(t.facts) }},
 	}
 }
 
@@ -124,6 +124,7 @@ func (h *Host) keeping(pending *store.Change) []step {
 	return []step{
 		{"keep the change", func(context.Context) error { return h.Store.Confirm() }},
 		after,
+		{"forget another way outside", h.forgetOther},
 		{"disarm the way back", func(ctx context.Context) error {
 			if err := h.Alarm.Disarm(ctx); err != nil {
 				h.Log.Warn("disarming the way back", "error", err)

@@ -229,22 +229,25 @@ func (w *world) hostOf(program string) *Host {
 	state, run := filepath.Join(w.dir, "state"), filepath.Join(w.dir, "run")
 	return &Host{
 		Store: store.On(state, w), Alarm: alarm{w, program}, Programs: programs{w, program}, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Survey: func(context.Context, network.Host) (*plan.Facts, error) {
+		Survey: func(_ context.Context, self network.Host, known *plan.Facts) (*plan.Facts, error) {
 			if problem := w.kernel.Reachable(w.facts); problem != "" {
 				return nil, errors.New(problem)
 			}
-			found := *w.facts
-			if w.staying {
+			switch found := *w.facts; {
+			case self.SharedUplink && known != nil:
+				return known.Stays(plan.Shared{})
+			case self.SharedUplink:
 				ways := w.ways
-				found = plan.Facts{Shared: &ways, Managers: found.Managers, Resolvers: found.Resolvers}
+				return &plan.Facts{Shared: &ways, Managers: found.Managers, Resolvers: found.Resolvers, ResolvConf: found.ResolvConf}, nil
+			default:
+				return &found, nil
 			}
-			return &found, nil
 		},
 		Ways:     func() (plan.Shared, error) { return w.ways, nil },
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.Uplink, booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), w.vswitch} {
+			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r

@@ -26,7 +26,7 @@ func main() {
 
 func demo(ctx context.Context) error {
 	began := time.Now()
-	say("Three machines: bare Debian 12, nothing but SSH, Python and packages on them. Carol keeps her NIC (uplink_mode: shared).")
+	say("Three machines: bare Debian 12, nothing but SSH, Python and packages on them. The NICs of alice and bob move (uplink_mode: moved), carol keeps hers.")
 	l, err := lab.Up(ctx, lab.Options{Replace: true})
 	if err != nil {
 		return err
@@ -70,11 +70,15 @@ It took %.0f s. The lab keeps running; look around:
 
 func say(format string, args ...any) { fmt.Printf("\n== "+format+"\n\n", args...) }
 
-// writeInput writes the operator's files. Carol keeps her NIC.
+// writeInput writes the operator's files. Carol keeps her NIC, as new hosts do.
 func writeInput(l *lab.Lab, client *lab.Client, dir string) error {
-	const carols = "hostname: 'carol.example.com'\n"
+	inventory := l.Inventory()
+	for _, name := range []string{"alice", "bob"} {
+		entry := "hostname: '" + name + ".example.com'\n"
+		inventory = strings.Replace(inventory, entry, entry+"      uplink_mode: moved\n", 1)
+	}
 	for name, content := range map[string]string{
-		"hosts.yml":       strings.Replace(l.Inventory(), carols, carols+"      uplink_mode: shared\n", 1),
+		"hosts.yml":       inventory,
 		"extra_hosts.yml": "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n",
 		"extra_wires.yml": fmt.Sprintf("extra_wires:\n  10.30.128.1/32: '%s'\n", client.PublicKey),
 	} {

@@ -10,14 +10,19 @@ import (
 	"mobula/helper/internal/store"
 )
 
-// stay has Mobula come and go while the NIC stays with the host. Whatever the host has,
-// while Mobula is there nothing of it is another one.
-func (b *bench) stay() {
-	b.Helper()
+// staying is a change after which the NIC stays with the host.
+func (b *bench) staying() *store.Change {
 	self := b.self
 	self.Uplink, self.SharedUplink = "", true
-	b.change = &store.Change{HostID: self.ID, Document: plantest.Document(self, plantest.Host(2))}
-	if _, err := survey(b.ctx(), network.Host{SharedUplink: true}); err != nil {
+	return &store.Change{HostID: self.ID, Document: plantest.Document(self, plantest.Host(2))}
+}
+
+// stay has Mobula come and go while the NIC stays with the host. Whatever the host has,
+// while Mobula is there nothing of it is another one. It reports that it could stay.
+func (b *bench) stay() bool {
+	b.Helper()
+	b.change = b.staying()
+	if _, err := survey(b.ctx(), network.Host{SharedUplink: true}, nil); err != nil {
 		b.Logf("refused where the NIC stays: %v", err)
 		if b.made.certain() {
 			b.Error("wanted it to be taken: nothing of Mobula's is there")
@@ -26,7 +31,7 @@ func (b *bench) stay() {
 			b.Error("a host that the survey refuses was changed")
 		}
 		b.same("a refusal where the NIC stays")
-		return
+		return false
 	}
 	b.apply()
 	b.beside()
@@ -42,6 +47,7 @@ func (b *bench) stay() {
 	}
 	b.uninstall()
 	b.same("an uninstall where the NIC stayed")
+	return true
 }
 
 // ours is what may come to a host that keeps its NIC.
@@ -74,4 +80,40 @@ func (b *bench) beside() {
 			return
 		}
 	}
+}
+
+// thereAndBack has the NIC of a host that may move begin to move, come back and go again,
+// and undoes both once.
+func (b *bench) thereAndBack() {
+	b.Helper()
+	moved, shared := b.change, b.staying()
+	to := func(what string, change *store.Change) {
+		b.change = change
+		b.apply()
+		b.answers(what)
+	}
+	to("an apply where the NIC stays first", shared)
+	b.confirm()
+	to("the NIC moves", moved)
+	if err := b.Rollback(b.ctx()); err != nil {
+		b.failed("rolling back a move", err)
+	}
+	b.beside()
+	to("the NIC moves again", moved)
+	b.confirm()
+	to("the NIC comes back", shared)
+	if err := b.Rollback(b.ctx()); err != nil {
+		b.failed("rolling back a return", err)
+	}
+	b.answers("its return was rolled back")
+	to("the NIC comes back again", shared)
+	b.confirm()
+	b.beside()
+	if did, err := b.Repair(b.ctx()); err != nil || len(did) > 0 {
+		b.Errorf("repairing what is fine after a return: did %q, %v", did, err)
+	}
+	to("the NIC moves once more", moved)
+	b.confirm()
+	b.uninstall()
+	b.same("an uninstall after there and back")
 }

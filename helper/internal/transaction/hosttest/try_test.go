@@ -53,9 +53,11 @@ func try(t *testing.T, h *host) verdict {
 	}
 	b := newBench(t, h)
 	b.before = settled(t)
+	moved := b.change
 	v := b.come()
-	if !t.Failed() {
-		b.stay()
+	mayStay := !t.Failed() && b.stay()
+	if b.change = moved; !t.Failed() && v == carried && mayStay && h.seed%2 == 1 {
+		b.thereAndBack()
 	}
 	return v
 }
@@ -63,7 +65,7 @@ func try(t *testing.T, h *host) verdict {
 // come moves the NIC and has Mobula go again.
 func (b *bench) come() verdict {
 	t, h := b.T, b.made
-	if _, err := survey(b.ctx(), network.Host{Uplink: h.asked}); err != nil {
+	if _, err := survey(b.ctx(), network.Host{Uplink: h.asked}, nil); err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
 			t.Error("wanted it to be taken: it has nothing that could not be given back")
@@ -118,13 +120,22 @@ func newBench(t *testing.T, h *host) *bench {
 }
 
 // survey is that of the kernel and of the packet filter: of files the host has none.
-func survey(ctx context.Context, self network.Host) (*plan.Facts, error) {
-	if self.SharedUplink {
+func survey(ctx context.Context, self network.Host, known *plan.Facts) (*plan.Facts, error) {
+	ways, err := links.Ways()
+	switch {
+	case err != nil:
+		return nil, err
+	case self.SharedUplink && known != nil:
+		return known.Stays(ways)
+	case self.SharedUplink:
 		return links.SurveyShared()
 	}
-	facts, err := links.Survey(self.Uplink)
+	facts, err := links.Survey(self.Uplink, known != nil)
 	if facts == nil {
 		return nil, err
+	}
+	if known != nil {
+		facts = facts.Moves(known, ways.Router)
 	}
 	facts.ResolvConf, facts.SSHPorts = plan.File{Path: plan.ResolvConfPath, Missing: true}, []uint16{22}
 	return facts, errors.Join(err, system.SurveyHooks(ctx, facts))

@@ -1,0 +1,139 @@
+package transaction
+
+import (
+	"context"
+	"fmt"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/store"
+)
+
+// staysIn reports that the NIC stays with the host in a change; where the change does not
+// say it, as it is in the facts.
+func staysIn(change *store.Change, facts *plan.Facts) bool {
+	if change == nil || change.Document == nil {
+		return facts.IsShared()
+	}
+	self, _ := change.Document.Host(change.HostID)
+	return self.SharedUplink
+}
+
+// Known returns what is known of the host; nil: Mobula never changed it. The facts of its
+// other way outside are with them only while a change waits, which may lead to it or
+// away from it.
+func (h *Host) Known() (*plan.Facts, error) {
+	facts, err := h.Store.Facts()
+	if err != nil || facts == nil || facts.Other == nil {
+		return facts, err
+	}
+	pending, confirmed, err := h.changes()
+	if err != nil || pending != nil {
+		return facts, err
+	}
+	if in := facts.In(staysIn(confirmed, facts)); in != nil {
+		facts = in.Alone()
+	}
+	return facts, nil
+}
+
+// ModeChanges refuses to have the NIC stay or move where it did not in the confirmed
+// change, if another program made that: the way back to it is that program's, which may
+// not know what to take away.
+func (h *Host) ModeChanges(known *plan.Facts, shared bool) error {
+	confirmed, err := h.Store.Confirmed()
+	if err != nil || known == nil || known.In(shared) == known || confirmed == nil || confirmed.Helper == h.programs().Self() {
+		return err
+	}
+	mode := map[bool]string{true: "shared", false: "moved"}
+	return fmt.Errorf("uplink_mode: found %s in use by another version of Mobula, wanted it as it is: deploy once with uplink_mode: %s, and then with %s",
+		mode[!shared], mode[!shared], mode[shared])
+}
+
+// keep notes the facts, those of the confirmed change first: the way back may belong to a
+// program that reads no others.
+func (h *Host) keep(facts *plan.Facts) error {
+	confirmed, err := h.Store.Confirmed()
+	if err != nil {
+		return err
+	}
+	if in := facts.In(staysIn(confirmed, facts)); in != nil {
+		facts = in
+	}
+	return h.Store.SetFacts(facts)
+}
+
+// forgetOther forgets the way outside that the host had before the change that is
+// confirmed now.
+func (h *Host) forgetOther(context.Context) error {
+	facts, err := h.Store.Facts()
+	if err != nil || facts == nil || facts.Other == nil {
+		return err
+	}
+	if facts, err = h.Known(); err != nil {
+		return err
+	}
+	return h.Store.SetFacts(facts)
+}
+
+// facts returns what the host was, surveying it if Mobula has not changed it, or not to
+// have the NIC where the change wants it.
+func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, error) {
+	facts, err := h.Known()
+	if err != nil {
+		return nil, err
+	}
+	if change == nil || change.Document == nil {
+		if facts == nil {
+			return h.Survey(ctx, network.Host{}, nil)
+		}
+		return h.withWays(facts), nil
+	}
+	self, ok := change.Document.Host(change.HostID)
+	if !ok {
+		return nil, fmt.Errorf("host_id %d: not in the network document", change.HostID)
+	}
+	if facts == nil {
+		return h.Survey(ctx, self, nil)
+	}
+	if err := h.ModeChanges(facts, self.SharedUplink); err != nil {
+		return nil, err
+	}
+	if facts.In(self.SharedUplink) == nil {
+		other, err := h.Survey(ctx, self, facts)
+		if err != nil {
+			return nil, err
+		}
+		return other.Beside(facts), nil
+	}
+	facts = facts.In(self.SharedUplink)
+	return h.withWays(facts), facts.Suit(self)
+}
+
+// withWays returns the facts with the ways outside that a host with its NIC has now.
+func (h *Host) withWays(facts *plan.Facts) *plan.Facts {
+	if !facts.IsShared() || h.Ways == nil {
+		return facts
+	}
+	now, err := h.Ways()
+	if err != nil {
+		h.Log.Warn("looking for ways outside", "error", err)
+		return facts
+	}
+	facts, _ = facts.WithWays(now)
+	return facts
+}
+
+// keepWays notes ways outside that the host has got since, before anything is done to
+// them: they have to be given back.
+func (h *Host) keepWays(facts *plan.Facts) error {
+	kept, err := h.Known()
+	if err != nil || kept == nil || !facts.IsShared() || kept.In(true) == nil {
+		return err
+	}
+	if _, news := kept.In(true).WithWays(*facts.Shared); news {
+		h.Log.Info("a way outside is new", "outside", facts.Shared.Outside)
+		return h.keep(facts)
+	}
+	return nil
+}
