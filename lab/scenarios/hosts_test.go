@@ -21,16 +21,16 @@ func TestRandomHosts(t *testing.T) {
 	if seeds == "" {
 		seeds = "1-8"
 	}
-	w.randomHosts(t, seeds, "alice", "bob")
+	w.randomHosts(t, "all", seeds, "alice", "bob")
 }
 
 // kindsOfLinks: hosts with each kind of links, which the kernel of whoever tests need
-// not have, and those that failed once.
-func kindsOfLinks(t *testing.T, w *world) { w.randomHosts(t, "1-0", w.hosts...) }
+// not have.
+func kindsOfLinks(t *testing.T, w *world) { w.randomHosts(t, "kinds", "1-0", w.hosts...) }
 
-// randomHosts has hosts of the seeds FROM-TO, after those of each kind, in namespaces of
-// machines.
-func (w *world) randomHosts(t *testing.T, seeds string, machines ...string) {
+// randomHosts has hosts of the seeds FROM-TO, after those of each kind and, with "all",
+// those that failed once, in namespaces of machines.
+func (w *world) randomHosts(t *testing.T, which, seeds string, machines ...string) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "hosts")
 	build := exec.CommandContext(w.ctx, "go", "test", "-c", "-o", binary, "./helper/internal/transaction/hosttest")
@@ -48,7 +48,7 @@ func (w *world) randomHosts(t *testing.T, seeds string, machines ...string) {
 		if err := h.CopyTo(w.ctx, binary, program, 0o755); err != nil {
 			return err
 		}
-		out, err := h.Run(w.ctx, "modprobe nf_conntrack; MOBULA_HOSTS_WHOLE=1 MOBULA_HOSTS_SEEDS="+seeds+" "+program+" -test.run TestHosts -test.v -test.parallel 1 2>&1")
+		out, err := h.Run(w.ctx, "modprobe nf_conntrack; MOBULA_HOSTS_WHOLE="+which+" MOBULA_HOSTS_SEEDS="+seeds+" "+program+" -test.run TestHosts -test.v -test.parallel 1 2>&1")
 		t.Logf("%s: %s", h.Name, regexp.MustCompile(`(?m)^.*(of \d+ hosts|cannot be: ).*$`).FindAllString(out, -1))
 		if err != nil {
 			t.Errorf("%s:\n%s", h.Name, out)
