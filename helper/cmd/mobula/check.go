@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"mobula/helper/internal/inventory"
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
@@ -126,7 +127,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		i.mode = inventory.UplinkMode(facts == nil || facts.IsShared())
 	}
 	i.host.SharedUplink = i.mode == inventory.UplinkMode(true)
-	report := &hostReport{UplinkMode: i.mode, Problems: lines(system.Supported()), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
+	report := &hostReport{UplinkMode: i.mode, Problems: lines(errors.Join(system.Modules(links.HasFamily), system.Supported())), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts
 		if facts, err = survey(c, i.host, known); err != nil {
