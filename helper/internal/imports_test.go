@@ -33,7 +33,7 @@ var owners = map[string][]string{
 	"gopkg.in/yaml.v3":                       {"helper/internal/inventory"},
 	"rsc.io/qr":                              {"helper/internal/client"},
 	"github.com/spf13/pflag":                 {"helper/cmd/mobula", "lab"},
-	"golang.zx2c4.com/wireguard/wgctrl":      {"helper/internal/wireguard"},
+	"golang.zx2c4.com/wireguard":             {"helper/internal/wireguard"},
 	"github.com/vishvananda/netlink":         {"helper/internal/links"},
 	"github.com/digitalocean/go-openvswitch": {"helper/internal/vswitch"},
 	"github.com/miekg/dns":                   {"helper/internal/nameserver", "lab"},
