@@ -36,7 +36,7 @@ type mirror struct {
 
 func (m *mirror) Close() error                                     { return nil }
 func (m *mirror) SetEndpoint(network.Key, netip.AddrPort) error    { return nil }
-func (m *mirror) ShakeAgain([]network.Key) error                   { return nil }
+func (m *mirror) ShakeAgain([]wireguard.PeerState) error           { return nil }
 func (m *mirror) GiveAllowedIPs(network.Key, []netip.Prefix) error { return nil }
 func (m *mirror) Peers() ([]wireguard.PeerState, error)            { return m.peers, nil }
 func (m *mirror) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {

@@ -67,7 +67,7 @@ type healer struct {
 // device is what the healer needs of WireGuard.
 type device interface {
 	SetEndpoint(peer network.Key, endpoint netip.AddrPort) error
-	ShakeAgain(peers []network.Key) error
+	ShakeAgain(seen []wireguard.PeerState) error
 	GiveAllowedIPs(peer network.Key, ips []netip.Prefix) error
 	Peers() ([]wireguard.PeerState, error)
 }
@@ -90,9 +90,11 @@ type remote struct {
 	ownEchoes  bucket
 	echoes     bucket // beyond them
 	macs       bucket
-	unanswered uint64 // requests beyond the budget of echoes
-	unverified uint64 // direct messages from where it is, beyond macs
-	ownBytes   int64  // of messages inside WireGuard, as WireGuard counts
+	unanswered uint64    // requests beyond the budget of echoes
+	unverified uint64    // direct messages from where it is, beyond macs
+	ownBytes   int64     // of messages inside WireGuard, as WireGuard counts
+	owes       time.Time // the answer to a request inside WireGuard, the first since its last one
+	shaking    shaking
 }
 
 func (h *healer) stop() {
@@ -339,19 +341,13 @@ func (h *healer) look() {
 		h.observe = true
 		return
 	}
-	byHost := make(map[uint16]wireguard.PeerState, len(states))
-	for _, s := range states {
-		id, ok := h.byKey[s.PublicKey]
-		if !ok {
-			continue
-		}
-		if other, two := byHost[id]; two {
+	byHost := h.byHost(states)
+	all := make([]paths.Kernel, 0, len(byHost))
+	for id, peers := range byHost {
+		s := peers[0]
+		for _, other := range peers[1:] {
 			s = s.Join(other)
 		}
-		byHost[id] = s
-	}
-	all := make([]paths.Kernel, 0, len(byHost))
-	for id, s := range byHost {
 		age := time.Duration(-1)
 		if !s.LastHandshake.IsZero() {
 			age = time.Since(s.LastHandshake)
@@ -361,4 +357,8 @@ func (h *healer) look() {
 	}
 	h.engine.Observe(h.now(), all)
 	h.flush()
+	for id := range h.turns {
+		delete(byHost, id) // they are looked at more often
+	}
+	h.shakeAgain(time.Now(), byHost)
 }

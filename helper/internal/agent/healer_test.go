@@ -118,7 +118,7 @@ func (h *testHost) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error 
 }
 
 // ShakeAgain and GiveAllowedIPs are nothing that these hosts have to do.
-func (h *testHost) ShakeAgain([]network.Key) error                   { return nil }
+func (h *testHost) ShakeAgain([]wireguard.PeerState) error           { return nil }
 func (h *testHost) GiveAllowedIPs(network.Key, []netip.Prefix) error { return nil }
 
 func (h *testHost) Peers() ([]wireguard.PeerState, error) {

@@ -101,6 +101,7 @@ func (h *healer) takeInside(b []byte, from netip.AddrPort) {
 		h.engine.Goodbye(now, id)
 	case probe.Echo:
 		if m.Session == h.session {
+			r.owes = time.Time{}
 			h.engine.Echo(now, id, paths.Traffic, m.Size > probe.TrafficSize, m.Sequence)
 		}
 	case probe.Answer:
@@ -211,16 +212,10 @@ func (h *healer) flush() {
 	}
 }
 
-// lead has the kernel take a way to a peer. While keys rotate a lost handshake
-// looks like a broken path, so WireGuard is to try the peer's other key soon.
-// As in the rotation itself, the host with the lower ID does.
+// lead has the kernel take a way to a peer.
 func (h *healer) lead(route paths.Route) {
 	r := h.peers[route.Peer]
 	h.settings++
-	if t, rotates := h.turns[route.Peer]; rotates && h.self.ID < route.Peer {
-		t.lost = true
-		h.turns[route.Peer] = t
-	}
 	for _, key := range r.host.Keys() {
 		if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
 			h.log.Warn("setting an endpoint", "peer", r.host.Hostname, "endpoint", route.Endpoint, "error", err)
@@ -249,6 +244,9 @@ func (h *healer) sendProbe(p paths.Probe) {
 	m := probe.Traffic{Type: probe.Request, Sequence: p.Sequence, Session: h.session, Generation: h.number}
 	if p.Full {
 		m.Size = h.mtus.Wire - ipHeaders
+	}
+	if r != nil && r.owes.IsZero() {
+		r.owes = time.Now()
 	}
 	h.sendInside(p.Peer, r, m)
 }

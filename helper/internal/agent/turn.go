@@ -29,7 +29,6 @@ type turn struct {
 	active                            network.Key
 	activeHandshake, passiveHandshake time.Time
 	passiveBytes                      int64
-	lost                              bool // a handshake may be, since this look
 }
 
 // next decides which key has the allowed IPs from now on: the one with which the
@@ -49,14 +48,14 @@ func (t turn) next(a, b wireguard.PeerState) (after turn, move bool) {
 	shaken := passive.LastHandshake.After(active.LastHandshake)
 	asked := false
 	if t.active == active.PublicKey { // clocks may have been set since
-		asked = passive.LastHandshake.IsZero() && passive.ReceiveBytes > t.passiveBytes
-		shaken = !passive.LastHandshake.Equal(t.passiveHandshake) && !passive.LastHandshake.IsZero() && // made anew
+		asked = passive.LastHandshake.IsZero() && passive.ReceiveBytes > 0 && passive.ReceiveBytes != t.passiveBytes // fewer: made anew
+		shaken = !passive.LastHandshake.Equal(t.passiveHandshake) && !passive.LastHandshake.IsZero() &&              // made anew
 			(shaken || active.LastHandshake.Equal(t.activeHandshake))
 	}
 	if move = asked || shaken; move {
 		active, passive = passive, active
 	}
-	return turn{active.PublicKey, active.LastHandshake, passive.LastHandshake, passive.ReceiveBytes, false}, move
+	return turn{active.PublicKey, active.LastHandshake, passive.LastHandshake, passive.ReceiveBytes}, move
 }
 
 // followTurns has the allowed IPs of hosts whose keys rotate follow the keys.
@@ -92,53 +91,44 @@ func untilNextLook(took time.Duration, hurry bool) time.Duration {
 }
 
 // lookForTurns moves the allowed IPs of hosts that have turned to another key, and
-// has handshakes that may be lost tried again, all in one: when an uplink fails
-// there are as many as peers.
+// has handshakes tried again that may be lost.
 func (h *healer) lookForTurns() {
 	states, err := h.device.Peers()
 	if err != nil {
 		return // the device is gone; the repair will say so
 	}
-	byKey := make(map[network.Key]wireguard.PeerState, len(states))
-	for _, s := range states {
-		byKey[s.PublicKey] = s
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var again []network.Key
-	for id, t := range h.turns {
-		r := h.peers[id]
-		a, known := byKey[r.host.PublicKey]
-		b, alsoKnown := byKey[r.host.AlsoKey]
-		if !known || !alsoKnown {
+	quiet := map[uint16][]wireguard.PeerState{}
+	for id, peers := range h.byHost(states) {
+		t, rotates := h.turns[id]
+		if !rotates || len(peers) != 2 {
 			continue
 		}
-		after, move := t.next(a, b)
-		if move {
-			if err := h.device.GiveAllowedIPs(after.active, append(a.AllowedIPs, b.AllowedIPs...)); err != nil {
-				h.log.Warn("following a host to its other key", "peer", r.host.Hostname, "error", err)
-				continue
-			}
-			h.log.Info("a host uses its other key", "peer", r.host.Hostname, "public_key", after.active)
-			h.observe = true
-			wake(h.poke)
-		} else if t.lost && !after.lost {
-			again = append(again, passiveKey(r.host, after))
+		after, move := t.next(peers[0], peers[1])
+		if !move {
+			h.turns[id], quiet[id] = after, peers
+			continue
 		}
-		h.turns[id] = after
+		r := h.peers[id]
+		if err := h.device.GiveAllowedIPs(after.active, append(peers[0].AllowedIPs, peers[1].AllowedIPs...)); err != nil {
+			h.log.Warn("following a host to its other key", "peer", r.host.Hostname, "error", err)
+			continue
+		}
+		h.log.Info("a host uses its other key", "peer", r.host.Hostname, "public_key", after.active)
+		h.turns[id], h.observe = after, true
+		wake(h.poke)
 	}
-	if len(again) == 0 {
-		return
-	}
-	if err := h.device.ShakeAgain(again); err != nil {
-		h.log.Warn("shaking hands again", "peers", len(again), "error", err)
-	}
+	h.shakeAgain(time.Now(), quiet)
 }
 
-// passiveKey returns the key of a host that carries nothing.
-func passiveKey(host network.Host, t turn) network.Key {
-	if t.active == host.PublicKey {
-		return host.AlsoKey
+// byHost returns the peers of each host. The caller holds the lock.
+func (h *healer) byHost(states []wireguard.PeerState) map[uint16][]wireguard.PeerState {
+	all := make(map[uint16][]wireguard.PeerState, len(h.peers))
+	for _, s := range states {
+		if id, known := h.byKey[s.PublicKey]; known {
+			all[id] = append(all[id], s)
+		}
 	}
-	return host.PublicKey
+	return all
 }

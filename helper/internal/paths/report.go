@@ -78,6 +78,14 @@ type Report struct {
 	Problem                string // why a path that is up is poor
 }
 
+// RTT returns how long the peer's answers take; 0: not known.
+func (e *Engine) RTT(id uint16) time.Duration {
+	if p := e.peers[id]; p != nil {
+		return p.small.srtt
+	}
+	return 0
+}
+
 // Reports returns the state of all peers by their IDs.
 func (e *Engine) Reports(now time.Duration) []Report {
 	e.advance(now)

@@ -179,25 +179,30 @@ func (d *Device) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error {
 		{PublicKey: wgtypes.Key(peer), UpdateOnly: true, Endpoint: udpAddr(endpoint)}}})
 }
 
-// ShakeAgain makes those of the peers anew that have no allowed IPs, which has
-// WireGuard shake hands with them at once. By itself it would try again after 5 s.
-// Where they are, and their secrets, stay.
-func (d *Device) ShakeAgain(peers []network.Key) error {
+// ShakeAgain makes peers anew, as long as they are as they were seen: one of which
+// anything was received since then, or that has other allowed IPs, stays. WireGuard
+// shakes hands with new peers at once; by itself it would try again after 5 s. Where
+// they are, their secrets and their allowed IPs stay; their sessions end, and packets
+// that wait for a handshake are lost.
+func (d *Device) ShakeAgain(seen []PeerState) error {
 	device, err := d.device()
 	if err != nil || device == nil {
 		return err
 	}
-	wanted := make(map[wgtypes.Key]bool, len(peers))
-	for _, p := range peers {
-		wanted[wgtypes.Key(p)] = true
+	wanted := make(map[network.Key]PeerState, len(seen))
+	for _, s := range seen {
+		wanted[s.PublicKey] = s
 	}
 	var config wgtypes.Config
 	for i := range device.Peers {
-		if p := &device.Peers[i]; wanted[p.PublicKey] && len(p.AllowedIPs) == 0 {
-			config.Peers = append(config.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, Remove: true},
-				wgtypes.PeerConfig{PublicKey: p.PublicKey, Endpoint: p.Endpoint, PresharedKey: &p.PresharedKey,
-					PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval})
+		p := &device.Peers[i]
+		s, found := wanted[network.Key(p.PublicKey)]
+		if !found || s.ReceiveBytes != p.ReceiveBytes || prefixes(s.AllowedIPs) != prefixes(fromIPNets(p.AllowedIPs)) {
+			continue
 		}
+		config.Peers = append(config.Peers, wgtypes.PeerConfig{PublicKey: p.PublicKey, UpdateOnly: true, Remove: true},
+			wgtypes.PeerConfig{PublicKey: p.PublicKey, Endpoint: p.Endpoint, PresharedKey: &p.PresharedKey,
+				PersistentKeepaliveInterval: &p.PersistentKeepaliveInterval, AllowedIPs: p.AllowedIPs})
 	}
 	if len(config.Peers) == 0 {
 		return nil
@@ -213,6 +218,7 @@ type PeerState struct {
 	ReceiveBytes  int64
 	TransmitBytes int64
 	AllowedIPs    []netip.Prefix
+	Own           network.Key // of the device, with which it shakes hands
 }
 
 // Join returns the two peers that WireGuard has for a host whose key rotates as
@@ -238,7 +244,7 @@ func (d *Device) Peers() ([]PeerState, error) {
 	}
 	states := make([]PeerState, len(device.Peers))
 	for i, p := range device.Peers {
-		states[i] = PeerState{network.Key(p.PublicKey), addrPort(p.Endpoint), p.LastHandshakeTime, p.ReceiveBytes, p.TransmitBytes, fromIPNets(p.AllowedIPs)}
+		states[i] = PeerState{network.Key(p.PublicKey), addrPort(p.Endpoint), p.LastHandshakeTime, p.ReceiveBytes, p.TransmitBytes, fromIPNets(p.AllowedIPs), network.Key(device.PublicKey)}
 	}
 	sort.Slice(states, func(i, j int) bool { return bytes.Compare(states[i].PublicKey[:], states[j].PublicKey[:]) < 0 })
 	return states, nil
