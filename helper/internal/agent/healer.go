@@ -117,7 +117,7 @@ func (a *Agent) serveHealing(ctx context.Context, current *healer, running *stor
 	}
 	self, ok := running.Document.Host(running.HostID)
 	inode := namespaceInode()
-	if current != nil && current.namespace == inode && current.self.Endpoint == self.Endpoint && current.self.ID == self.ID &&
+	if current != nil && current.namespace == inode && current.self.ListenPort() == self.ListenPort() && current.self.ID == self.ID &&
 		underlayNamespace(current.self) == underlayNamespace(self) {
 		if err := current.follow(running); err != nil {
 			a.Log.Warn("following the network document", "error", err)
@@ -165,7 +165,7 @@ func (a *Agent) startHealing(ctx context.Context, running *store.Change, self ne
 	if err != nil {
 		return nil, err
 	}
-	below, err := rawudp.Listen(underlayNamespace(self), self.Endpoint.Port(), probe.Magic)
+	below, err := rawudp.Listen(underlayNamespace(self), self.ListenPort(), probe.Magic)
 	if err != nil {
 		inside.Close()
 		return nil, err

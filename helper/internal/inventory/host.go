@@ -81,10 +81,12 @@ type host struct {
 	network.Host
 	address     netip.Addr // of the endpoint; zero: not known yet
 	lookup      string     // the name that must be resolved to get it
-	port        uint16     // 0: not readable
+	port        uint16     // on which WireGuard listens; 0: not readable
 	underlayMTU int        // bytes; 0: not set
 	mode        string     // uplink_mode; "": not set
 	settings    HostSettings
+	// endpointPort is the endpoint's, which a router forwards to port; 0: the same.
+	endpointPort uint16
 	// bad are the fields about which everything is said already.
 	bad map[string]bool
 }
@@ -116,7 +118,7 @@ func readHost(raw rawHost, report func(field, found, want string)) *host {
 		complain("host_id", "nothing", wantHostID)
 	}
 	if raw.Vars["endpoint"] == nil {
-		if want := h.readEndpoint(raw.Name); want != "" {
+		if want := h.readInventoryName(); want != "" {
 			complain("endpoint", "nothing and the inventory name "+shown(raw.Name), want)
 		}
 	}
@@ -184,24 +186,58 @@ func (h *host) readHostname(value any) string {
 	return ""
 }
 
+const (
+	wantEndpoint     = "an IPv4 address, or a name that has one, alone or with :PORT"
+	wantEndpointIPv4 = "an IPv4 address (IPv6 is not carried yet)"
+)
+
 func (h *host) readEndpoint(value any) string {
-	const want = "an IPv4 address or a name that has one"
-	s, _ := value.(string)
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		if !a.Is4() {
-			return "an IPv4 address (IPv6 is not carried yet)"
+	at, _ := value.(string)
+	if bare, ok := address(at); ok {
+		return h.readEndpointAddress(bare)
+	}
+	before, port, found := cutLast(at, ":")
+	if found {
+		number, ok := integer(port)
+		if !ok || number < 1 || number > 65535 {
+			return wantEndpoint + ", PORT in 1..65535"
 		}
-		h.address = a
-		return ""
+		at, h.endpointPort = before, uint16(number)
 	}
-	if address, port, found := cutLast(s, ":"); found && address != "" && strings.Trim(port, "0123456789") == "" {
-		return "the address alone (the port goes into wireguard_port)"
+	if bare, ok := address(at); ok {
+		return h.readEndpointAddress(bare)
 	}
-	if !isDNSName(s) {
-		return want
+	if !network.IsDNSName(at) {
+		return wantEndpoint
 	}
-	h.lookup = s
+	h.lookup = at
 	return ""
+}
+
+// address reads an address, in brackets or without.
+func address(s string) (netip.Addr, bool) {
+	if inside, ok := strings.CutPrefix(s, "["); ok {
+		s = strings.TrimSuffix(inside, "]")
+	}
+	a, err := netip.ParseAddr(s)
+	return a, err == nil
+}
+
+func (h *host) readEndpointAddress(a netip.Addr) string {
+	if !a.Is4() {
+		return wantEndpointIPv4
+	}
+	h.address = a
+	return ""
+}
+
+// readInventoryName takes the host's name for its endpoint.
+func (h *host) readInventoryName() string {
+	want := h.readEndpoint(h.Name)
+	if want == "" && h.endpointPort != 0 {
+		want = "a name without a port, which would be that of SSH (WireGuard's goes into endpoint)"
+	}
+	return want
 }
 
 // cutLast is strings.Cut around the last separator.
@@ -210,23 +246,6 @@ func cutLast(s, separator string) (before, after string, found bool) {
 		return s[:i], s[i+len(separator):], true
 	}
 	return s, "", false
-}
-
-// isDNSName reports whether a name is worth asking for: of at most 253 letters,
-// digits, hyphens, underscores and dots, and its last label not a number (that
-// would be a mistyped address).
-func isDNSName(s string) bool {
-	s = strings.TrimSuffix(s, ".")
-	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
-			return false
-		}
-	}
-	_, last, dotted := cutLast(s, ".")
-	if !dotted {
-		last = s
-	}
-	return len(s) <= 253 && strings.Trim(last, "0123456789") != "" && !strings.Contains(s, "..") && s[0] != '.'
 }
 
 func (h *host) readWireGuardPort(value any) string {

@@ -25,6 +25,12 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"endpoint by default", nil, endpoint, "192.0.2.1:51820"},
 		{"endpoint null", vars{"endpoint": nil}, endpoint, "192.0.2.1:51820"},
 		{"endpoint and port", vars{"endpoint": "198.51.100.7", "wireguard_port": "443"}, endpoint, "198.51.100.7:443"},
+		{"the endpoint's own port", vars{"endpoint": "198.51.100.7:51821"}, forwarded, "198.51.100.7:51821 to 51820"},
+		{"both ports", vars{"endpoint": "198.51.100.7:443", "wireguard_port": 7}, forwarded, "198.51.100.7:443 to 7"},
+		{"both ports the same", vars{"endpoint": "198.51.100.7:443", "wireguard_port": 443}, forwarded, "198.51.100.7:443 to 443"},
+		{"only one port", vars{"endpoint": "198.51.100.7"}, forwarded, "198.51.100.7:51820 to 51820"},
+		{"the endpoint's own port and a name", vars{"endpoint": "a.example.net:51821"}, forwarded, "198.51.100.8:51821 to 51820"},
+		{"WireGuard's port of outside is nobody's inside", vars{"endpoint": "198.51.100.7:443", "publish": "udp/443"}, publish, "[udp/443]"},
 		{"endpoint by name, the smallest address", vars{"endpoint": "a.example.net"}, endpoint, "198.51.100.8:51820"},
 		{"uplink", vars{"uplink_mode": "moved", "uplink": "enp0s31f6.7"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, "enp0s31f6.7"},
 		{"a new one stays by default", nil, staying, true},
@@ -61,10 +67,16 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 
 func id(h network.Host, _ HostSettings) any       { return int(h.ID) }
 func endpoint(h network.Host, _ HostSettings) any { return h.Endpoint.String() }
-func manual(h network.Host, _ HostSettings) any   { return h.ManualAccess }
-func staying(h network.Host, _ HostSettings) any  { return h.SharedUplink }
-func dns(h network.Host, _ HostSettings) any      { return fmt.Sprint(h.UpstreamDNS) }
-func publish(h network.Host, _ HostSettings) any  { return fmt.Sprint(h.Publish) }
+
+// forwarded is where the others send to, and where the host listens.
+func forwarded(h network.Host, _ HostSettings) any {
+	return fmt.Sprintf("%v to %d", h.Endpoint, h.ListenPort())
+}
+
+func manual(h network.Host, _ HostSettings) any  { return h.ManualAccess }
+func staying(h network.Host, _ HostSettings) any { return h.SharedUplink }
+func dns(h network.Host, _ HostSettings) any     { return fmt.Sprint(h.UpstreamDNS) }
+func publish(h network.Host, _ HostSettings) any { return fmt.Sprint(h.Publish) }
 func preshared(h network.Host, _ HostSettings) any {
 	return h.PresharedKeys
 }
@@ -73,9 +85,10 @@ func timeout(_ network.Host, s HostSettings) any { return s.ConfirmTimeout }
 func TestHostVariablesThatAreRefused(t *testing.T) {
 	resolver := fakeResolver{"six.example.net": {"2001:db8::1"}}
 	values := map[string][]any{
-		"host_id":         {nil, 0, 32768, -1, 1.5, true, "one", "", " 1", "01", "+1", "1.0", "99999999999999999999", []any{1}, vars{}},
-		"hostname":        {nil, "", "alice", "alice.example.com.", "a_b.example.com", 7, []any{"a.b"}, strings.Repeat("a", 64) + ".b"},
-		"endpoint":        {"", 7, "2001:db8::1", "[2001:db8::1]", "::ffff:192.0.2.1", "192.0.2.1:51820", "a.example.net:7", "six.example.net", "none.example.net", "192.0.2.300", "a b", "10.31.0.1", "10.30.0.1", "127.0.0.1", ".", "a..b"},
+		"host_id":  {nil, 0, 32768, -1, 1.5, true, "one", "", " 1", "01", "+1", "1.0", "99999999999999999999", []any{1}, vars{}},
+		"hostname": {nil, "", "alice", "alice.example.com.", "a_b.example.com", 7, []any{"a.b"}, strings.Repeat("a", 64) + ".b"},
+		"endpoint": {"", 7, "2001:db8::1", "[2001:db8::1]", "::ffff:192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:07", "192.0.2.1:-1", "192.0.2.1:1:2", ":51820", ":",
+			"a.example.net:0", "a.example.net:", "a b:7", "[2001:db8::1]:7", "[::ffff:192.0.2.1]:7", "[]:7", "10.31.0.1:7", "192.0.2.1:7 ", "six.example.net", "none.example.net", "192.0.2.300", "a b", "10.31.0.1", "10.30.0.1", "127.0.0.1", ".", "a..b"},
 		"wireguard_port":  {0, 65536, "x", true, 1.5},
 		"uplink":          {"", 7, "an-interface-of-17", "a/b", "a b", ".."},
 		"uplink_mode":     {"", true, "Shared", 1, "own"},
@@ -124,7 +137,8 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		{"host_id", nil, "found nothing, wanted an integer in 1..32767"},
 		{"host_id", 1.5, "found 1.5, wanted an integer in 1..32767"},
 		{"endpoint", "2001:db8::1", `found "2001:db8::1", wanted an IPv4 address (IPv6 is not carried yet)`},
-		{"endpoint", "192.0.2.1:7", `found "192.0.2.1:7", wanted the address alone (the port goes into wireguard_port)`},
+		{"endpoint", "192.0.2.1:65536", `found "192.0.2.1:65536", wanted an IPv4 address, or a name that has one, alone or with :PORT, PORT in 1..65535`},
+		{"endpoint", "[2001:db8::1]:7", `found "[2001:db8::1]:7", wanted an IPv4 address (IPv6 is not carried yet)`},
 		{"endpoint", "x.example.net", `found "x.example.net", which does not resolve (there is no resolver), wanted …`},
 		{"hostname", nil, "found nothing, wanted a fully qualified name such as alice.example.com"},
 	}
@@ -146,6 +160,9 @@ func TestEndpointByInventoryName(t *testing.T) {
 	wantLines(t, []string{out.Warnings[0].String()}, []string{"alice: endpoint alice has 2 addresses; 192.0.2.8 is used"})
 	got := mustFail(t, "", Input{Resolved: resolvedHosts(h), Resolver: fakeResolver{}})
 	wantLines(t, got, []string{`alice: endpoint: found "alice", which does not resolve (no such host), wanted …`})
+	h["name"] = "alice:22"
+	got = mustFail(t, "", Input{Resolved: resolvedHosts(h), Resolver: fakeResolver{"alice": {"192.0.2.9"}}})
+	wantLines(t, got, []string{`alice:22: endpoint: found nothing and the inventory name "alice:22", wanted a name without a port, which would be that of SSH (WireGuard's goes into endpoint)`})
 	h["name"] = "a b"
 	got = mustFail(t, "", Input{Resolved: resolvedHosts(h)})
 	wantLines(t, got, []string{`a b: endpoint: found nothing and the inventory name "a b", wanted …`})

@@ -24,9 +24,18 @@ func (c *compilation) resolveEndpoints(ctx context.Context, resolver Resolver, h
 			c.takeAddress(h, results[h.lookup])
 		}
 		if h.address.IsValid() && h.port != 0 {
-			h.Endpoint = netip.AddrPortFrom(h.address, h.port)
+			h.setEndpoint()
 		}
 	}
+}
+
+// setEndpoint makes the endpoint of what was read.
+func (h *host) setEndpoint() {
+	port := h.port
+	if h.endpointPort != 0 && h.endpointPort != h.port {
+		port, h.WireGuardPort = h.endpointPort, h.port
+	}
+	h.Endpoint = netip.AddrPortFrom(h.address, port)
 }
 
 // takeAddress chooses the host's address among those of its name: the smallest,

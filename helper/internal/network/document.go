@@ -45,8 +45,12 @@ type Host struct {
 	Name string `json:"name"`
 	// Hostname is the host's fully qualified private name.
 	Hostname string `json:"hostname"`
-	// Endpoint is the underlay address and UDP port of the host's WireGuard.
+	// Endpoint is the underlay address and UDP port where the others send to the
+	// host's WireGuard.
 	Endpoint netip.AddrPort `json:"endpoint"`
+	// WireGuardPort is the UDP port on which the host's WireGuard listens, where a
+	// router in front of it forwards the endpoint's to another one; 0: the endpoint's.
+	WireGuardPort uint16 `json:"wireguard_port,omitempty"`
 	// PublicKey is zero until the host was deployed for the first time.
 	PublicKey Key `json:"public_key"`
 	// AlsoKey is another public key of the host that its peers accept while its
@@ -75,6 +79,14 @@ func (h Host) Keys() []Key {
 		}
 	}
 	return all
+}
+
+// ListenPort returns the UDP port on which the host's WireGuard listens.
+func (h Host) ListenPort() uint16 {
+	if h.WireGuardPort != 0 {
+		return h.WireGuardPort
+	}
+	return h.Endpoint.Port()
 }
 
 // MarshalJSON implements json.Marshaler: AlsoKey shows only where there is one.

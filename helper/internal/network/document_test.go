@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -45,6 +46,41 @@ func TestEncodeIsCanonical(t *testing.T) {
 	// What users' tools compare may not change unnoticed.
 	if !strings.HasPrefix(string(encoded), "{\"format\":1,\"serial\":1700000000,\"underlay_mtu\":1500,\n\"hosts\":[\n{\"id\":1,\"name\":\"192.0.2.1\",") {
 		t.Errorf("begins otherwise:\n%s", encoded)
+	}
+}
+
+// TestBytesOfTheVersionBefore: who uses nothing new has the same document, which hosts
+// of the version before read as well.
+func TestBytesOfTheVersionBefore(t *testing.T) {
+	d := small()
+	const want = `{"format":1,"serial":1700000000,"underlay_mtu":1500,
+"hosts":[
+{"id":1,"name":"192.0.2.1","hostname":"alice.example.com","endpoint":"192.0.2.1:51820","public_key":"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+{"id":2,"name":"192.0.2.2","hostname":"bob.example.com","endpoint":"192.0.2.2:51820","public_key":""},
+{"id":256,"name":"192.0.2.3","hostname":"carol.example.com","endpoint":"192.0.2.3:51820","public_key":"AwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","uplink":"eth0","manual_access":true,"upstream_dns":["192.0.2.53"],"publish":[{"protocol":"tcp","port":443},{"protocol":"udp","port":443}]}],
+"names":[
+{"address":"10.31.0.254","names":["nas.example.com"]}],
+"clients":[
+{"address":"10.30.128.1","public_key":"CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","name":"laptop.example.com"}]}
+`
+	if got := string(d.Encode()); got != want {
+		t.Errorf("found\n%swanted\n%s", got, want)
+	}
+}
+
+// TestListenPort: a host listens where others send to, unless a router is between.
+func TestListenPort(t *testing.T) {
+	d := small()
+	d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort = netip.MustParseAddrPort("192.0.2.2:51821"), 51820
+	parsed, err := Parse(d.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[uint16]string{1: "192.0.2.1:51820 to 51820", 256: "192.0.2.2:51821 to 51820"} {
+		h, _ := parsed.Host(id)
+		if got := fmt.Sprintf("%v to %d", h.Endpoint, h.ListenPort()); got != want {
+			t.Errorf("host %d: found %s, wanted %s", id, got, want)
+		}
 	}
 }
 
@@ -102,6 +138,7 @@ func TestGeneration(t *testing.T) {
 	changes := map[string]func(*Document){
 		"MTU":            func(d *Document) { d.UnderlayMTU++ },
 		"endpoint":       func(d *Document) { d.Hosts[0].Endpoint = netip.MustParseAddrPort("192.0.2.9:51820") },
+		"WireGuard port": func(d *Document) { d.Hosts[0].WireGuardPort = 7 },
 		"key":            func(d *Document) { d.Hosts[0].PublicKey = Key{8} },
 		"other key":      func(d *Document) { d.Hosts[0].AlsoKey = Key{8} },
 		"preshared keys": func(d *Document) { d.Hosts[0].PresharedKeys = true },

@@ -82,6 +82,8 @@ func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
 		v.add(h.Name, "endpoint", h.Endpoint.String(), "a unicast IPv4 address and a port (IPv6 is not carried yet)")
 	case Wire.Contains(a) || Access.Contains(a):
 		v.add(h.Name, "endpoint", a.String(), "an address outside "+Wire.String()+" and "+Access.String())
+	case h.WireGuardPort == h.Endpoint.Port():
+		v.add(h.Name, "wireguard_port", fmt.Sprintf("%d, which is the endpoint's", h.WireGuardPort), "another port, or none")
 	case endpoints[h.Endpoint] != "":
 		v.add(h.Name, "endpoint", fmt.Sprintf("%s, which %s has", h.Endpoint, endpoints[h.Endpoint]), "an endpoint of its own")
 	default:
@@ -94,7 +96,7 @@ func (v *validation) publish(h Host) {
 		switch {
 		case p.Protocol != "tcp" && p.Protocol != "udp" || p.Number == 0:
 			v.add(h.Name, "publish", p.String(), "tcp/PORT or udp/PORT, PORT in 1..65535")
-		case p.Protocol == "udp" && p.Number == h.Endpoint.Port():
+		case p.Protocol == "udp" && p.Number == h.ListenPort():
 			v.add(h.Name, "publish", p.String(), "a port other than WireGuard's")
 		}
 	}
@@ -184,14 +186,26 @@ func IsFQDN(s string) bool {
 	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 
-func isLabel(s string) bool {
-	if len(s) == 0 || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {
+// IsDNSName reports whether a name is worth asking for: of at most 253 letters,
+// digits, hyphens, underscores and dots, labels of 1..63 bytes, and the last one not
+// a number (that would be a mistyped address). A final dot may follow.
+func IsDNSName(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	labels := strings.Split(s, ".")
+	for _, label := range labels {
+		if len(label) == 0 || len(label) > 63 || !onlyOf(label, labelBytes+"_") {
 			return false
 		}
 	}
-	return true
+	return len(s) <= 253 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+const labelBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
+func isLabel(s string) bool {
+	return len(s) >= 1 && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' && onlyOf(s, labelBytes)
+}
+
+func onlyOf(s, allowed string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune(allowed, r) }) < 0
 }

@@ -32,6 +32,11 @@ func TestValidate(t *testing.T) {
 		{"endpoint inside", func(d *Document) { d.Hosts[0].Endpoint = endpoint("10.31.0.9:51820") }, "192.0.2.3: endpoint: found 10.31.0.9, wanted an address outside 10.30.0.0/16 and 10.31.0.0/16"},
 		{"endpoint twice", func(d *Document) { d.Hosts[1].Endpoint = d.Hosts[0].Endpoint }, "192.0.2.1: endpoint: found 192.0.2.3:51820, which 192.0.2.3 has, wanted an endpoint of its own"},
 		{"two behind one address", func(d *Document) { d.Hosts[1].Endpoint = endpoint("192.0.2.3:51821") }, ""},
+		{"two behind one address that listen on the same port", func(d *Document) {
+			d.Hosts[1].Endpoint, d.Hosts[1].WireGuardPort = endpoint("192.0.2.3:51821"), 51820
+		}, ""},
+		{"endpoint twice, listening elsewhere", func(d *Document) { d.Hosts[1].Endpoint, d.Hosts[1].WireGuardPort = d.Hosts[0].Endpoint, 7 }, "192.0.2.1: endpoint: found 192.0.2.3:51820, which 192.0.2.3 has, wanted an endpoint of its own"},
+		{"the endpoint's port twice", func(d *Document) { d.Hosts[0].WireGuardPort = 51820 }, "192.0.2.3: wireguard_port: found 51820, which is the endpoint's, wanted another port, or none"},
 		{"key twice", func(d *Document) { d.Hosts[1].PublicKey = Key{3} }, "192.0.2.1: key: found " + Key{3}.String() + ", which 192.0.2.3 has, wanted a key of its own"},
 		{"a host rotates", func(d *Document) { d.Hosts[0].AlsoKey = Key{33} }, ""},
 		{"rotating to a key of another host", func(d *Document) { d.Hosts[0].AlsoKey = Key{1} }, "192.0.2.1: key: found " + Key{1}.String() + ", which 192.0.2.3 has, wanted a key of its own"},
@@ -46,6 +51,8 @@ func TestValidate(t *testing.T) {
 		{"SCTP", func(d *Document) { d.Hosts[0].Publish[0].Protocol = "sctp" }, "192.0.2.3: publish: found sctp/443, wanted tcp/PORT or udp/PORT, PORT in 1..65535"},
 		{"port 0", func(d *Document) { d.Hosts[0].Publish[0].Number = 0 }, "192.0.2.3: publish: found tcp/0, wanted tcp/PORT or udp/PORT, PORT in 1..65535"},
 		{"WireGuard's port", func(d *Document) { d.Hosts[0].Publish[1].Number = 51820 }, "192.0.2.3: publish: found udp/51820, wanted a port other than WireGuard's"},
+		{"the port where WireGuard listens", func(d *Document) { d.Hosts[0].WireGuardPort = 443 }, "192.0.2.3: publish: found udp/443, wanted a port other than WireGuard's"},
+		{"WireGuard's port of outside", func(d *Document) { d.Hosts[0].Publish[1].Number, d.Hosts[0].WireGuardPort = 51820, 7 }, ""},
 		{"extra host outside", func(d *Document) { d.Names[0].Address = address("10.32.0.1") }, "10.32.0.1: address: found 10.32.0.1, wanted a host address in 10.31.0.0/16"},
 		{"extra host at the broadcast address", func(d *Document) { d.Names[0].Address = address("10.31.255.255") }, "10.31.255.255: address: found 10.31.255.255, wanted a host address in 10.31.0.0/16"},
 		{"extra host at a gateway", func(d *Document) { d.Names[0].Address = address("10.31.0.1") }, ""},
@@ -72,6 +79,19 @@ func TestValidate(t *testing.T) {
 				t.Errorf("found\n%s\nwanted\n%s", got, c.want)
 			}
 		})
+	}
+}
+
+func TestIsDNSName(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	for name, want := range map[string]bool{
+		"a": true, "a.b": true, "a.b.": true, "_a-.b_c": true, long + ".b": true, strings.Repeat("a.", 126) + "b": true, strings.Repeat("a.", 126) + "b.": true,
+		"": false, ".": false, "..": false, ".a": false, "a..b": false, "a.b..": false, "a b": false, "a.b:7": false, "ä.b": false, "a.9": false, "192.0.2.300": false,
+		"a\n.b": false, "a" + long + ".b": false, strings.Repeat("a.", 126) + "bc": false, "[::1]": false,
+	} {
+		if got := IsDNSName(name); got != want {
+			t.Errorf("%q: found %v", name, got)
+		}
 	}
 }
 

@@ -266,7 +266,7 @@ func settings() []Setting {
 }
 
 func (b builder) wireGuard() *WireGuard {
-	w := &WireGuard{Link: WireLink, HostID: b.self.ID, ListenPort: b.self.Endpoint.Port(), PublicKey: b.self.PublicKey, AlsoKey: b.self.AlsoKey}
+	w := &WireGuard{Link: WireLink, HostID: b.self.ID, ListenPort: b.self.ListenPort(), PublicKey: b.self.PublicKey, AlsoKey: b.self.AlsoKey}
 	for _, h := range b.others() {
 		p := Peer{
 			Name: h.Hostname, HostID: h.ID, PublicKey: h.PublicKey, OtherKey: h.AlsoKey, Endpoint: h.Endpoint,
@@ -290,7 +290,7 @@ func (b builder) wireGuard() *WireGuard {
 func (b builder) inside() *Firewall {
 	return &Firewall{
 		HostID: b.self.ID, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
-		WireGuardPort: b.self.Endpoint.Port(), TunnelPort: TunnelUDPPort,
+		WireGuardPort: b.self.ListenPort(), TunnelPort: TunnelUDPPort,
 		ProbePort: ProbeUDPPort,
 	}
 }

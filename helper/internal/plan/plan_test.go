@@ -320,3 +320,29 @@ func TestTheUplinkByAnyOfItsNames(t *testing.T) {
 		}
 	}
 }
+
+// TestPortForward: a host behind a router listens on its own port, and the others send
+// to that of the endpoint, directly and through relays.
+func TestPortForward(t *testing.T) {
+	d := document(t, func(d *network.Document) {
+		d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort = netip.MustParseAddrPort("203.0.113.7:51821"), 51820
+		d.Hosts[1].Endpoint, d.Hosts[1].WireGuardPort, d.Hosts[1].SharedUplink = netip.MustParseAddrPort("203.0.113.7:51822"), 51820, true
+	})
+	one, two, other := mustBuild(t, d, 1, facts(Ifupdown)), mustBuild(t, d, 2, sharedFacts(Ifupdown)), mustBuild(t, d, 256, facts(Ifupdown))
+	for name, port := range map[string]uint16{"WireGuard": one.WireGuard.ListenPort, "firewall": one.Firewall.WireGuardPort,
+		"WireGuard where the NIC stays": two.WireGuard.ListenPort, "gateway's firewall there": two.Firewall.WireGuardPort, "host's firewall there": two.Doorway.WireGuardPort} {
+		if port != 51820 {
+			t.Errorf("%s: found port %d, wanted that on which the host listens", name, port)
+		}
+	}
+	want := "203.0.113.7:51821 203.0.113.7:51822"
+	if got := fmt.Sprint(other.WireGuard.Peers[0].Endpoint, other.WireGuard.Peers[1].Endpoint); got != want {
+		t.Errorf("peers: found %s, wanted %s", got, want)
+	}
+	if got := fmt.Sprint(other.Firewall.Relays[0].Endpoint, other.Firewall.Relays[1].Endpoint); got != want {
+		t.Errorf("relays: found %s, wanted %s", got, want)
+	}
+	if got := fmt.Sprint(two.WireGuard.Peers[0].Endpoint); got != "203.0.113.7:51821" {
+		t.Errorf("behind the same router: found %s", got)
+	}
+}

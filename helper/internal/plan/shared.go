@@ -83,7 +83,7 @@ func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + nam
 func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
-	d := &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.Endpoint.Port(), Manual: b.self.ManualAccess,
+	d := &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.ListenPort(), Manual: b.self.ManualAccess,
 		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges}
 	if b.facts.Shared.Router {
 		d.Opened, d.Bridges = nil, nil // what else is forwarded is the host's business
