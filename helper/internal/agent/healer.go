@@ -229,6 +229,7 @@ func (h *healer) follow(running *store.Change) error {
 	old, turns := h.peers, h.turns
 	h.peers, h.byKey, h.turns = map[uint16]*remote{}, map[network.Key]uint16{}, map[uint16]turn{}
 	var all []paths.Peer
+	relays := running.Document.Relays()
 	for _, host := range running.Document.Hosts {
 		if host.ID == self.ID || host.PublicKey.IsZero() {
 			continue
@@ -245,7 +246,7 @@ func (h *healer) follow(running *store.Change) error {
 		if !host.AlsoKey.IsZero() {
 			h.turns[host.ID] = turns[host.ID]
 		}
-		all = append(all, paths.Peer{ID: host.ID, Endpoint: host.Endpoint})
+		all = append(all, paths.Peer{ID: host.ID, Endpoint: host.Endpoint, NoRelay: !relays[host.ID]})
 	}
 	config := paths.Config{Self: self.ID, Relays: map[uint16]bool{}}
 	for _, r := range plan.Relays(running.Document, self.ID) {

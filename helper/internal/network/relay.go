@@ -1,5 +1,7 @@
 package network
 
+import "net/netip"
+
 // relayPortBase is the relay port of host ID 0, which no host has.
 const relayPortBase = 32768
 
@@ -12,4 +14,21 @@ func RelayPort(relay Host, target uint16) uint16 {
 		return port
 	}
 	return relayPortBase
+}
+
+// Relays returns the hosts that can relay for others: those whose relay ports are at
+// their endpoints. Where the NIC stays with the host there are none; where a router
+// translates ports, or several hosts share an address, nobody could tell whose they are.
+func (d *Document) Relays() map[uint16]bool {
+	at := make(map[netip.Addr]int, len(d.Hosts))
+	for _, h := range d.Hosts {
+		at[h.Endpoint.Addr()]++
+	}
+	can := make(map[uint16]bool, len(d.Hosts))
+	for _, h := range d.Hosts {
+		if !h.SharedUplink && h.WireGuardPort == 0 && at[h.Endpoint.Addr()] == 1 {
+			can[h.ID] = true
+		}
+	}
+	return can
 }

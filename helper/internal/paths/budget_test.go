@@ -16,10 +16,11 @@ type crowd struct {
 	number int
 	now    time.Duration
 	dead   func(peer uint16) bool
-	active int // peers from 1 on that have traffic
-	sent   int // probes
-	other  int // queries and replies
-	most   int // probes in the busiest second
+	lost   func(Probe) bool // of living peers; nil: nothing
+	active int              // peers from 1 on that have traffic
+	sent   int              // probes
+	other  int              // queries and replies
+	most   int              // probes in the busiest second
 	sets   int
 	// mostOther are the queries and replies of the busiest second.
 	mostOther int
@@ -36,7 +37,7 @@ func newCrowd(n int) *crowd {
 	config := Config{Self: uint16(n + 1), Relays: map[uint16]bool{}}
 	var peers []Peer
 	for id := uint16(1); int(id) <= n; id++ {
-		peers = append(peers, Peer{id, underlay(id)})
+		peers = append(peers, Peer{ID: id, Endpoint: underlay(id)})
 		config.Relays[id] = true
 	}
 	c.engine.SetPeers(0, config, peers)
@@ -103,7 +104,7 @@ func (c *crowd) carryOut() {
 	c.queries = append(c.queries, out.Queries...)
 	for _, p := range out.Probes {
 		p := p
-		if !c.dead(p.Peer) {
+		if !c.dead(p.Peer) && (c.lost == nil || !c.lost(p)) {
 			c.at(c.now+2*time.Millisecond, func() { c.engine.Echo(c.now, p.Peer, p.Plane, p.Full, p.Sequence) })
 		}
 	}

@@ -127,19 +127,22 @@ func (e *Engine) escape(p *peer) {
 		e.route(p, p.direct, 0, p.directSmall.srtt)
 		return
 	}
+	if e.tryResolved(p) {
+		return
+	}
 	if e.now < p.nextSearch {
 		return
 	}
 	if relay, rtt, ok := e.best(p, false); ok {
 		e.out.Observe = true
-		e.route(p, relayEndpoint(e.peers[relay].Peer, p.ID), relay, rtt)
+		e.route(p, relayEndpoint(e.peers[relay].at(), p.ID), relay, rtt)
 		e.event(p, "relayed from now on")
 		return
 	}
 	if e.ask(p) {
 		return
 	}
-	// All have been asked. What may still work is where the document says.
+	// All have been asked. What may still work is where it should be.
 	p.exhausted++
 	wait := backOff(500*time.Millisecond, p.exhausted, 30*time.Second)
 	if len(p.search.asked) == 0 { // there was nobody to ask, which changes soon if others fell with this one
@@ -147,9 +150,8 @@ func (e *Engine) escape(p *peer) {
 		p.exhausted = min(p.exhausted, 3)
 	}
 	p.search, p.nextSearch = nil, e.now+wait
-	silent := e.now-p.grewAt > 30*time.Second // else only its agent is dead
-	if p.exhausted >= 3 && silent && p.kernel.IsValid() && p.kernel != p.Endpoint {
-		p.direct = p.Endpoint
+	if p.exhausted >= 3 && e.silent(p) && p.kernel.IsValid() && p.kernel != p.endpoint {
+		p.direct = p.endpoint
 		e.route(p, p.direct, 0, 0)
 		p.exhausted = 3
 	}
@@ -183,6 +185,7 @@ func (e *Engine) watchDirect(p *peer) {
 	if p.via == 0 || l == nil {
 		return
 	}
+	e.seekDirect(p)
 	lost := int(l.recent[0].sent + l.recent[1].sent - l.recent[0].answered - l.recent[1].answered)
 	share, _ := l.loss(e.now)
 	misses, _ := l.misses(e.now)
@@ -243,7 +246,7 @@ func (e *Engine) improve(p *peer) {
 	} else {
 		p.flapped(e.now)
 	}
-	e.route(p, relayEndpoint(e.peers[relay].Peer, p.ID), relay, rtt)
+	e.route(p, relayEndpoint(e.peers[relay].at(), p.ID), relay, rtt)
 	e.event(p, why+"; relayed from now on")
 }
 

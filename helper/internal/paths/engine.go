@@ -36,6 +36,11 @@ type peer struct {
 	kernel netip.AddrPort // endpoint that the kernel has; zero: not known yet
 	direct netip.AddrPort // where the direct path leads: roaming can change it
 
+	endpoint netip.AddrPort // where the peer should be: that of its name, else the document's
+	untried  bool           // the name says so since, and nothing was sent there yet
+	away     netip.AddrPort // where the peer was last seen itself
+	soughtAt time.Duration  // when direct changed for want of answers
+
 	small, full             *line // of the traffic
 	directSmall, directFull *line // nil until used
 
@@ -111,15 +116,16 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 	for _, p := range peers {
 		known := old[p.ID]
 		if known == nil || known.Endpoint != p.Endpoint {
-			known = &peer{Peer: p, direct: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor,
+			known = &peer{Peer: p, endpoint: p.Endpoint, direct: p.Endpoint, away: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor,
 				questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}}
 			known.nextProbe = now + e.jitter(e.interval(known, now))/2
 			known.nextFull = now + e.jitter(10*e.interval(known, now))
 			known.next = known.nextProbe
 		}
+		known.Peer = p
 		e.peers[p.ID] = known
 		e.order = append(e.order, known)
-		e.byAddr[p.Endpoint.Addr()] = append(e.byAddr[p.Endpoint.Addr()], known)
+		e.index(known)
 	}
 	sort.Slice(e.order, func(i, j int) bool { return e.order[i].ID < e.order[j].ID })
 	for _, p := range e.order {

@@ -31,7 +31,7 @@ func TestARelayThatFailsIsAvoided(t *testing.T) {
 			failed = c.now
 		}
 	}
-	first, second := relayEndpoint(Peer{2, underlay(2)}, 1), relayEndpoint(Peer{3, underlay(3)}, 1)
+	first, second := relayEndpoint(Peer{ID: 2, Endpoint: underlay(2)}, 1), relayEndpoint(Peer{ID: 3, Endpoint: underlay(3)}, 1)
 	if len(c.routes) != 2 || c.routes[0].Endpoint != first || c.routes[1].Endpoint != second {
 		t.Fatalf("found the routes %v, wanted %v and then %v", c.routes, first, second)
 	}

@@ -72,7 +72,7 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 	if !p.kernel.IsValid() { // the first look
 		p.kernel, p.via = to, via
 		if via == 0 {
-			p.direct = to
+			p.direct, p.away = to, to
 		} else {
 			e.touch(p)
 		}
@@ -92,26 +92,16 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 		}
 	}
 	if via == 0 {
-		p.direct = to
+		p.direct, p.away = to, to
 	}
 	e.moved(p, to, via, 0)
 	switch {
 	case via != 0:
 		e.event(p, "the peer has its packets relayed")
-	case to == p.Endpoint:
+	case to == p.endpoint:
 		e.event(p, "the peer sends directly")
 	default:
 		e.event(p, "the peer sends from another address, "+to.String())
 	}
 	e.touch(p)
-}
-
-// classify tells which relay an endpoint stands for; 0: the peer itself.
-func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
-	for _, relay := range e.byAddr[to.Addr()] {
-		if relay != p && relayEndpoint(relay.Peer, p.ID) == to {
-			return relay.ID
-		}
-	}
-	return 0
 }

@@ -96,6 +96,8 @@ type Peer struct {
 	ID uint16
 	// Endpoint is its underlay endpoint.
 	Endpoint netip.AddrPort
+	// NoRelay: it has no relay ports there, see network.Document.Relays.
+	NoRelay bool
 }
 
 // Probe is a request to be sent.

@@ -24,6 +24,9 @@ type world struct {
 	dataEvery time.Duration
 	// moved are the hosts that have another underlay endpoint than the document says.
 	moved    map[uint16]netip.AddrPort
+	routers  map[uint16]*router // in front of a host; nil: none
+	relays   map[uint16]bool    // hosts that relay
+	blinds   map[uint16]*blind
 	packets  int // on the underlay, probes and all
 	switches int // endpoints set by engines
 	log      bool
@@ -75,22 +78,22 @@ func (w *world) endpoint(id uint16) netip.AddrPort {
 	return underlay(id)
 }
 
-// owner returns whose address that is now; 0: nobody's.
-func (w *world) owner(address netip.Addr) uint16 {
-	for _, h := range w.hosts {
-		if w.endpoint(h.id).Addr() == address {
-			return h.id
+func newWorld(t testing.TB, n int, seed int64) *world { return newWorldBehind(t, n, seed) }
+
+// newWorldBehind is newWorld with routers in front of some of the hosts.
+func newWorldBehind(t testing.TB, n int, seed int64, routers ...*router) *world {
+	w := &world{t: t, routers: map[uint16]*router{}, blinds: map[uint16]*blind{}, random: rand.New(rand.NewSource(seed)), dataEvery: 50 * time.Millisecond, moved: map[uint16]netip.AddrPort{}}
+	w.link = func(_, _ uint16, _ int) (time.Duration, bool) { return w.delay(), false }
+	for _, r := range routers {
+		r.reboot()
+		for _, host := range r.forwards {
+			w.routers[host] = r
 		}
 	}
-	return 0
-}
-
-func newWorld(t testing.TB, n int, seed int64) *world {
-	w := &world{t: t, random: rand.New(rand.NewSource(seed)), dataEvery: 50 * time.Millisecond, moved: map[uint16]netip.AddrPort{}}
-	w.link = func(_, _ uint16, _ int) (time.Duration, bool) { return w.delay(), false }
+	w.relays = w.network(n).Relays()
 	var peers []Peer
 	for id := uint16(1); int(id) <= n; id++ {
-		peers = append(peers, Peer{ID: id, Endpoint: underlay(id)})
+		peers = append(peers, Peer{ID: id, Endpoint: w.document(id), NoRelay: !w.relays[id]})
 	}
 	for _, self := range peers {
 		h := &simHost{id: self.ID, endpoints: map[uint16]netip.AddrPort{}, rx: map[uint16]int64{}, tx: map[uint16]int64{},
@@ -100,7 +103,7 @@ func newWorld(t testing.TB, n int, seed int64) *world {
 		for _, p := range peers {
 			if p.ID != self.ID {
 				others = append(others, p)
-				config.Relays[p.ID] = true
+				config.Relays[p.ID] = w.relays[self.ID]
 				h.endpoints[p.ID] = p.Endpoint
 			}
 		}
@@ -201,7 +204,7 @@ func (w *world) restart(h *simHost, later time.Duration) {
 	var others []Peer
 	for _, p := range w.hosts {
 		if p != h {
-			others = append(others, Peer{ID: p.id, Endpoint: underlay(p.id)})
+			others = append(others, Peer{ID: p.id, Endpoint: w.document(p.id), NoRelay: !w.relays[p.id]})
 			w.inside(h, p.id, 100, func(to *simHost) {
 				w.hand(to, func() { to.engine.Goodbye(w.now, h.id) })
 			})
@@ -236,11 +239,11 @@ func (w *world) carryOut(h *simHost) {
 			size = 1500
 		}
 		if p.Plane == Direct {
-			w.underlay(h.id, p.To, size, func(to *simHost, _ netip.AddrPort) {
-				if to.silent {
+			w.underlay(h.id, p.To, size, func(to *simHost, from netip.AddrPort) {
+				if to.silent || to.id != p.Peer { // the MAC would be another one
 					return
 				}
-				w.underlay(to.id, w.endpoint(h.id), size, func(back *simHost, _ netip.AddrPort) {
+				w.underlay(to.id, from, size, func(back *simHost, _ netip.AddrPort) {
 					w.hand(back, func() { back.engine.Echo(w.now, to.id, Direct, p.Full, p.Sequence) })
 				})
 			})
@@ -289,34 +292,15 @@ func (w *world) hand(h *simHost, f func()) {
 // inside sends a packet through WireGuard.
 func (w *world) inside(h *simHost, to uint16, size int, arrive func(*simHost)) {
 	w.underlay(h.id, h.endpoints[to], size, func(target *simHost, source netip.AddrPort) {
-		if target.id != to {
-			w.t.Fatalf("%d sent a packet for %d to %d", h.id, to, target.id)
+		if target.id != to { // whose WireGuard drops it
+			if len(w.routers) == 0 {
+				w.t.Fatalf("%d sent a packet for %d to %d", h.id, to, target.id)
+			}
+			return
 		}
 		target.endpoints[h.id] = source // roaming
 		target.rx[h.id] += int64(size)
 		arrive(target)
-	})
-}
-
-// underlay carries a packet to an address, over a relay if the port is one. Relays
-// know members by the endpoints of the document.
-func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) {
-	first := w.owner(to.Addr())
-	if first == 0 {
-		return
-	}
-	w.hop(from, first, size, func() {
-		if to.Port() == 51820 {
-			arrive(w.host(first), w.endpoint(from))
-			return
-		}
-		target := to.Port() - 32768
-		if w.endpoint(from) != underlay(from) || w.endpoint(target) != underlay(target) {
-			return
-		}
-		w.hop(first, target, size, func() {
-			arrive(w.host(target), relayEndpoint(Peer{first, underlay(first)}, from))
-		})
 	})
 }
 

@@ -342,6 +342,9 @@ func TestPortForward(t *testing.T) {
 	if got := fmt.Sprint(other.Firewall.Relays[0].Endpoint, other.Firewall.Relays[1].Endpoint); got != want {
 		t.Errorf("relays: found %s, wanted %s", got, want)
 	}
+	if one.Firewall.Relays != nil {
+		t.Errorf("behind a router: found the relay ports %v, to which nothing is forwarded", one.Firewall.Relays)
+	}
 	if got := fmt.Sprint(two.WireGuard.Peers[0].Endpoint); got != "203.0.113.7:51821" {
 		t.Errorf("behind the same router: found %s", got)
 	}

@@ -4,11 +4,11 @@ import "mobula/helper/internal/network"
 
 // Relays returns the ports by which the host with the given ID forwards between
 // two others. A UDP port that the host publishes stays published: it relays to
-// nobody, and the agent says so when it is asked. Where the NIC stays with the host
-// there are none.
+// nobody, and the agent says so when it is asked. Hosts that cannot relay have none, see
+// network.Document.Relays.
 func Relays(d *network.Document, id uint16) []Relay {
 	self, ok := d.Host(id)
-	if !ok || self.SharedUplink {
+	if !ok || !d.Relays()[id] {
 		return nil
 	}
 	published := map[network.Port]bool{}
