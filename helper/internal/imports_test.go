@@ -17,7 +17,7 @@ const module = "mobula/"
 // of the layers above its own line only.
 var layers = [][]string{
 	{"templates", "helper/internal/network", "helper/internal/netns"},
-	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/probe"},
+	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/endpoints", "helper/internal/probe"},
 	{"helper/internal/reconcile"},
 	{"helper/internal/links", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths", "helper/internal/rawudp"},
 	{"helper/internal/wireguard"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"text/tabwriter"
 	"time"
@@ -225,6 +226,9 @@ func (c *call) printStatus(r *statusReport) error {
 		if p.Endpoint.IsValid() {
 			endpoint = p.Endpoint.String()
 		}
+		if p.Path != nil && p.Path.Name != nil {
+			endpoint += " (" + p.Path.Name.Name + ")"
+		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%s\n", p.Name, p.pathColumns(), ago(p.LastHandshake, "never"), p.ReceiveBytes, p.TransmitBytes, endpoint)
 	}
 	if err := table.Flush(); err != nil {
@@ -236,6 +240,9 @@ func (c *call) printStatus(r *statusReport) error {
 		}
 		if p.Relay != "" {
 			fmt.Fprintf(c.stdout, "%s: %s\n", p.Name, p.whyRelayed())
+		}
+		if p.Path != nil && p.Path.Name != nil {
+			p.printName(c.stdout)
 		}
 		if p.Path != nil && p.Path.Unanswered > 0 {
 			fmt.Fprintf(c.stdout, "%s: %d of its probes were too many to be answered\n", p.Name, p.Path.Unanswered)
@@ -266,6 +273,17 @@ func (c *call) printStatus(r *statusReport) error {
 		fmt.Fprintln(c.stdout, "differs:", d)
 	}
 	return nil
+}
+
+// printName says what became of the name of the peer's endpoint.
+func (p *peerReport) printName(to io.Writer) {
+	n := p.Path.Name
+	if n.Changed != nil {
+		fmt.Fprintf(to, "%s: its name %s has stood for %s, another address than in the document, since %s\n", p.Name, n.Name, n.Endpoint, ago(n.Changed, "-"))
+	}
+	if n.Problem != "" {
+		fmt.Fprintf(to, "%s: its name %s cannot be looked up, since %s: %s; %s counts\n", p.Name, n.Name, ago(n.Since, "-"), n.Problem, n.Endpoint)
+	}
 }
 
 // whyRelayed says how the direct path is that is not used.

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"mobula/helper/internal/agent"
 	"mobula/helper/internal/network"
@@ -45,6 +47,42 @@ func TestStatusTellsWhatWasTooMuch(t *testing.T) {
 		}
 		if c.text == nil && (strings.Contains(out.String(), "too many") || bytes.Contains(data, []byte("unanswered")) || bytes.Contains(data, []byte("unverified"))) {
 			t.Errorf("nothing was refused: found\n%s%s", &out, data)
+		}
+	}
+}
+
+// TestStatusTellsNames: the name of an endpoint, what it stands for if that has changed,
+// and why it cannot be looked up.
+func TestStatusTellsNames(t *testing.T) {
+	long := time.Now().Add(-time.Hour)
+	document, moved := netip.MustParseAddrPort("192.0.2.2:51820"), netip.MustParseAddrPort("198.51.100.7:51820")
+	for _, c := range []struct {
+		about     string
+		name      *agent.NameState
+		want, not []string
+	}{
+		{"no name", nil, nil, []string{"name"}},
+		{"as in the document", &agent.NameState{Name: "home.example.net", Endpoint: document}, []string{" 192.0.2.2:51820 (home.example.net)\n"}, []string{"its name"}},
+		{"moved", &agent.NameState{Name: "home.example.net", Endpoint: moved, Changed: &long}, []string{"(home.example.net)\n",
+			"bob: its name home.example.net has stood for 198.51.100.7:51820, another address than in the document, since 1h0m0s ago\n"}, []string{"cannot"}},
+		{"gone", &agent.NameState{Name: "home.example.net", Endpoint: document, Problem: "there is no such name", Since: &long},
+			[]string{"bob: its name home.example.net cannot be looked up, since 1h0m0s ago: there is no such name; 192.0.2.2:51820 counts\n"}, []string{"has stood"}},
+	} {
+		report := &statusReport{Hostname: "alice", HostID: 1, Peers: []peerReport{{Name: "bob", HostID: 2, Endpoint: document}}}
+		report.take(&agent.State{Peers: []agent.PeerState{{HostID: 2, State: "up", Name: c.name}}}, &network.Document{})
+		var out bytes.Buffer
+		if err := (&call{stdout: &out}).printStatus(report); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("%s: found\n%swanted %q in it", c.about, &out, w)
+			}
+		}
+		for _, n := range c.not {
+			if strings.Contains(out.String(), n) {
+				t.Errorf("%s: found\n%swanted no %q", c.about, &out, n)
+			}
 		}
 	}
 }

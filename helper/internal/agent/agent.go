@@ -80,20 +80,22 @@ func (a *Agent) Run(ctx context.Context) error {
 // parts are what the agent does.
 type parts struct {
 	dns    *dnsService
+	names  *publicNames
 	heal   *healer
 	state  *stateServer
 	repair *repairer
 }
 
 func (a *Agent) parts() *parts {
-	return &parts{state: &stateServer{path: a.StatePath, log: a.Log}, repair: newRepairer(a)}
+	return &parts{names: &publicNames{}, state: &stateServer{path: a.StatePath, log: a.Log}, repair: newRepairer(a)}
 }
 
 // follow has all parts follow what runs. It is called often: what depends on the
 // document is computed when there is another one.
 func (a *Agent) follow(ctx context.Context, p *parts, running *store.Change) {
 	p.dns = a.serveDNS(ctx, p.dns, running)
-	p.heal = a.serveHealing(ctx, p.heal, running)
+	p.names.follow(p.dns)
+	p.heal = a.serveHealing(ctx, p.heal, running, p.names)
 	p.state.set(p.heal)
 	p.repair.follow(running)
 }

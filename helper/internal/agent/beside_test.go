@@ -17,8 +17,8 @@ import (
 	"mobula/helper/internal/store"
 )
 
-// TestDirectProbesShareThePort: a direct request to WireGuard's port is echoed from
-// there, and whoever holds the port gets what is its own.
+// TestDirectProbesShareThePort: a direct request to the port where WireGuard listens is
+// echoed from there, and whoever holds the port gets what is its own.
 func TestDirectProbesShareThePort(t *testing.T) {
 	if !netnstest.Alone(t) {
 		return
@@ -26,6 +26,7 @@ func TestDirectProbesShareThePort(t *testing.T) {
 	netnstest.Namespace(t, plan.Namespace)
 	netnstest.Run(t, plan.Namespace, "ip", "address", "add", network.DirectGateway.String()+"/32", "dev", "lo")
 	document, own := crowd(t, 2)
+	document.Hosts[0].WireGuardPort = 7 // to which a router forwards the endpoint's
 	self, _ := document.Host(1)
 	other, _ := document.Host(2)
 	open := func(port uint16) (c *net.UDPConn) {
@@ -40,9 +41,9 @@ func TestDirectProbesShareThePort(t *testing.T) {
 		c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		return c
 	}
-	wireGuard, peer := open(self.Endpoint.Port()), open(0)
+	wireGuard, peer := open(self.ListenPort()), open(0)
 	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), PrivateKey: func(network.Key) (network.Key, error) { return own, nil }}
-	h, err := a.startHealing(context.Background(), &store.Change{HostID: 1, Document: document}, self, namespaceInode())
+	h, err := a.startHealing(context.Background(), &store.Change{HostID: 1, Document: document}, self, namespaceInode(), &publicNames{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func TestDirectProbesShareThePort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), self.Endpoint.Port())
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), self.ListenPort())
 	buf := make([]byte, probe.MaxSize)
 	for i, size := range []int{probe.DirectSize, 1472, probe.MaxSize} {
 		request := probe.Direct{Type: probe.Request, From: 2, To: 1, Sequence: uint32(i + 1), Session: 7, Size: size}

@@ -90,7 +90,7 @@ func followed(tb testing.TB, peers int) (a *Agent, p *parts, running *store.Chan
 		m.peers = append(m.peers, wireguard.PeerState{PublicKey: h.PublicKey, Endpoint: h.Endpoint, LastHandshake: time.Now()})
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	h := newHealer(log, func(network.Key) (network.Key, error) { return own, nil }, m, &mirror{packets: make(chan testPacket)}, m)
+	h := newHealer(log, func(network.Key) (network.Key, error) { return own, nil }, m, &mirror{packets: make(chan testPacket)}, m, &publicNames{})
 	running = &store.Change{HostID: 1, Document: document}
 	if err := h.follow(running); err != nil {
 		tb.Fatal(err)

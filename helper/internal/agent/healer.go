@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"mobula/helper/internal/endpoints"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
@@ -34,6 +35,7 @@ type healer struct {
 	kept          *wireguard.Kept
 	device        device
 	inside, below socket // inside WireGuard, and beside it
+	resolver      resolver
 	namespace     uint64 // inode, which tells namespaces of the same name apart
 	began         time.Time
 	clock         func() time.Time // of the budgets
@@ -51,6 +53,7 @@ type healer struct {
 	engine     *paths.Engine
 	peers      map[uint16]*remote
 	byKey      map[network.Key]uint16
+	names      *endpoints.Names // of the hosts' endpoints
 	turns      map[uint16]turn  // of the hosts that have two keys
 	followed   time.Time        // when the document came
 	askers     map[asked]uint64 // session of the asking agent
@@ -86,6 +89,7 @@ type remote struct {
 	window     probe.Window
 	generation probe.Generation
 	heard      time.Time
+	endpoint   netip.AddrPort // where it should be: that of its name, else the document's
 	at         netip.AddrPort // where the last direct message came from that was the peer's
 	ownEchoes  bucket
 	echoes     bucket // beyond them
@@ -110,7 +114,7 @@ func (h *healer) stop() {
 }
 
 // serveHealing makes the healer follow what runs.
-func (a *Agent) serveHealing(ctx context.Context, current *healer, running *store.Change) *healer {
+func (a *Agent) serveHealing(ctx context.Context, current *healer, running *store.Change, names resolver) *healer {
 	if running == nil || running.Document == nil {
 		current.stop()
 		return nil
@@ -128,7 +132,7 @@ func (a *Agent) serveHealing(ctx context.Context, current *healer, running *stor
 	if !ok || inode == 0 {
 		return nil
 	}
-	h, err := a.startHealing(ctx, running, self, inode)
+	h, err := a.startHealing(ctx, running, self, inode, names)
 	if err != nil {
 		a.Log.Warn("starting to watch paths", "error", err)
 		return nil
@@ -160,7 +164,7 @@ func underlayNamespace(self network.Host) string {
 	return plan.Namespace
 }
 
-func (a *Agent) startHealing(ctx context.Context, running *store.Change, self network.Host, inode uint64) (*healer, error) {
+func (a *Agent) startHealing(ctx context.Context, running *store.Change, self network.Host, inode uint64, names resolver) (*healer, error) {
 	inside, err := listen(fmt.Sprintf("%s:%d", network.DirectGateway, plan.ProbeUDPPort))
 	if err != nil {
 		return nil, err
@@ -174,7 +178,7 @@ func (a *Agent) startHealing(ctx context.Context, running *store.Change, self ne
 	if err != nil {
 		return nil, errors.Join(err, inside.Close(), below.Close())
 	}
-	h := newHealer(a.Log, a.PrivateKey, inside, below, wireguard.On(kept, plan.WireLink, nil))
+	h := newHealer(a.Log, a.PrivateKey, inside, below, wireguard.On(kept, plan.WireLink, nil), names)
 	h.kept, h.namespace = kept, inode
 	if err := h.follow(running); err != nil {
 		return nil, errors.Join(err, inside.Close(), below.Close(), kept.Close())
@@ -184,16 +188,17 @@ func (a *Agent) startHealing(ctx context.Context, running *store.Change, self ne
 }
 
 // newHealer returns a healer that does not run yet.
-func newHealer(log *slog.Logger, privateKey func(network.Key) (network.Key, error), inside, below socket, d device) *healer {
+func newHealer(log *slog.Logger, privateKey func(network.Key) (network.Key, error), inside, below socket, d device, names resolver) *healer {
 	now := time.Now()
-	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, clock: time.Now, began: now, seed: maphash.MakeSeed(), session: uint64(now.UnixNano()),
+	return &healer{log: log, privateKey: privateKey, inside: inside, below: below, device: d, resolver: names, names: endpoints.New(now.UnixNano()), clock: time.Now, began: now, seed: maphash.MakeSeed(), session: uint64(now.UnixNano()),
 		poke: make(chan struct{}, 1), rotates: make(chan struct{}, 1), peers: map[uint16]*remote{}, askers: map[asked]uint64{}, engine: paths.New(paths.Config{}, now.UnixNano())}
 }
 
 func (h *healer) start(ctx context.Context) {
 	ctx, h.cancel = context.WithCancel(ctx)
-	h.ended.Add(4)
+	h.ended.Add(5)
 	go h.followTurns(ctx)
+	go h.followNames(ctx)
 	go h.receive(h.inside, h.takeInside)
 	go h.receive(h.below, h.takeBelow)
 	go h.run(ctx)
@@ -253,6 +258,7 @@ func (h *healer) follow(running *store.Change) error {
 		config.Relays[r.HostID] = true
 	}
 	h.engine.SetPeers(h.now(), config, all)
+	h.followNamed(running.Document.Hosts)
 	h.observe = true
 	wake(h.poke)
 	if len(h.turns) > 0 {

@@ -158,7 +158,7 @@ func newTestNet(t *testing.T, hosts uint16) *testNet {
 			return &testSocket{host: h, inside: inside, packets: make(chan testPacket, 100), closed: make(chan struct{})}
 		}
 		h.healer = newHealer(slog.New(slog.NewTextHandler(io.Discard, nil)),
-			func(public network.Key) (network.Key, error) { return private[public], nil }, socket(true), socket(false), h)
+			func(public network.Key) (network.Key, error) { return private[public], nil }, socket(true), socket(false), h, &publicNames{})
 		if err := h.follow(&store.Change{HostID: id, Document: document}); err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/probe"
 )
@@ -54,6 +55,8 @@ type PeerState struct {
 	DirectHold float64        `json:"direct_hold_s,omitempty"`
 	Problem    string         `json:"problem,omitempty"`
 	Endpoint   netip.AddrPort `json:"endpoint"`
+	// Name is the name that the peer's endpoint has in the document, if it is one.
+	Name *NameState `json:"endpoint_name,omitempty"`
 	// Generation tells whether the peer runs the same one: one of the constants.
 	Generation string `json:"generation"`
 	// Unanswered counts the peer's probes that were too many to be answered, Unverified
@@ -62,6 +65,18 @@ type PeerState struct {
 	Unverified uint64 `json:"unverified_messages,omitempty"`
 	// LastHeard is when the peer's agent last said anything.
 	LastHeard *time.Time `json:"last_heard"`
+}
+
+// NameState is what is known about the name of an endpoint.
+type NameState struct {
+	Name string `json:"name"`
+	// Endpoint is what it stands for, as far as is known, and Changed since when that is
+	// not what the document says; nil: it is.
+	Endpoint netip.AddrPort `json:"endpoint"`
+	Changed  *time.Time     `json:"changed,omitempty"`
+	// Problem is why it could not be looked up last time, since Since.
+	Problem string     `json:"problem,omitempty"`
+	Since   *time.Time `json:"problem_since,omitempty"`
 }
 
 // What a PeerState says of a peer's generation.
@@ -96,10 +111,29 @@ func (h *healer) state() State {
 			heard := other.heard
 			p.LastHeard = &heard
 		}
+		p.Name = h.nameState(r.Peer, began)
 		if r.State == paths.StateUnknown {
 			p.RTT = 0
 		}
 		s.Peers = append(s.Peers, p)
+	}
+	return s
+}
+
+// nameState describes the name of a peer's endpoint; nil: it has none.
+func (h *healer) nameState(id uint16, began time.Time) *NameState {
+	r, named := h.names.Report(id)
+	if !named {
+		return nil
+	}
+	s := &NameState{Name: r.Name, Endpoint: r.Endpoint, Problem: r.Problem}
+	if r.Changed != 0 {
+		changed := began.Add(r.Changed)
+		s.Changed = &changed
+	}
+	if r.Problem != "" {
+		since := began.Add(r.Since)
+		s.Since = &since
 	}
 	return s
 }
@@ -207,6 +241,8 @@ func (p *PeerState) validate() error {
 		return fmt.Errorf("loss: found %v, %v, %v, wanted shares in 0..1", p.Loss, p.LossMinutes, p.DirectLoss)
 	case p.RTT < 0 || p.DirectRTT < 0 || p.DirectWell < 0 || p.DirectHold < 0:
 		return fmt.Errorf("round trips, well and hold: found %v and %v ms, %v and %v s, wanted no negative time", p.RTT, p.DirectRTT, p.DirectWell, p.DirectHold)
+	case p.Name != nil && !(network.IsDNSName(p.Name.Name) && printable(p.Name.Problem) && printable(p.Name.Endpoint.Addr().Zone())):
+		return fmt.Errorf("endpoint name: found %q, %q and %s, wanted a name and printable text", p.Name.Name, p.Name.Problem, p.Name.Endpoint)
 	case !printable(p.Problem) || !printable(p.Endpoint.Addr().Zone()):
 		return fmt.Errorf("found %q and %s, wanted printable text", p.Problem, p.Endpoint)
 	}

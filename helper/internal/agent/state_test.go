@@ -16,7 +16,8 @@ func states() []State {
 		{Generation: "0123456789abcdef", Peers: []PeerState{
 			{HostID: 2, State: "up", Unanswered: 7, Unverified: 8, Since: heard, RTT: 1.25, Loss: 0.5, LossMinutes: 1, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820"), Generation: "same", LastHeard: &heard},
 			{HostID: 256, State: "down", Via: 2, Problem: "packets of full size get lost", Generation: "different", DirectRTT: 3, DirectLoss: 1, DirectWell: 2.5, DirectHold: 10},
-			{HostID: 3, State: "unknown", Generation: "unknown"},
+			{HostID: 3, State: "unknown", Generation: "unknown", Name: &NameState{Name: "home.example.net", Endpoint: netip.MustParseAddrPort("192.0.2.2:51820"),
+				Changed: &heard, Problem: "there is no such name", Since: &heard}},
 		}, Unverified: 9},
 		{Peers: []PeerState{}},
 	}
@@ -75,6 +76,9 @@ func FuzzState(f *testing.F) {
 		shown := s.Generation
 		for _, p := range s.Peers {
 			shown += p.State + p.Problem + p.Generation + p.Endpoint.String()
+			if p.Name != nil {
+				shown += p.Name.Name + p.Name.Endpoint.String() + p.Name.Problem
+			}
 			if p.Loss < 0 || p.Loss > 1 || p.RTT < 0 {
 				t.Fatalf("found %+v", p)
 			}
@@ -94,4 +98,23 @@ func FuzzState(f *testing.F) {
 			t.Fatalf("written as %s, then as %s", written, second)
 		}
 	})
+}
+
+// TestStateRefusesNames that would do something to a terminal.
+func TestStateRefusesNames(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		good bool
+	}{
+		{`{"name":"home.example.net","endpoint":"192.0.2.1:51820","problem":"no resolver has an answer"}`, true},
+		{`{"name":"\u001b[2Jhome","endpoint":"192.0.2.1:51820"}`, false},
+		{`{"name":"","endpoint":"192.0.2.1:51820"}`, false},
+		{`{"name":"home.example.net","endpoint":"192.0.2.1:51820","problem":"\u0007"}`, false},
+		{`{"name":"home.example.net","endpoint":"[fe80::1%\u001b]:7"}`, false},
+	} {
+		_, err := decodeState(strings.NewReader(`{"generation":"0","peers":[{"host_id":2,"state":"up","generation":"same","endpoint":"192.0.2.1:51820","endpoint_name":` + c.name + `}]}`))
+		if (err == nil) != c.good {
+			t.Errorf("%s: found %v", c.name, err)
+		}
+	}
 }

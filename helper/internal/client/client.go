@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"mobula/helper/internal/network"
@@ -120,7 +121,17 @@ func Config(d *network.Document, c network.Client, private network.Key, entry ne
 	var s strings.Builder
 	fmt.Fprintf(&s, "# %s, by %s\n[Interface]\nPrivateKey = %s\nAddress = %s/32\n", c.Name, entry.Hostname, key, c.Address)
 	fmt.Fprintf(&s, "DNS = %s\nMTU = %d\n\n", network.GatewayAddress(entry.ID), mtu)
+	at := entry.Endpoint.String()
+	if name := entry.EndpointName; name != "" && !isPrivate(d, name) {
+		at = fmt.Sprintf("%s:%d", name, entry.Endpoint.Port())
+	}
 	fmt.Fprintf(&s, "[Peer]\nPublicKey = %s\nEndpoint = %s\nAllowedIPs = %s, %s\nPersistentKeepalive = 25\n",
-		entry.PublicKey, entry.Endpoint, network.Wire, network.Access)
+		entry.PublicKey, at, network.Wire, network.Access)
 	return s.String()
+}
+
+// isPrivate reports that a name stands for an address inside where the client looks,
+// which is no way in.
+func isPrivate(d *network.Document, name string) bool {
+	return slices.ContainsFunc(d.PrivateNames(), func(n network.NameAddress) bool { return n.Name == strings.ToLower(name) })
 }

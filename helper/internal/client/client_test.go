@@ -120,3 +120,16 @@ func TestQR(t *testing.T) {
 		t.Errorf("the border has %q", lines[0])
 	}
 }
+
+// TestConfigByName: a client looks up the name of the host's endpoint each time, unless
+// the network itself answers it.
+func TestConfigByName(t *testing.T) {
+	for name, want := range map[string]string{"": "192.0.2.1:51821", "home.example.net": "home.example.net:51821", "H1.example.com": "192.0.2.1:51821"} {
+		d := document()
+		h := &d.Hosts[0]
+		h.EndpointName, h.Endpoint, h.WireGuardPort = name, netip.MustParseAddrPort("192.0.2.1:51821"), 51820
+		if got := Config(d, network.Client{Name: "laptop.example.com"}, network.Key{8}, *h); !strings.Contains(got, "\nEndpoint = "+want+"\n") {
+			t.Errorf("%q: found\n%s\nwanted the endpoint %s", name, got, want)
+		}
+	}
+}

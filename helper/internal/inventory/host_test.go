@@ -13,7 +13,8 @@ import (
 )
 
 func TestHostVariablesThatAreGood(t *testing.T) {
-	resolver := fakeResolver{"a.example.net": {"2001:db8::1", "::ffff:198.51.100.9", "198.51.100.8"}}
+	resolver := fakeResolver{"a.example.net": {"2001:db8::1", "::ffff:198.51.100.9", "198.51.100.8"}, "a": {"198.51.100.8"}}
+	resolver["a.example.net."] = resolver["a.example.net"]
 	tests := []struct {
 		name string
 		vars vars
@@ -31,6 +32,10 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"only one port", vars{"endpoint": "198.51.100.7"}, forwarded, "198.51.100.7:51820 to 51820"},
 		{"the endpoint's own port and a name", vars{"endpoint": "a.example.net:51821"}, forwarded, "198.51.100.8:51821 to 51820"},
 		{"WireGuard's port of outside is nobody's inside", vars{"endpoint": "198.51.100.7:443", "publish": "udp/443"}, publish, "[udp/443]"},
+		{"no name", nil, endpointName, ""},
+		{"a name", vars{"endpoint": "a.example.net:51821"}, endpointName, "a.example.net"},
+		{"a name with a final dot", vars{"endpoint": "a.example.net."}, endpointName, "a.example.net"},
+		{"a name that only the deployer knows", vars{"endpoint": "a"}, endpointName, ""},
 		{"endpoint by name, the smallest address", vars{"endpoint": "a.example.net"}, endpoint, "198.51.100.8:51820"},
 		{"uplink", vars{"uplink_mode": "moved", "uplink": "enp0s31f6.7"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, "enp0s31f6.7"},
 		{"a new one stays by default", nil, staying, true},
@@ -65,8 +70,9 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 	}
 }
 
-func id(h network.Host, _ HostSettings) any       { return int(h.ID) }
-func endpoint(h network.Host, _ HostSettings) any { return h.Endpoint.String() }
+func id(h network.Host, _ HostSettings) any           { return int(h.ID) }
+func endpoint(h network.Host, _ HostSettings) any     { return h.Endpoint.String() }
+func endpointName(h network.Host, _ HostSettings) any { return h.EndpointName }
 
 // forwarded is where the others send to, and where the host listens.
 func forwarded(h network.Host, _ HostSettings) any {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,11 +23,21 @@ func (c *compilation) resolveEndpoints(ctx context.Context, resolver Resolver, h
 	for _, h := range hosts {
 		if h.lookup != "" {
 			c.takeAddress(h, results[h.lookup])
+			h.EndpointName = publicName(h.lookup)
 		}
 		if h.address.IsValid() && h.port != 0 {
 			h.setEndpoint()
 		}
 	}
+}
+
+// publicName returns a name as any host can ask for it. One without a dot is known on the
+// deployer alone, from its search list or its /etc/hosts: "".
+func publicName(name string) string {
+	if name = strings.TrimSuffix(name, "."); !strings.Contains(name, ".") {
+		return ""
+	}
+	return name
 }
 
 // setEndpoint makes the endpoint of what was read.

@@ -102,7 +102,7 @@ func (f *forwarder) lead(ctx context.Context, q question) reply {
 		return reply{wire: packEmpty(q, dns.RcodeServerFailure)}
 	}
 	s.stats.forwarded.Add(1)
-	d, err := f.ask(ctx, q)
+	d, err := f.ask(ctx, q, s.zone.Load())
 	if err != nil {
 		s.stats.failed.Add(1)
 		d = distilled{packEmpty(q, dns.RcodeServerFailure), failureTTL}
@@ -113,12 +113,13 @@ func (f *forwarder) lead(ctx context.Context, q question) reply {
 }
 
 // ask asks one resolver after the other, until one has an answer or the
-// deadline passes. One that answers without an answer is not asked again.
-func (f *forwarder) ask(ctx context.Context, q question) (distilled, error) {
+// deadline passes. One that answers without an answer is not asked again. z has the
+// names that no resolver is believed about.
+func (f *forwarder) ask(ctx context.Context, q question, z *zone) (distilled, error) {
 	s := f.server
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Deadline)
 	defer cancel()
-	d := distiller{s.zone.Load(), s.cfg.MaxTTL, s.cfg.MaxNegativeTTL}
+	d := distiller{z, s.cfg.MaxTTL, s.cfg.MaxNegativeTTL}
 	left, timeout := f.order(s.now()), s.cfg.AttemptTimeout
 	for round := 0; round < maxRounds; round++ {
 		var silent []*upstream

@@ -48,6 +48,9 @@ type Host struct {
 	// Endpoint is the underlay address and UDP port where the others send to the
 	// host's WireGuard.
 	Endpoint netip.AddrPort `json:"endpoint"`
+	// EndpointName is the name by which the operator gave the endpoint, whose address
+	// was Endpoint's when the deployer looked; the hosts look again. "": an address.
+	EndpointName string `json:"endpoint_name,omitempty"`
 	// WireGuardPort is the UDP port on which the host's WireGuard listens, where a
 	// router in front of it forwards the endpoint's to another one; 0: the endpoint's.
 	WireGuardPort uint16 `json:"wireguard_port,omitempty"`

@@ -68,10 +68,12 @@ func TestBytesOfTheVersionBefore(t *testing.T) {
 	}
 }
 
-// TestListenPort: a host listens where others send to, unless a router is between.
-func TestListenPort(t *testing.T) {
+// TestEndpoints: a host listens where others send to, unless a router is between, and
+// the name of an endpoint stays beside its address.
+func TestEndpoints(t *testing.T) {
 	d := small()
 	d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort = netip.MustParseAddrPort("192.0.2.2:51821"), 51820
+	d.Hosts[0].EndpointName = "home.example.net"
 	parsed, err := Parse(d.Encode())
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +82,9 @@ func TestListenPort(t *testing.T) {
 		h, _ := parsed.Host(id)
 		if got := fmt.Sprintf("%v to %d", h.Endpoint, h.ListenPort()); got != want {
 			t.Errorf("host %d: found %s, wanted %s", id, got, want)
+		}
+		if named := id == 256; (h.EndpointName == "home.example.net") != named {
+			t.Errorf("host %d: found the name %q", id, h.EndpointName)
 		}
 	}
 }
@@ -136,14 +141,15 @@ func TestGeneration(t *testing.T) {
 		t.Error("asking for the generation changed the serial")
 	}
 	changes := map[string]func(*Document){
-		"MTU":            func(d *Document) { d.UnderlayMTU++ },
-		"endpoint":       func(d *Document) { d.Hosts[0].Endpoint = netip.MustParseAddrPort("192.0.2.9:51820") },
-		"WireGuard port": func(d *Document) { d.Hosts[0].WireGuardPort = 7 },
-		"key":            func(d *Document) { d.Hosts[0].PublicKey = Key{8} },
-		"other key":      func(d *Document) { d.Hosts[0].AlsoKey = Key{8} },
-		"preshared keys": func(d *Document) { d.Hosts[0].PresharedKeys = true },
-		"name":           func(d *Document) { d.Names[0].Names[0] = "other.example.com" },
-		"client":         func(d *Document) { d.Clients = nil },
+		"MTU":             func(d *Document) { d.UnderlayMTU++ },
+		"endpoint":        func(d *Document) { d.Hosts[0].Endpoint = netip.MustParseAddrPort("192.0.2.9:51820") },
+		"endpoint's name": func(d *Document) { d.Hosts[0].EndpointName = "home.example.net" },
+		"WireGuard port":  func(d *Document) { d.Hosts[0].WireGuardPort = 7 },
+		"key":             func(d *Document) { d.Hosts[0].PublicKey = Key{8} },
+		"other key":       func(d *Document) { d.Hosts[0].AlsoKey = Key{8} },
+		"preshared keys":  func(d *Document) { d.Hosts[0].PresharedKeys = true },
+		"name":            func(d *Document) { d.Names[0].Names[0] = "other.example.com" },
+		"client":          func(d *Document) { d.Clients = nil },
 	}
 	for name, change := range changes {
 		other := small()

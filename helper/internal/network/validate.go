@@ -77,11 +77,14 @@ func (v *validation) hosts(hosts []Host) {
 
 func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
 	a := h.Endpoint.Addr()
-	switch {
-	case !a.Is4() || !a.IsGlobalUnicast() || h.Endpoint.Port() == 0:
+	if h.EndpointName != "" && !IsDNSName(h.EndpointName) {
+		v.add(h.Name, "endpoint_name", fmt.Sprintf("%q", h.EndpointName), "a name that DNS can have")
+	}
+	switch want := CheckEndpoint(a); {
+	case want == wantUnicast || h.Endpoint.Port() == 0:
 		v.add(h.Name, "endpoint", h.Endpoint.String(), "a unicast IPv4 address and a port (IPv6 is not carried yet)")
-	case Wire.Contains(a) || Access.Contains(a):
-		v.add(h.Name, "endpoint", a.String(), "an address outside "+Wire.String()+" and "+Access.String())
+	case want != "":
+		v.add(h.Name, "endpoint", a.String(), want)
 	case h.WireGuardPort == h.Endpoint.Port():
 		v.add(h.Name, "wireguard_port", fmt.Sprintf("%d, which is the endpoint's", h.WireGuardPort), "another port, or none")
 	case endpoints[h.Endpoint] != "":
@@ -89,6 +92,20 @@ func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
 	default:
 		endpoints[h.Endpoint] = h.Name
 	}
+}
+
+const wantUnicast = "a unicast IPv4 address"
+
+// CheckEndpoint returns what is wanted instead of an address that no host can be
+// reached at from outside, "" if it is good.
+func CheckEndpoint(a netip.Addr) (want string) {
+	switch {
+	case !a.Is4() || !a.IsGlobalUnicast():
+		return wantUnicast
+	case Wire.Contains(a) || Access.Contains(a):
+		return "an address outside " + Wire.String() + " and " + Access.String()
+	}
+	return ""
 }
 
 func (v *validation) publish(h Host) {

@@ -51,6 +51,10 @@ func TestValidate(t *testing.T) {
 		{"SCTP", func(d *Document) { d.Hosts[0].Publish[0].Protocol = "sctp" }, "192.0.2.3: publish: found sctp/443, wanted tcp/PORT or udp/PORT, PORT in 1..65535"},
 		{"port 0", func(d *Document) { d.Hosts[0].Publish[0].Number = 0 }, "192.0.2.3: publish: found tcp/0, wanted tcp/PORT or udp/PORT, PORT in 1..65535"},
 		{"WireGuard's port", func(d *Document) { d.Hosts[0].Publish[1].Number = 51820 }, "192.0.2.3: publish: found udp/51820, wanted a port other than WireGuard's"},
+		{"no name of an endpoint", func(d *Document) { d.Hosts[0].EndpointName = "home.example.net\x1b" }, `192.0.2.3: endpoint_name: found "home.example.net\x1b", wanted a name that DNS can have`},
+		{"the same name twice", func(d *Document) {
+			d.Hosts[0].EndpointName, d.Hosts[1].EndpointName = "home.example.net", "home.example.net"
+		}, ""},
 		{"the port where WireGuard listens", func(d *Document) { d.Hosts[0].WireGuardPort = 443 }, "192.0.2.3: publish: found udp/443, wanted a port other than WireGuard's"},
 		{"WireGuard's port of outside", func(d *Document) { d.Hosts[0].Publish[1].Number, d.Hosts[0].WireGuardPort = 51820, 7 }, ""},
 		{"extra host outside", func(d *Document) { d.Names[0].Address = address("10.32.0.1") }, "10.32.0.1: address: found 10.32.0.1, wanted a host address in 10.31.0.0/16"},
