@@ -74,11 +74,12 @@ var statusCommand = command{
 	help: `Prints the generation, and for each peer: whether traffic goes to it directly or
 over which relay and since when, the round trip, the share of probes lost in the
 last seconds and in five minutes, the last handshake, bytes, and whether it runs
-the same generation; then what its agent, or somebody in its name, asked more often
-than is answered. Then which frames the switch dropped because they claimed
-the address of a gateway or host, how many because they were too many to everybody,
-which packets the gateway refused to guests and clients, and what differs from the
-plan, which takes a second; --quick leaves these out.`,
+the same generation; then what became of the name of its endpoint, and what its agent,
+or somebody in its name, asked more often than is answered. Then which frames the
+switch dropped because they claimed the address of a gateway or host, how many because
+they were too many to everybody, which packets the gateway refused to guests and
+clients, and what differs from the plan, which takes a second; --quick leaves these
+out.`,
 	run: func(c *call) error {
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")

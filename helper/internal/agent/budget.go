@@ -59,7 +59,7 @@ func (h *healer) mayEcho(r *remote) bool {
 // take away from peers by it. It counts what it refuses.
 func (h *healer) mayVerify(r *remote, from netip.AddrPort) bool {
 	now := h.clock()
-	if from == r.at || from == r.endpoint {
+	if from == r.at || from == r.endpoint || from == r.host.Endpoint {
 		may := r.macs.take(now, peerMACsPerSecond, peerMACsPerSecond/2)
 		if !may {
 			r.unverified++

@@ -129,24 +129,25 @@ func TestLostHosts(t *testing.T) {
 // TestBounds: thousands of names, all of them reached or all lost, with resolvers that
 // answer, that take their time and that never come back.
 func TestBounds(t *testing.T) {
+	const seconds = 900
 	for _, c := range []struct {
 		name  string
 		lost  func(uint16) bool
 		takes time.Duration
-		most  int // questions in an hour
+		most  int // questions in that time
 	}{
-		{"reached", nobody, 0, 3600 * idlePerSecond * 3 / 2},
-		{"lost", everybody, 0, 3600*perSecond + perSecond},
-		{"lost, and answers take 5 s", everybody, 5 * time.Second, 3600*MaxAsking/5 + MaxAsking},
+		{"reached", nobody, 0, seconds * idlePerSecond * 3 / 2},
+		{"lost", everybody, 0, seconds*perSecond + perSecond},
+		{"lost, and answers take 5 s", everybody, 5 * time.Second, seconds*MaxAsking/5 + MaxAsking},
 		{"lost, and no answer comes", everybody, -1, MaxAsking},
 	} {
 		w := newWorld(3000)
 		w.takes = c.takes
-		w.run(time.Hour, c.lost)
+		w.run(seconds*time.Second, c.lost)
 		if n := w.questions(); n > c.most || n < c.most/3 || w.most > MaxAsking {
-			t.Errorf("%s: found %d questions in an hour, %d at a time, wanted at most %d and %d", c.name, n, w.most, c.most, MaxAsking)
+			t.Errorf("%s: found %d questions in %d s, %d at a time, wanted at most %d and %d", c.name, n, seconds, w.most, c.most, MaxAsking)
 		}
-		if c.takes == 0 && len(w.asked) != 3000 {
+		if c.most > 3000 && len(w.asked) != 3000 {
 			t.Errorf("%s: only %d names were asked for", c.name, len(w.asked))
 		}
 	}
@@ -155,7 +156,7 @@ func TestBounds(t *testing.T) {
 // TestOneLostAmongMany: it does not wait for those that are reached.
 func TestOneLostAmongMany(t *testing.T) {
 	w := newWorld(3000)
-	w.run(20*time.Minute, nobody)
+	w.run(5*time.Minute, nobody)
 	w.asked = map[string][]time.Duration{}
 	fell := w.now
 	w.run(10*time.Second, func(id uint16) bool { return id == 2999 })

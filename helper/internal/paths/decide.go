@@ -135,7 +135,7 @@ func (e *Engine) escape(p *peer) {
 	}
 	if relay, rtt, ok := e.best(p, false); ok {
 		e.out.Observe = true
-		e.route(p, relayEndpoint(e.peers[relay].at(), p.ID), relay, rtt)
+		e.route(p, e.peers[relay].relayTo(p.ID), relay, rtt)
 		e.event(p, "relayed from now on")
 		return
 	}
@@ -150,9 +150,8 @@ func (e *Engine) escape(p *peer) {
 		p.exhausted = min(p.exhausted, 3)
 	}
 	p.search, p.nextSearch = nil, e.now+wait
-	if p.exhausted >= 3 && e.silent(p) && p.kernel.IsValid() && p.kernel != p.endpoint {
-		p.direct = p.endpoint
-		e.route(p, p.direct, 0, 0)
+	if to := e.otherPlace(p); p.exhausted >= 3 && e.silent(p) && p.kernel.IsValid() && to.IsValid() {
+		e.place(p, to)
 		p.exhausted = 3
 	}
 }
@@ -246,7 +245,7 @@ func (e *Engine) improve(p *peer) {
 	} else {
 		p.flapped(e.now)
 	}
-	e.route(p, relayEndpoint(e.peers[relay].at(), p.ID), relay, rtt)
+	e.route(p, e.peers[relay].relayTo(p.ID), relay, rtt)
 	e.event(p, why+"; relayed from now on")
 }
 

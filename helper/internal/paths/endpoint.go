@@ -29,16 +29,26 @@ func (e *Engine) Resolved(now time.Duration, id uint16, endpoint netip.AddrPort)
 	e.touch(p)
 }
 
-// index lets the peer be known by its address.
+// index lets the peer be known by its addresses: that of its name and the document's.
 func (e *Engine) index(p *peer) {
-	e.byAddr[p.endpoint.Addr()] = append(e.byAddr[p.endpoint.Addr()], p)
+	for _, a := range p.addresses() {
+		e.byAddr[a] = append(e.byAddr[a], p)
+	}
 }
 
 func (e *Engine) forget(p *peer) {
-	at := p.endpoint.Addr()
-	if e.byAddr[at] = slices.DeleteFunc(e.byAddr[at], func(other *peer) bool { return other == p }); len(e.byAddr[at]) == 0 {
-		delete(e.byAddr, at)
+	for _, a := range p.addresses() {
+		if e.byAddr[a] = slices.DeleteFunc(e.byAddr[a], func(other *peer) bool { return other == p }); len(e.byAddr[a]) == 0 {
+			delete(e.byAddr, a)
+		}
 	}
+}
+
+func (p *peer) addresses() []netip.Addr {
+	if p.endpoint.Addr() == p.Endpoint.Addr() {
+		return []netip.Addr{p.Endpoint.Addr()}
+	}
+	return []netip.Addr{p.endpoint.Addr(), p.Endpoint.Addr()}
 }
 
 // LostDirectly reports that packets do not pass directly between this host and a peer,
@@ -63,8 +73,9 @@ func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
 		if relay == p || relay.NoRelay {
 			continue
 		}
-		for _, behind := range e.byAddr[p.endpoint.Addr()] {
-			if relayEndpoint(relay.at(), behind.ID) == to {
+		at := Peer{ID: relay.ID, Endpoint: netip.AddrPortFrom(to.Addr(), relay.Endpoint.Port())}
+		for _, behind := range e.byAddr[p.Endpoint.Addr()] { // as the relay's table has them
+			if relayEndpoint(at, behind.ID) == to {
 				return relay.ID
 			}
 		}
@@ -72,27 +83,50 @@ func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
 	return 0
 }
 
-// at is the peer where its name says that it is.
-func (p *peer) at() Peer { return Peer{ID: p.ID, Endpoint: p.endpoint} }
+// expected reports that the peer's packets come from where it should be.
+func (p *peer) expected() bool { return p.kernel == p.endpoint || p.kernel == p.Endpoint }
 
-// seekDirect looks for the direct path where the peer's name or the document says, if
-// it is lost where the peer was last seen, and back. What a name says is tried at once.
+// relayTo is where the peer takes packets for another one: beside where it is reached.
+func (p *peer) relayTo(target uint16) netip.AddrPort {
+	return relayEndpoint(Peer{ID: p.ID, Endpoint: p.kernel}, target)
+}
+
+// otherPlace is where the peer should be and is not sought now: what its name says comes
+// first, but that may be true for others only, as the document is on the deployer. Of
+// these two each gets some time. Zero: nowhere, or not yet.
+func (e *Engine) otherPlace(p *peer) netip.AddrPort {
+	switch {
+	case p.expected() && e.now-p.placedAt < silentFor:
+	case p.kernel != p.endpoint:
+		return p.endpoint
+	case p.endpoint != p.Endpoint:
+		return p.Endpoint
+	}
+	return netip.AddrPort{}
+}
+
+// seekDirect looks for the direct path wherever the peer may be in turn, if it is lost:
+// where its name and the document say, and where it was last seen. What a name says is
+// tried at once.
 func (e *Engine) seekDirect(p *peer) {
-	if p.direct == p.endpoint && p.away == p.endpoint || e.directWorks(p) {
+	places := []netip.AddrPort{p.endpoint}
+	for _, place := range []netip.AddrPort{p.Endpoint, p.away} {
+		if !slices.Contains(places, place) {
+			places = append(places, place)
+		}
+	}
+	if len(places) == 1 && p.direct == places[0] || e.directWorks(p) || !p.untried && e.now-p.soughtAt < seekInterval {
 		return
 	}
-	if !p.untried && e.now-p.soughtAt < seekInterval {
-		return
-	}
-	to := p.endpoint
-	if p.direct == to && p.away.IsValid() {
-		to = p.away
+	next := 0
+	if !p.untried {
+		next = (slices.Index(places, p.direct) + 1) % len(places)
 	}
 	p.soughtAt, p.untried = e.now, false
-	if to == p.direct {
+	if places[next] == p.direct {
 		return
 	}
-	p.direct = to
+	p.direct = places[next]
 	p.directSmall.restart(e.now, 0)
 	p.directFull.restart(e.now, 0)
 	p.wellSince, p.nextDirect = e.now, e.now
@@ -106,10 +140,15 @@ func (e *Engine) tryResolved(p *peer) bool {
 	if p.untried = false; p.kernel == p.endpoint {
 		return false
 	}
-	p.direct = p.endpoint
-	e.route(p, p.direct, 0, 0)
+	e.place(p, p.endpoint)
 	e.event(p, "its name stands for another address, "+p.endpoint.String())
 	return true
+}
+
+// place seeks a silent peer where it should be.
+func (e *Engine) place(p *peer, to netip.AddrPort) {
+	p.direct, p.placedAt = to, e.now
+	e.route(p, to, 0, 0)
 }
 
 // elsewhere reports that the peer is not where a relay would send what is for it: there

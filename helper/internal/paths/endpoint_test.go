@@ -108,8 +108,8 @@ func TestRoamingCountsMoreThanNames(t *testing.T) {
 		t.Errorf("a peer that was never heard: found the routes %v, wanted one to %v at once", c.routes, now)
 	}
 	c.run(time.Minute)
-	if len(c.routes) != 1 {
-		t.Errorf("it does not answer there either: found the routes %v, wanted no more", c.routes)
+	if len(c.routes) < 2 || len(c.routes) > 3 || c.routes[1] != (Route{1, underlay(1)}) {
+		t.Errorf("it does not answer there either: found the routes %v, wanted the document's, each 30 s", c.routes)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestANameOutlastsDocuments(t *testing.T) {
 	if got := c.engine.peers[1].endpoint; got != now {
 		t.Errorf("after another document: found %v, wanted %v", got, now)
 	}
-	if len(c.engine.byAddr) != 2 || c.engine.byAddr[now.Addr()] == nil {
+	if len(c.engine.byAddr) != 3 || c.engine.byAddr[now.Addr()] == nil {
 		t.Errorf("known by their addresses are %v", c.engine.byAddr)
 	}
 	peers[0].Endpoint = underlay(9)
@@ -201,5 +201,41 @@ func TestNoRelayToWhereThePeerWas(t *testing.T) {
 		if want := at.Addr() == underlay(1).Addr(); len(replies) != 1 || replies[0].Verdict.Reachable != want {
 			t.Errorf("host 1 is at %v: found the replies %+v, wanted reachable %v", at, replies, want)
 		}
+	}
+}
+
+// TestANameThatIsTrueElsewhere: what DNS says here of a host is wrong, as where names
+// have other addresses inside a site. The host goes on as before, and comes back where
+// the document says.
+func TestANameThatIsTrueElsewhere(t *testing.T) {
+	wrong := netip.MustParseAddrPort("198.51.100.7:51820")
+	c := newCrowd(3)
+	c.active = 3
+	c.verdict = func(relay, _ uint16) probe.Verdict {
+		return probe.Verdict{Reachable: relay == 2, FullSize: true, RTTMicroseconds: 1000}
+	}
+	c.run(20 * time.Second)
+	c.engine.Resolved(c.now, 2, wrong)
+	c.lost = func(p Probe) bool { return p.Peer == 1 && c.viaOf(1) != 2 }
+	c.run(5 * time.Second)
+	if want := (Route{1, relayEndpoint(Peer{ID: 2, Endpoint: underlay(2)}, 1)}); len(c.routes) != 1 || c.routes[0] != want {
+		t.Errorf("it relays: found the routes %v, wanted %v", c.routes, want)
+	}
+	if via := c.engine.classify(c.engine.peers[1], c.routes[0].Endpoint); via != 2 {
+		t.Errorf("its relay port is known as that of %d", via)
+	}
+
+	c = newCrowd(1)
+	c.engine.Resolved(0, 1, wrong)
+	c.run(20 * time.Second)
+	c.dead = func(uint16) bool { return true }
+	c.run(3 * time.Minute)
+	c.dead = func(uint16) bool { return c.engine.peers[1].kernel != underlay(1) }
+	c.run(75 * time.Second)
+	if p := c.engine.peers[1]; p.kernel != underlay(1) || p.phase != up {
+		t.Errorf("it is back where the document says, found the path to %v, phase %d", p.kernel, p.phase)
+	}
+	if len(c.routes) == 0 || len(c.routes) > 10 {
+		t.Errorf("found %d routes in 4 min, wanted one each half a minute", len(c.routes))
 	}
 }

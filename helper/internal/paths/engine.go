@@ -40,6 +40,7 @@ type peer struct {
 	untried  bool           // the name says so since, and nothing was sent there yet
 	away     netip.AddrPort // where the peer was last seen itself
 	soughtAt time.Duration  // when direct changed for want of answers
+	placedAt time.Duration  // when the kernel's endpoint did for want of any packet
 
 	small, full             *line // of the traffic
 	directSmall, directFull *line // nil until used

@@ -98,7 +98,7 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 	switch {
 	case via != 0:
 		e.event(p, "the peer has its packets relayed")
-	case to == p.endpoint:
+	case p.expected():
 		e.event(p, "the peer sends directly")
 	default:
 		e.event(p, "the peer sends from another address, "+to.String())

@@ -116,7 +116,7 @@ func (e *Engine) helping() []*peer {
 
 func (e *Engine) couldRelay(c *peer) bool {
 	misses, _ := c.small.misses(e.now)
-	return !c.NoRelay && c.phase == up && c.via == 0 && c.kernel == c.endpoint && misses < 3 && c.small.lastAnswer > 0 && e.now-c.small.lastAnswer < e.fresh(c)
+	return !c.NoRelay && c.phase == up && c.via == 0 && c.expected() && misses < 3 && c.small.lastAnswer > 0 && e.now-c.small.lastAnswer < e.fresh(c)
 }
 
 // best returns the relay with the shortest way, once there was time to compare.
