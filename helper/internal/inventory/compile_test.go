@@ -127,6 +127,31 @@ func TestUnreadableNetworkIsNotBlamedTwice(t *testing.T) {
 	wantLines(t, got, []string{`192.0.2.1: wireguard_port: found "x", wanted a UDP port in 1..65535`})
 }
 
+// TestOneEndpointForTwo: hosts behind one address need ports of their own, whether by
+// address or by name.
+func TestOneEndpointForTwo(t *testing.T) {
+	resolver := fakeResolver{"home.example.net": {"203.0.113.7"}}
+	for _, c := range []struct {
+		one, two string
+		want     []string
+	}{
+		{"203.0.113.7:51821", "203.0.113.7:51822", nil},
+		{"203.0.113.7", "203.0.113.7:51821", nil},
+		{"home.example.net:51821", "home.example.net", nil},
+		{"203.0.113.7:51821", "203.0.113.7:51821", []string{"192.0.2.2: endpoint: found 203.0.113.7:51821, which 192.0.2.1 has, wanted an endpoint of its own"}},
+		{"203.0.113.7:51820", "home.example.net", []string{"192.0.2.2: endpoint: found 203.0.113.7:51820, which 192.0.2.1 has, wanted an endpoint of its own"}},
+	} {
+		a, b := member(1), member(2)
+		a["vars"].(vars)["endpoint"], b["vars"].(vars)["endpoint"] = c.one, c.two
+		in := Input{Resolved: resolvedHosts(a, b), Resolver: resolver}
+		if c.want == nil {
+			mustCompile(t, in)
+		} else {
+			wantLines(t, mustFail(t, "", in), c.want)
+		}
+	}
+}
+
 func TestUnderlayMTUIsTheSmallest(t *testing.T) {
 	mtu := func(n, bytes int) vars {
 		h := member(n)

@@ -151,6 +151,6 @@ func (e *Engine) place(p *peer, to netip.AddrPort) {
 	e.route(p, to, 0, 0)
 }
 
-// elsewhere reports that the peer is not where a relay would send what is for it: there
-// the document's address counts.
+// elsewhere reports that the peer was not seen where a relay would send what is for it:
+// there the document's address counts. It may be reached there all the same.
 func (p *peer) elsewhere() bool { return p.direct.Addr() != p.Endpoint.Addr() }

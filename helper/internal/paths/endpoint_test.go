@@ -174,32 +174,37 @@ func TestWhoCannotRelayIsNotAsked(t *testing.T) {
 	}
 }
 
-// TestNoRelayToWhereThePeerWas: a relay's table has the document's address.
+// TestNoRelayToWhereThePeerWas: a relay's table has the document's address. Whoever sends
+// from another one may be reached there or not.
 func TestNoRelayToWhereThePeerWas(t *testing.T) {
-	for _, at := range []netip.AddrPort{underlay(1), netip.AddrPortFrom(underlay(1).Addr(), 40000), away} {
-		c := newCrowd(2)
-		c.active = 2
-		c.kernel = func(k *Kernel) {
+	for _, c := range []struct {
+		at      netip.AddrPort
+		reached bool // at the document's address
+	}{{underlay(1), true}, {netip.AddrPortFrom(underlay(1).Addr(), 40000), true}, {away, false}, {away, true}} {
+		w := newCrowd(2)
+		w.active = 2
+		w.kernel = func(k *Kernel) {
 			if k.Peer == 1 {
-				k.Endpoint = at
+				k.Endpoint = c.at
 			}
 		}
-		c.run(20 * time.Second)
-		c.engine.Asked(c.now, 2, 1, 7)
-		c.engine.Tick(c.now)
-		replies := c.engine.Take().Replies
-		c.at(c.now+10*time.Millisecond, func() {})
-		for end := c.now + time.Second; len(replies) == 0 && c.now < end; {
-			c.now += 10 * time.Millisecond
-			for len(c.events) > 0 && c.events[0].at <= c.now {
-				c.next()
-			}
-			c.engine.Tick(c.now)
-			replies = append(replies, c.engine.out.Replies...)
-			c.carryOut()
+		w.lost = func(p Probe) bool {
+			return p.Plane == Direct && (p.To.Addr() == underlay(1).Addr() && !c.reached || p.To.Addr() == away.Addr() && c.at != away)
 		}
-		if want := at.Addr() == underlay(1).Addr(); len(replies) != 1 || replies[0].Verdict.Reachable != want {
-			t.Errorf("host 1 is at %v: found the replies %+v, wanted reachable %v", at, replies, want)
+		w.run(20 * time.Second)
+		w.engine.Asked(w.now, 2, 1, 7)
+		var replies []Reply
+		for end := w.now + time.Second; len(replies) == 0 && w.now < end; {
+			w.engine.Tick(w.now)
+			replies = append(replies, w.engine.out.Replies...)
+			w.carryOut()
+			for w.now += 10 * time.Millisecond; len(w.events) > 0 && w.events[0].at <= w.now; {
+				w.next()
+			}
+			replies = append(replies, w.engine.out.Replies...)
+		}
+		if len(replies) != 1 || replies[0].Verdict.Reachable != c.reached {
+			t.Errorf("host 1 is at %v: found the replies %+v, wanted reachable %v", c.at, replies, c.reached)
 		}
 	}
 }

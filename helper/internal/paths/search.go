@@ -185,7 +185,7 @@ func (e *Engine) Asked(now time.Duration, from, target uint16, sequence uint32) 
 		return
 	}
 	p := e.peers[target]
-	if p == nil || !e.config.Relays[target] || p.elsewhere() {
+	if p == nil || !e.config.Relays[target] || p.via != 0 && p.elsewhere() {
 		e.reply(asker{id: from, sequence: sequence}, target, probe.Verdict{})
 		return
 	}
@@ -213,7 +213,7 @@ func (e *Engine) Asked(now time.Duration, from, target uint16, sequence uint32) 
 
 // vouched returns the line that proves that the direct path works just now.
 func (e *Engine) vouched(p *peer) *line {
-	if p.via == 0 && p.phase == up && p.small.alive(e.now, answerAge) {
+	if p.via == 0 && p.phase == up && !p.elsewhere() && p.small.alive(e.now, answerAge) {
 		return p.small
 	}
 	if p.directSmall != nil && p.directSmall.alive(e.now, answerAge) {

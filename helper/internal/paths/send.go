@@ -170,6 +170,9 @@ func (e *Engine) emit(p *peer, plane Plane, full bool, l *line) {
 	pr := Probe{Peer: p.ID, Plane: plane, Full: full, Sequence: l.send(e.now)}
 	if plane == Direct {
 		pr.To = p.direct
+		if p.via == 0 && p.elsewhere() { // asked for others, to whom that is of no use
+			pr.To = p.Endpoint
+		}
 	}
 	e.out.Probes = append(e.out.Probes, pr)
 }
