@@ -85,7 +85,7 @@ func newLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 			t.Fatal(err)
 		}
 		h.live, h.device = live, wireguard.On(live, plan.WireLink, n)
-		h.healer = newHealer(slog.New(slog.NewTextHandler(io.Discard, nil)), n.PrivateKey, inside, below, h.device)
+		h.healer = newHealer(slog.New(slog.NewTextHandler(io.Discard, nil)), n.PrivateKey, inside, below, h.device, &publicNames{})
 		n.hosts[id] = h
 	}
 	t.Cleanup(func() {
