@@ -31,7 +31,7 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"both ports the same", vars{"endpoint": "198.51.100.7:443", "wireguard_port": 443}, forwarded, "198.51.100.7:443 to 443"},
 		{"only one port", vars{"endpoint": "198.51.100.7"}, forwarded, "198.51.100.7:51820 to 51820"},
 		{"the endpoint's own port and a name", vars{"endpoint": "a.example.net:51821"}, forwarded, "198.51.100.8:51821 to 51820"},
-		{"WireGuard's port of outside is nobody's inside", vars{"endpoint": "198.51.100.7:443", "publish": "udp/443"}, publish, "[udp/443]"},
+		{"WireGuard's port of outside is nobody's inside", vars{"uplink_mode": "moved", "endpoint": "198.51.100.7:443", "publish": "udp/443"}, publish, "[udp/443]"},
 		{"no name", nil, endpointName, ""},
 		{"a name", vars{"endpoint": "a.example.net:51821"}, endpointName, "a.example.net"},
 		{"a name with a final dot", vars{"endpoint": "a.example.net."}, endpointName, "a.example.net"},
