@@ -8,6 +8,7 @@ packages=(
 	openvswitch-switch nftables iproute2 iputils-ping conntrack
 	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
 	openssh-client bind9-dnsutils gcc libc6-dev
+	iptables ufw firewalld docker.io dbus
 )
 missing=()
 for p in "${packages[@]}"; do
@@ -16,6 +17,10 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
 	echo "installing ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
+	# Tests run these in namespaces. Installed for them, they leave this machine alone.
+	for unit in firewalld:firewalld.service docker.io:docker.service docker.io:docker.socket docker.io:containerd.service; do
+		[[ " ${missing[*]} " != *" ${unit%%:*} "* ]] || systemctl mask --quiet "${unit#*:}" || true
+	done
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi

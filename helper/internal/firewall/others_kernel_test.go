@@ -1,0 +1,264 @@
+//go:build kernel
+
+package firewall
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/packetfilter"
+)
+
+// othersWorld is sharedWorld whose host 1 has other people's firewalls, which write in
+// nobody else's files. Each is the real program; those that are no daemons need nothing
+// more.
+func othersWorld(t *testing.T) bool {
+	t.Helper()
+	if !worldWith(t, sharedFirewallOf) {
+		return false
+	}
+	private(t, "/etc")
+	for _, dir := range []string{"/var/lib/docker", "/var/lib/containerd", "/var/log"} {
+		if err := unix.Mount("others", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(dir, err)
+		}
+	}
+	return true
+}
+
+// private gives the test a copy of a directory.
+func private(t *testing.T, dir string) {
+	t.Helper()
+	copied := t.TempDir()
+	if out, err := exec.Command("cp", "-a", dir+"/.", copied).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := unix.Mount(copied, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+// daemon runs a program beside the test on host 1 until ready succeeds there. It and
+// its children end with the test, however that ends: their namespace does when the one
+// that waits for input reads its end. The returned function ends it before.
+func daemon(t *testing.T, program, ready string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", program+" >/var/log/daemon 2>&1 </dev/null & read _")
+	var input io.WriteCloser
+	err := netns.Do(hostOf(1), func() (err error) {
+		if input, err = cmd.StdinPipe(); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		input.Close()
+		_ = cmd.Wait()
+	}
+	t.Cleanup(stop)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if sh(t, hostOf(1), ready+` >/dev/null 2>&1 && echo yes || true`) == "yes" {
+			return stop
+		}
+		if time.Now().After(end) {
+			log, _ := os.ReadFile("/var/log/daemon")
+			t.Fatalf("%s: not ready:\n%s", program, log)
+		}
+	}
+}
+
+const (
+	dockerd   = "dockerd --storage-driver vfs"
+	docker    = "docker info"
+	firewalld = "firewalld --nofork --nopid"
+	firewallC = "firewall-cmd --state"
+)
+
+// What passes by host 1: what members begin with WireGuard (port), what guests and the
+// gateway send outside, what guests and other hosts ask the host's services at its inside
+// addresses (access, intrawire), and what the host asks others (own).
+const (
+	everything = "port guest gateway intrawire access own"
+	ours       = "port guest gateway own" // what services it offers inside is the operator's business
+	nothing    = "own"
+)
+
+// passes compares what passes with what should. What was begun before counts for nothing.
+func passes(t *testing.T, when, want string) {
+	t.Helper()
+	sh(t, hostOf(1), "conntrack -F 2>/dev/null")
+	for _, c := range []struct{ name, from, to string }{
+		{"port", outside, "udp"}, {"guest", guestOf(1), "198.51.100.1:80"}, {"gateway", gateway(1), "198.51.100.1:80"},
+		{"intrawire", hostOf(2), "10.30.0.1:8080"}, {"access", guestOf(1), "10.31.128.1:8080"}, {"own", hostOf(1), "198.51.100.1:80"},
+	} {
+		should, limit := slices.Contains(strings.Fields(want), c.name), quiet
+		if should {
+			limit = patience
+		}
+		did := false
+		if c.to != "udp" {
+			did = askFor(c.from, c.to, limit) != ""
+		} else {
+			at, member := udp(t, hostOf(1), "192.0.2.1:51820"), udp(t, c.from, "192.0.2.3:51820")
+			send(t, member, "192.0.2.1:51820", "handshake")
+			text, _ := hearFor(t, at, limit)
+			did = text != ""
+			at.Close()
+			member.Close()
+		}
+		if did != should {
+			t.Errorf("%s: %s passes: %v, wanted %v", when, c.name, did, should)
+		}
+	}
+}
+
+// say returns what is said of the real filters of host 1.
+func say(t *testing.T) (sentences []string) {
+	t.Helper()
+	err := netns.Do(hostOf(1), func() error {
+		f, err := packetfilter.Read(context.Background(), packetfilter.Run, "")
+		if err == nil {
+			sentences = f.Say(packetfilter.Evidence{Port: 51820, Outside: []string{"eth0"}, Silent: map[string]netip.Addr{"carol": netip.MustParseAddr("192.0.2.3")}})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sentences
+}
+
+// does what is said: each of the sentences ends with its commands.
+func does(t *testing.T, wanted ...string) {
+	t.Helper()
+	said := say(t)
+	if len(said) != len(wanted) {
+		t.Fatalf("said %q, wanted %d", said, len(wanted))
+	}
+	for i, s := range said {
+		before, commands, _ := strings.Cut(strings.TrimSuffix(s, "`"), ": `")
+		if before != wanted[i] {
+			t.Errorf("said %q, wanted %q", before, wanted[i])
+		}
+		t.Logf("%s; %s", commands, sh(t, hostOf(1), commands))
+	}
+	if left := say(t); len(left) > 0 {
+		t.Errorf("after that said %q", left)
+	}
+}
+
+const (
+	closedPort = "nothing arrives from carol on udp/51820; "
+	closedWay  = "guests do not get outside by this host, and its gateway reaches no resolver there; "
+)
+
+// services are asked for by passes.
+func services(t *testing.T) {
+	t.Helper()
+	unbridged(t)
+	serve(t, outside, "198.51.100.1:80")
+	serve(t, hostOf(1), "0.0.0.0:8080")
+	openDoorway(t, doorwayOf(1))
+	passes(t, "without others", everything)
+	if said := say(t); len(said) > 0 {
+		t.Errorf("without others said %q", said)
+	}
+}
+
+func TestOthersUFW(t *testing.T) {
+	t.Parallel()
+	if !othersWorld(t) {
+		return
+	}
+	services(t)
+	sh(t, hostOf(1), "ufw --force enable")
+	passes(t, "enabled", nothing)
+	does(t, closedPort+"ufw is active here", closedWay+"ufw is active here")
+	passes(t, "opened", ours)
+	sh(t, hostOf(1), "ufw allow in on mo-dir-hs; ufw allow in on veth_fac0; ufw reload")
+	passes(t, "reloaded", everything)
+	openDoorway(t, doorwayOf(1))
+	passes(t, "with the doorway loaded last", everything)
+}
+
+func TestOthersDocker(t *testing.T) {
+	t.Parallel()
+	if !othersWorld(t) {
+		return
+	}
+	services(t)
+	stop := daemon(t, dockerd, docker)
+	passes(t, "running", "port intrawire access own")
+	does(t, closedWay+"Docker lets nothing be forwarded here but its own")
+	passes(t, "opened", everything)
+	stop()
+	sh(t, hostOf(1), "rm -f /run/docker.pid")
+	passes(t, "stopped", everything)
+	daemon(t, dockerd, docker)
+	passes(t, "restarted", everything)
+	openDoorway(t, doorwayOf(1))
+	passes(t, "with the doorway loaded last", everything)
+	// Both filters are one table of the kernel's.
+	sh(t, hostOf(1), "ufw --force enable")
+	passes(t, "with ufw", "guest gateway own")
+	does(t, closedPort+"ufw is active here")
+	passes(t, "with ufw opened", ours)
+}
+
+func TestOthersFirewalld(t *testing.T) {
+	t.Parallel()
+	if !othersWorld(t) {
+		return
+	}
+	services(t)
+	sh(t, hostOf(1), "mkdir -p /run/dbus")
+	daemon(t, "dbus-daemon --system --nofork --nopidfile", "dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.ListNames")
+	stop := daemon(t, firewalld, firewallC)
+	passes(t, "running", nothing)
+	does(t, closedPort+"firewalld is running here", closedWay+"firewalld is running here")
+	passes(t, "opened", ours)
+	sh(t, hostOf(1), "firewall-cmd --reload")
+	passes(t, "reloaded", ours)
+	stop()
+	daemon(t, firewalld, firewallC)
+	openDoorway(t, doorwayOf(1))
+	passes(t, "restarted, with the doorway loaded last", ours)
+	sh(t, hostOf(1), "firewall-cmd --zone=drop --change-interface=eth0")
+	passes(t, "in the zone drop", "guest gateway own")
+	does(t, closedPort+"firewalld is running here")
+	passes(t, "in the zone drop, opened", ours)
+}
+
+func TestOthersNftables(t *testing.T) {
+	t.Parallel()
+	if !othersWorld(t) {
+		return
+	}
+	services(t)
+	sh(t, hostOf(1), `nft 'table inet filter {
+	chain input { type filter hook input priority filter; policy drop; ct state vmap { established : accept, related : accept, invalid : drop }; iifname "lo" accept; tcp dport { 22, 443 } accept; meta l4proto icmp accept; limit rate 5/minute log prefix "refused "; }
+	chain forward { type filter hook forward priority filter; policy drop; }
+}' `)
+	passes(t, "closed", nothing)
+	does(t, closedPort+"the nftables chain inet filter input drops it here", closedWay+"the nftables chain inet filter forward drops it here")
+	passes(t, "opened", ours)
+	sh(t, hostOf(1), "nft flush ruleset; iptables -P INPUT DROP; iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -P FORWARD DROP")
+	openDoorway(t, doorwayOf(1))
+	passes(t, "closed by iptables", nothing)
+	does(t, closedPort+"the iptables chain INPUT drops it here", closedWay+"the iptables chain FORWARD drops it here")
+	passes(t, "opened in iptables", ours)
+}
