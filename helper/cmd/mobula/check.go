@@ -21,6 +21,8 @@ type hostReport struct {
 	Problems []string `json:"problems"`
 	// Warnings are what an operator should know before the first change.
 	Warnings []string `json:"warnings"`
+	// Closed are warnings of what the host's packet filters drop that Mobula needs.
+	Closed []string `json:"closed"`
 	// MissingPackages have to be installed first, by their Debian names.
 	MissingPackages []string `json:"missing_packages"`
 	// UnderlayMTU is the uplink's MTU in bytes.
@@ -101,7 +103,7 @@ func (c *call) checkHost(i intended, asJSON bool) error {
 	for _, p := range report.Problems {
 		fmt.Fprintln(c.stderr, p)
 	}
-	for _, w := range report.Warnings {
+	for _, w := range append(report.Warnings, report.Closed...) {
 		fmt.Fprintln(c.stdout, "warning:", w)
 	}
 	for _, p := range report.MissingPackages {
@@ -127,7 +129,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		i.mode = inventory.UplinkMode(facts == nil || facts.IsShared())
 	}
 	i.host.SharedUplink = i.mode == inventory.UplinkMode(true)
-	report := &hostReport{UplinkMode: i.mode, Problems: lines(errors.Join(system.Modules(links.HasFamily), system.Supported())), Warnings: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
+	report := &hostReport{UplinkMode: i.mode, Problems: lines(errors.Join(system.Modules(links.HasFamily), system.Supported())), Warnings: []string{}, Closed: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts
 		if facts, err = survey(c, i.host, known); err != nil {
@@ -145,6 +147,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		if facts.IsShared() {
 			report.Uplink = "shared"
 		}
+		report.Closed = closed(c, facts, i.outside.WireGuardPort, nil)
 	}
 	confirmed, err := h.Store.Confirmed()
 	if err != nil {

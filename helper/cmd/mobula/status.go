@@ -40,6 +40,8 @@ type statusReport struct {
 	FloodsUnbounded bool `json:"floods_unbounded,omitempty"`
 	// Refused counts what guests and clients may not send through the gateway.
 	Refused []refusedReport `json:"refused,omitempty"`
+	// Closed tells what the host's packet filters drop that Mobula needs.
+	Closed []string `json:"closed_by_filters,omitempty"`
 	// Differences are what somebody else changed on this host.
 	Differences []string `json:"differences"`
 }
@@ -78,8 +80,8 @@ the same generation; then what became of the name of its endpoint, and what its 
 or somebody in its name, asked more often than is answered. Then which frames the
 switch dropped because they claimed the address of a gateway or host, how many because
 they were too many to everybody, which packets the gateway refused to guests and
-clients, and what differs from the plan, which takes a second; --quick leaves these
-out.`,
+clients, what the host's own packet filters close where its NIC stays with it, and what
+differs from the plan, which takes a second; --quick leaves these out.`,
 	run: func(c *call) error {
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")
@@ -142,6 +144,13 @@ func (c *call) status(quick bool) (*statusReport, error) {
 		for _, r := range refused {
 			report.Refused = append(report.Refused, refusedReport{r.What, r.Packets})
 		}
+	}
+	facts, err := h.Store.Facts()
+	if err != nil {
+		return nil, err
+	}
+	if facts != nil {
+		report.Closed = closed(c, facts, self.Endpoint.Port(), silentHosts(report.Peers, running.Document, time.Now()))
 	}
 	ops, err := h.Differences(c)
 	for _, op := range ops {
@@ -269,6 +278,9 @@ func (c *call) printStatus(r *statusReport) error {
 	}
 	for _, refused := range r.Refused {
 		fmt.Fprintf(c.stdout, "%d packets of guests or clients were refused: %s\n", refused.Packets, refused.What)
+	}
+	for _, sentence := range r.Closed {
+		fmt.Fprintln(c.stdout, sentence)
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintln(c.stdout, "differs:", d)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -84,5 +85,22 @@ func TestStatusTellsNames(t *testing.T) {
 				t.Errorf("%s: found\n%swanted no %q", c.about, &out, n)
 			}
 		}
+	}
+}
+
+// TestSilentHosts: hosts whose last session has ended are silent, clients never.
+func TestSilentHosts(t *testing.T) {
+	now := time.Now()
+	at := func(ago time.Duration) *time.Time { then := now.Add(-ago); return &then }
+	d := &network.Document{}
+	for id := uint16(1); id <= 4; id++ {
+		d.Hosts = append(d.Hosts, network.Host{ID: id, Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(id)}), 51820)})
+	}
+	got := silentHosts([]peerReport{
+		{Name: "never", HostID: 2}, {Name: "long ago", HostID: 3, LastHandshake: at(4 * time.Minute)}, {Name: "now", HostID: 4, LastHandshake: at(time.Minute)},
+		{Name: "client"},
+	}, d, now)
+	if fmt.Sprint(got) != "map[long ago:192.0.2.3 never:192.0.2.2]" {
+		t.Errorf("found %v", got)
 	}
 }

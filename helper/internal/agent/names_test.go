@@ -50,7 +50,7 @@ func (s *silence) SetEndpoint(peer network.Key, endpoint netip.AddrPort) error {
 	s.peers[peer] = endpoint
 	return nil
 }
-func (s *silence) ShakeAgain([]wireguard.PeerState) error                   { return nil }
+func (s *silence) ShakeAgain([]wireguard.PeerState) error           { return nil }
 func (s *silence) GiveAllowedIPs(network.Key, []netip.Prefix) error { return nil }
 
 func (s *silence) Peers() (all []wireguard.PeerState, err error) {
