@@ -10,6 +10,7 @@ import (
 	"mobula/helper/internal/inventory"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/packetfilter"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
@@ -50,6 +51,7 @@ type intended struct {
 type hostFlags struct {
 	uplink, mode, access, dns, publish *string
 	port                               *uint16
+	open                               *bool
 }
 
 func newHostFlags(c *call) hostFlags {
@@ -59,13 +61,14 @@ func newHostFlags(c *call) hostFlags {
 		access:  c.flags.String("access-address", "auto", "with --host: auto or manual"),
 		dns:     c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
 		publish: c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
+		open:    c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
 		port:    c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
 	}
 }
 
 func (f hostFlags) intended() (intended, error) {
 	i := intended{
-		host:    network.Host{Uplink: *f.uplink, ManualAccess: *f.access == "manual"},
+		host:    network.Host{Uplink: *f.uplink, OpenFirewall: *f.open, ManualAccess: *f.access == "manual"},
 		mode:    *f.mode,
 		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
 	}
@@ -147,7 +150,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		if facts.IsShared() {
 			report.Uplink = "shared"
 		}
-		report.Closed = closed(c, facts, i.outside.WireGuardPort, nil)
+		report.Closed = closed(c, facts, packetfilter.Evidence{Port: i.outside.WireGuardPort, Opens: i.host.OpenFirewall})
 	}
 	confirmed, err := h.Store.Confirmed()
 	if err != nil {

@@ -11,17 +11,18 @@ import (
 	"mobula/helper/internal/plan"
 )
 
-// closed says what this host's packet filters evidently drop that Mobula needs. One whose
-// NIC has moved has the gateway's before them.
-func closed(ctx context.Context, facts *plan.Facts, port uint16, silent map[string]netip.Addr) []string {
+// closed says what this host's packet filters evidently drop that Mobula needs, by the
+// interfaces of the facts. One whose NIC has moved has the gateway's before them.
+func closed(ctx context.Context, facts *plan.Facts, e packetfilter.Evidence) []string {
 	if !facts.IsShared() {
 		return []string{}
 	}
 	filters, err := packetfilter.Read(ctx, packetfilter.Run, "")
 	if err != nil {
-		return []string{fmt.Sprintf("packet filter: cannot tell whether it lets WireGuard's udp/%d pass: %v", port, err)}
+		return []string{fmt.Sprintf("packet filter: cannot tell whether it lets WireGuard's udp/%d pass: %v", e.Port, err)}
 	}
-	return append([]string{}, filters.Say(packetfilter.Evidence{Port: port, Outside: facts.Shared.Outside, Silent: silent})...)
+	e.Outside = facts.Shared.Outside
+	return append([]string{}, filters.Say(e)...)
 }
 
 // silence is how long after a handshake WireGuard's packets are no longer accepted

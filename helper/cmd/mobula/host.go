@@ -16,6 +16,7 @@ import (
 	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/packetfilter"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
@@ -39,6 +40,7 @@ func (c *call) host() *transaction.Host {
 				wireguard.New(plan.Namespace, plan.WireLink, kept.Keys()),
 				firewall.New(plan.Namespace, plan.RunDir),
 				firewall.NewDoorway(plan.RunDir),
+				packetfilter.NewOpener(plan.StateDir),
 				vswitch.New(vswitch.Options{RunDir: plan.OVSDir}),
 			}}
 		},

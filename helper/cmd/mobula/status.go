@@ -10,6 +10,7 @@ import (
 	"mobula/helper/internal/agent"
 	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/packetfilter"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/vswitch"
@@ -150,7 +151,7 @@ func (c *call) status(quick bool) (*statusReport, error) {
 		return nil, err
 	}
 	if facts != nil {
-		report.Closed = closed(c, facts, self.Endpoint.Port(), silentHosts(report.Peers, running.Document, time.Now()))
+		report.Closed = closed(c, facts, packetfilter.Evidence{Port: self.Endpoint.Port(), Silent: silentHosts(report.Peers, running.Document, time.Now())})
 	}
 	ops, err := h.Differences(c)
 	for _, op := range ops {

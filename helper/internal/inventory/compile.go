@@ -84,7 +84,11 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 	settings := make(map[string]HostSettings, len(hosts))
 	for _, h := range hosts {
 		for _, field := range h.meaningless() {
-			c.warn(h.Name, "%s: has no meaning where uplink_mode is shared: the NIC and what is reachable by it stay as they are", field)
+			if h.SharedUplink {
+				c.warn(h.Name, "%s: has no meaning where uplink_mode is shared: the NIC and what is reachable by it stay as they are", field)
+			} else {
+				c.warn(h.Name, "%s: has no meaning where uplink_mode is moved: the gateway's firewall stands before those of the host", field)
+			}
 		}
 		d.Hosts = append(d.Hosts, h.Host)
 		settings[h.Name] = h.settings

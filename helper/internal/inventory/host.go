@@ -60,6 +60,7 @@ var variables = []struct {
 	{"wireguard_port", (*host).readWireGuardPort},
 	{"uplink", (*host).readUplink},
 	{"uplink_mode", (*host).readUplinkMode},
+	{"open_firewall", (*host).readOpenFirewall},
 	{"access_address", (*host).readAccessAddress},
 	{"upstream_dns", (*host).readUpstreamDNS},
 	{"publish", (*host).readPublish},
@@ -125,11 +126,13 @@ func readHost(raw rawHost, report func(field, found, want string)) *host {
 	return h
 }
 
-// meaningless takes out what has no meaning where the NIC stays with the host, and
-// names it.
+// meaningless takes out what has no meaning in the host's uplink_mode, and names it.
 func (h *host) meaningless() (fields []string) {
 	if !h.SharedUplink {
-		return nil
+		if h.OpenFirewall {
+			fields, h.OpenFirewall = append(fields, "open_firewall"), false
+		}
+		return fields
 	}
 	if h.Uplink != "" {
 		fields, h.Uplink = append(fields, "uplink"), ""
@@ -361,10 +364,14 @@ func (h *host) readUnderlayMTU(value any) string {
 	return ""
 }
 
-func (h *host) readPresharedKeys(value any) string {
+func (h *host) readPresharedKeys(value any) string { return readBool(value, &h.PresharedKeys) }
+
+func (h *host) readOpenFirewall(value any) string { return readBool(value, &h.OpenFirewall) }
+
+func readBool(value any, to *bool) string {
 	s := strings.ToLower(fmt.Sprint(value)) // templates give strings
-	h.PresharedKeys = s == "true" || s == "yes"
-	if !h.PresharedKeys && s != "false" && s != "no" {
+	*to = s == "true" || s == "yes"
+	if !*to && s != "false" && s != "no" {
 		return "true or false"
 	}
 	return ""

@@ -43,6 +43,9 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"stays", vars{"uplink_mode": "shared"}, staying, true},
 		{"nothing is published where it stays", vars{"uplink_mode": "shared", "publish": 443}, publish, "[]"},
 		{"no uplink where it stays", vars{"uplink_mode": "shared", "uplink": "eth0"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, ""},
+		{"opens", vars{"uplink_mode": "shared", "open_firewall": "True"}, opening, true},
+		{"opens nothing by default", vars{"uplink_mode": "shared"}, opening, false},
+		{"opens nothing before which the gateway stands", vars{"open_firewall": true}, opening, false},
 		{"auto", vars{"access_address": "auto"}, manual, false},
 		{"manual", vars{"access_address": "manual"}, manual, true},
 		{"one resolver", vars{"upstream_dns": "198.51.100.53"}, dns, "[198.51.100.53]"},
@@ -81,6 +84,7 @@ func forwarded(h network.Host, _ HostSettings) any {
 
 func manual(h network.Host, _ HostSettings) any  { return h.ManualAccess }
 func staying(h network.Host, _ HostSettings) any { return h.SharedUplink }
+func opening(h network.Host, _ HostSettings) any { return h.OpenFirewall }
 func dns(h network.Host, _ HostSettings) any     { return fmt.Sprint(h.UpstreamDNS) }
 func publish(h network.Host, _ HostSettings) any { return fmt.Sprint(h.Publish) }
 func preshared(h network.Host, _ HostSettings) any {
@@ -98,6 +102,7 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 		"wireguard_port":  {0, 65536, "x", true, 1.5},
 		"uplink":          {"", 7, "an-interface-of-17", "a/b", "a b", ".."},
 		"uplink_mode":     {"", true, "Shared", 1, "own"},
+		"open_firewall":   {"", "x", 1, 0, "on", []any{true}},
 		"access_address":  {"", true, "Auto", 1},
 		"upstream_dns":    {"", "x", 7, []any{"198.51.100.53", nil}, "2001:db8::53", "127.0.0.53", "0.0.0.0", "224.0.0.1", vars{}},
 		"publish":         {"", "x", 0, 65536, "80,443", "80-90", "sctp/7", "tcp/", "/80", "tcp/tcp", []any{80, nil}, true, "udp/51820"},
@@ -130,6 +135,10 @@ func TestMeaninglessVariables(t *testing.T) {
 		if !strings.Contains(strings.Join(got, "\n"), "192.0.2.1: "+field+": has no meaning where uplink_mode is shared") {
 			t.Errorf("%s: found the warnings %q", field, got)
 		}
+	}
+	moved := mustCompile(t, Input{Resolved: one(vars{"open_firewall": true})})
+	if got := fmt.Sprint(moved.Warnings); !strings.Contains(got, "192.0.2.1: open_firewall: has no meaning where uplink_mode is moved") {
+		t.Errorf("open_firewall: found the warnings %s", got)
 	}
 }
 

@@ -125,7 +125,7 @@ func (s *sources) mergedLiterals(file, host string, n *yaml.Node) {
 
 func (s *sources) literal(file, host, field string, n *yaml.Node) {
 	kind := misread(n)
-	if kind == "" || kind == "a truth value" && field == "preshared_keys" {
+	if kind == "" || kind == "a truth value" && (field == "preshared_keys" || field == "open_firewall") {
 		return
 	}
 	s.misread[subject{host, field}] = true

@@ -65,6 +65,9 @@ type Host struct {
 	Uplink string `json:"uplink,omitempty"`
 	// SharedUplink leaves the NIC with the host, through which the gateway gets outside.
 	SharedUplink bool `json:"shared_uplink,omitempty"`
+	// OpenFirewall has the packet filters of a host with SharedUplink let pass what
+	// Mobula needs.
+	OpenFirewall bool `json:"open_firewall,omitempty"`
 	// ManualAccess leaves veth_fac0 blank for the operator.
 	ManualAccess bool `json:"manual_access,omitempty"`
 	// UpstreamDNS replaces the resolvers the host had before the deploy.

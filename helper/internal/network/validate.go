@@ -66,6 +66,9 @@ func (v *validation) hosts(hosts []Host) {
 		if len(h.Uplink) > 15 || strings.ContainsAny(h.Uplink, "/ \t\n") {
 			v.add(h.Name, "uplink", fmt.Sprintf("%q", h.Uplink), "the name of an interface")
 		}
+		if h.OpenFirewall && !h.SharedUplink {
+			v.add(h.Name, "open_firewall", "true", "it only where uplink_mode is shared")
+		}
 		for _, a := range h.UpstreamDNS {
 			if !a.Is4() || a.IsUnspecified() || a.IsMulticast() {
 				v.add(h.Name, "upstream_dns", a.String(), "IPv4 addresses of resolvers")

@@ -17,6 +17,11 @@ type Finding struct {
 	Commands []string
 }
 
+// known reports that it is one of those that Opener opens.
+func (f Finding) known() bool {
+	return f.Who == whoUFW || f.Who == whoFirewalld || f.Who == whoDocker
+}
+
 // String is part of a sentence.
 func (f Finding) String() string {
 	return f.Who + ": `" + strings.Join(f.Commands, "; ") + "`"
@@ -117,9 +122,12 @@ func (f *Filters) openWay(c *Closed) Finding {
 // Policy is the name of Mobula's policy of firewalld.
 const Policy = "mobula"
 
-// PolicyRule lets pass what the gateway sends outside: it comes from this address, which
+// PolicyRule lets pass what the gateway sends outside: it comes from gatewaySource, which
 // Mobula's own table takes from nobody else.
-var PolicyRule = fmt.Sprintf(`rule family="ipv4" source address="%s/32" accept`, network.DirectGateway)
+var (
+	gatewaySource = network.DirectGateway.String() + "/32"
+	PolicyRule    = fmt.Sprintf(`rule family="ipv4" source address="%s" accept`, gatewaySource)
+)
 
 // FirewalldPolicy returns the commands that make the policy. firewalld knows it once it
 // is loaded again.
@@ -169,13 +177,18 @@ type Evidence struct {
 	Port    uint16 // of WireGuard
 	Outside []string
 	Silent  map[string]netip.Addr
+	// Opens: Mobula will open what it can by itself.
+	Opens bool
 }
 
 // Say returns the sentences; none if what Mobula needs may pass.
 func (f *Filters) Say(e Evidence) (sentences []string) {
+	left := func(all []Finding) []Finding {
+		return slices.DeleteFunc(all, func(one Finding) bool { return e.Opens && one.known() })
+	}
 	byFinding := map[string][]string{}
 	for name, from := range e.Silent {
-		for _, finding := range f.Port(e.Port, e.Outside, from) {
+		for _, finding := range left(f.Port(e.Port, e.Outside, from)) {
 			byFinding[finding.String()] = append(byFinding[finding.String()], name)
 		}
 	}
@@ -183,13 +196,13 @@ func (f *Filters) Say(e Evidence) (sentences []string) {
 		slices.Sort(names)
 		sentences = append(sentences, fmt.Sprintf("nothing arrives from %s on udp/%d; %s", strings.Join(names, ", "), e.Port, finding))
 	}
-	for _, finding := range f.Port(e.Port, e.Outside, netip.Addr{}) {
+	for _, finding := range left(f.Port(e.Port, e.Outside, netip.Addr{})) {
 		if byFinding[finding.String()] == nil {
 			sentences = append(sentences, fmt.Sprintf("udp/%d, on which the other hosts begin to speak to this one, is closed; %s", e.Port, finding))
 		}
 	}
 	slices.Sort(sentences)
-	for _, finding := range f.Outside(e.Outside) {
+	for _, finding := range left(f.Outside(e.Outside)) {
 		sentences = append(sentences, fmt.Sprintf("guests do not get outside by this host, and its gateway reaches no resolver there; %s", finding))
 	}
 	return sentences

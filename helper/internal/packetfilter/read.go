@@ -59,12 +59,17 @@ func Read(ctx context.Context, run Commands, root string) (*Filters, error) {
 		}
 		f.tables = append(f.tables, tables...)
 	}
+	f.ufw, err = enabledUFW(root)
+	return f, err
+}
+
+// enabledUFW reports that ufw is enabled.
+func enabledUFW(root string) (bool, error) {
 	conf, err := os.ReadFile(root + ufwConf)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
 	}
-	f.ufw = ufwEnabled.Match(conf)
-	return f, nil
+	return ufwEnabled.Match(conf), err
 }
 
 // ufwEnabled is as ufw reads it (UFWBackend._get_defaults and is_enabled).

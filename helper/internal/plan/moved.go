@@ -95,6 +95,7 @@ func (b moved) firewall() *Firewall {
 }
 
 func (b moved) doorway() *Doorway { return nil }
+func (b moved) opening() *Opening { return nil }
 
 // published returns the host's ports open to the outside: SSH, so that the
 // operator still gets in, and what the document lists.

@@ -112,6 +112,15 @@ func TestGolden(t *testing.T) {
 	t.Run("shared", func(t *testing.T) {
 		golden(t, "testdata/host256-shared.txt", mustBuild(t, staying, 256, withProgram(sharedFacts(Ifupdown, Networkd, NetworkManager))).text())
 	})
+	t.Run("opening", func(t *testing.T) {
+		opening := document(t, func(d *network.Document) {
+			d.Hosts[2].SharedUplink, d.Hosts[2].OpenFirewall, d.Hosts[2].Publish = true, true, nil
+		})
+		built, closed := mustBuild(t, opening, 256, sharedFacts(Ifupdown)), mustBuild(t, staying, 256, sharedFacts(Ifupdown))
+		if want := "&{Port:51820 Outside:" + fmt.Sprint(sharedFacts(Ifupdown).Shared.Outside) + "}"; fmt.Sprintf("%+v", built.Opening) != want || closed.Opening != nil {
+			t.Errorf("found %+v and %+v, wanted %s and none", built.Opening, closed.Opening, want)
+		}
+	})
 	t.Run("without-shared", func(t *testing.T) { golden(t, "testdata/without-shared.txt", Without(sharedFacts(Ifupdown)).text()) })
 	t.Run("without", func(t *testing.T) { golden(t, "testdata/without.txt", Without(facts(Ifupdown)).text()) })
 	t.Run("leaving", func(t *testing.T) { golden(t, "testdata/leaving.txt", Leaving(facts(Ifupdown)).text()) })

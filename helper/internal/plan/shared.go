@@ -91,6 +91,13 @@ func (b shared) doorway() *Doorway {
 	return d
 }
 
+func (b shared) opening() *Opening {
+	if !b.self.OpenFirewall {
+		return nil
+	}
+	return &Opening{Port: b.self.ListenPort(), Outside: b.facts.Shared.Outside}
+}
+
 // HostsPath is where private names stand where the host keeps its resolver.
 const HostsPath = "/etc/hosts"
 

@@ -59,6 +59,9 @@ func (h *Host) text() string {
 	if h.Doorway != nil {
 		line("doorway %+v", *h.Doorway)
 	}
+	if h.Opening != nil {
+		line("opening %+v", *h.Opening)
+	}
 	if h.Switch != nil {
 		line("switch %+v", *h.Switch)
 	}

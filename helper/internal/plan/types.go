@@ -29,6 +29,9 @@ type Host struct {
 	Firewall  *Firewall
 	// Doorway is the host's own nftables table where its NIC stays with it; nil: none.
 	Doorway *Doorway
+	// Opening is what the host's own packet filters have to let pass; nil: they are left
+	// as they are.
+	Opening *Opening `json:",omitempty"`
 	Switch  *Switch
 	Files   []File
 	// Keep lists files that stay although they are not in Files.
@@ -258,6 +261,13 @@ type Doorway struct {
 	// of these that are bridges: what passes between their ports may look as if it were
 	// forwarded (br_netfilter).
 	Outside, Opened, Bridges []string
+}
+
+// Opening is what the packet filters of a host that keeps its NIC have to let pass:
+// WireGuard's UDP port by the interfaces to the outside, and what the gateway sends there.
+type Opening struct {
+	Port    uint16
+	Outside []string
 }
 
 // Relay is a UDP port that forwards to another host's WireGuard.

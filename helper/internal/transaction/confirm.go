@@ -151,7 +151,7 @@ func (h *Host) takeBackNews(ctx context.Context, confirmed *store.Change) error 
 		return err
 	}
 	r := h.Reconciler(t.facts, false)
-	r.Subjects = named(r.Subjects, []string{"links", "doorway"})
+	r.Subjects = named(r.Subjects, []string{"links", "doorway", "openings"})
 	return r.Insist(ctx, t.want.OfVersionBefore(), t.previous)
 }
 

@@ -21,4 +21,7 @@ func TestDoorwayOfEitherSide(t *testing.T) {
 	if with.OfVersionBefore().Doorway != nil {
 		t.Error("the version before takes the table for its own")
 	}
+	if (&plan.Host{Opening: &plan.Opening{}}).OfVersionBefore().Opening != nil {
+		t.Error("the version before knows nothing of what was opened")
+	}
 }

@@ -185,7 +185,8 @@ func newStaying(t *testing.T, managers ...plan.Manager) *world {
 	t.Helper()
 	w := newWorld(t, managers...)
 	w.staying, w.ways = true, plan.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
-	if err := w.system.Put(plan.HostsPath, "127.0.0.1 localhost\n", 0o644); err != nil {
+	err := errors.Join(w.system.Put(plan.HostsPath, "127.0.0.1 localhost\n", 0o644), w.putUFW())
+	if err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -247,7 +248,7 @@ func (w *world) hostOf(program string) *Host {
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), w.vswitch} {
+			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), w.opener(), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r
@@ -349,6 +350,7 @@ func (w *world) putKey(private, public network.Key) {
 func (w *world) document(serial int64, change func(*network.Host), others ...uint16) *store.Change {
 	self := plantest.Host(1)
 	self.PublicKey, self.SharedUplink = w.own, w.staying
+	self.OpenFirewall = w.staying
 	if change != nil {
 		change(&self)
 	}
