@@ -45,7 +45,7 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"no uplink where it stays", vars{"uplink_mode": "shared", "uplink": "eth0"}, func(h network.Host, _ HostSettings) any { return h.Uplink }, ""},
 		{"opens", vars{"uplink_mode": "shared", "open_firewall": "True"}, opening, true},
 		{"opens nothing by default", vars{"uplink_mode": "shared"}, opening, false},
-		{"opens nothing before which the gateway stands", vars{"open_firewall": true}, opening, false},
+		{"opens nothing before which the gateway stands", vars{"uplink_mode": "moved", "open_firewall": true}, opening, false},
 		{"auto", vars{"access_address": "auto"}, manual, false},
 		{"manual", vars{"access_address": "manual"}, manual, true},
 		{"one resolver", vars{"upstream_dns": "198.51.100.53"}, dns, "[198.51.100.53]"},
@@ -136,7 +136,7 @@ func TestMeaninglessVariables(t *testing.T) {
 			t.Errorf("%s: found the warnings %q", field, got)
 		}
 	}
-	moved := mustCompile(t, Input{Resolved: one(vars{"open_firewall": true})})
+	moved := mustCompile(t, Input{Resolved: one(vars{"uplink_mode": "moved", "open_firewall": true})})
 	if got := fmt.Sprint(moved.Warnings); !strings.Contains(got, "192.0.2.1: open_firewall: has no meaning where uplink_mode is moved") {
 		t.Errorf("open_firewall: found the warnings %s", got)
 	}
