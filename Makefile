@@ -17,7 +17,8 @@ deps: ## install what the tests and the lab need (Debian packages)
 demo: deps ## build the lab, deploy to it, show that it works
 	@go run ./lab/cmd/demo
 
-test: deps ## everything that must hold
+test: ## everything that must hold
+	@./lab/deps.sh test
 	@./lab/test.sh
 
 lab-up: deps ## start the lab's hosts

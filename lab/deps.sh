@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the lab need on Debian 12: packages only.
-# The lab's image installs what it needs itself, see image.sh.
+# Installs what the lab needs on Debian 12, and with 'test' what all tests do: packages
+# only. The lab's image installs what it needs itself, see image.sh.
 set -euo pipefail
 
 packages=(
@@ -8,8 +8,8 @@ packages=(
 	openvswitch-switch nftables iproute2 iputils-ping conntrack
 	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
 	openssh-client bind9-dnsutils gcc libc6-dev
-	iptables ufw firewalld docker.io dbus
 )
+[ "${1-}" != test ] || packages+=(iptables ufw firewalld docker.io dbus)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
