@@ -21,7 +21,7 @@ bare_packages=(
 )
 # What Mobula asks for on a host, and so what the lab's repository must offer.
 host_packages=(openvswitch-switch nftables wireguard-tools conntrack)
-tool_packages=(tcpdump iperf3 bind9-dnsutils systemd-resolved)
+tool_packages=(tcpdump iperf3 bind9-dnsutils systemd-resolved ufw)
 
 started=$SECONDS
 say() { printf '[%3ds] %s\n' "$((SECONDS - started))" "$*" >&2; }

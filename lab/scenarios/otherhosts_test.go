@@ -12,7 +12,8 @@ import (
 )
 
 // otherHosts is what must hold on hosts that are not like those of the scenarios: grace
-// has NetworkManager (Debian 13), and erin keeps her NIC, with an address by DHCP.
+// has NetworkManager (Debian 13), and erin keeps her NIC, with an address by DHCP and a
+// firewall of her own (ufw), which drops what nobody allowed.
 var otherHosts = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
 	{"the NIC stays", nicStays},
@@ -38,11 +39,13 @@ func TestOtherHosts(t *testing.T) {
 	}
 	w := startWith(t, specs)
 	w.on(t, "grace", manageAll)
+	w.on(t, "erin", useUFW)
 	for _, h := range w.members() {
 		before[h.Name] = w.on(t, h.Name, fingerprint)
 	}
-	beforeShared = w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding)
+	beforeShared = w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding+"; "+ufwRules)
 	delete(w.modes, "erin") // she is new
+	w.extra["erin"] = "      open_firewall: true\n"
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
 	w.inventory(t)
 	w.all(t, otherHosts)
@@ -124,7 +127,7 @@ func uninstallOthers(t *testing.T, w *world) {
 	if now := w.on(t, "erin", fingerprint); now != before["erin"] {
 		t.Errorf("erin is not as she was: %s", difference(before["erin"], now))
 	}
-	if now := w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding); now != beforeShared {
+	if now := w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding+"; "+ufwRules); now != beforeShared {
 		t.Errorf("erin's network is not as it was: %s", difference(beforeShared, now))
 	}
 }
