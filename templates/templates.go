@@ -6,7 +6,7 @@ import "embed"
 
 // FS holds the templates, in the syntax of text/template.
 //
-//go:embed systemd managers firewall.nft doorway.nft
+//go:embed systemd managers firewall.nft doorway.nft relays.nft
 var FS embed.FS
 
 // Exposure bounds what 'systemd-analyze security' says of each unit: 0 may do

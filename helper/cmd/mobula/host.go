@@ -41,11 +41,15 @@ func (c *call) host() *transaction.Host {
 				firewall.New(plan.Namespace, plan.RunDir),
 				firewall.NewDoorway(plan.RunDir),
 				packetfilter.NewOpener(plan.StateDir),
+				relaying(),
 				vswitch.New(vswitch.Options{RunDir: plan.OVSDir}),
 			}}
 		},
 	}
 }
+
+// relaying is the hand for what a host that keeps its NIC sends on.
+func relaying() *firewall.Relaying { return firewall.NewRelaying(plan.RunDir, links.Onward) }
 
 // survey finds what a host is, as far as it matters to a host of which the document says
 // this; known are the facts of the other way outside, if Mobula is on the host already.

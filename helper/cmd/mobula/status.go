@@ -43,6 +43,8 @@ type statusReport struct {
 	Refused []refusedReport `json:"refused,omitempty"`
 	// Closed tells what the host's packet filters drop that Mobula needs.
 	Closed []string `json:"closed_by_filters,omitempty"`
+	// RelaysForNobody is why this host does not; empty if it relays.
+	RelaysForNobody string `json:"relays_for_nobody,omitempty"`
 	// Differences are what somebody else changed on this host.
 	Differences []string `json:"differences"`
 }
@@ -124,6 +126,9 @@ func (c *call) status(quick bool) (*statusReport, error) {
 	}
 	if err := report.addPaths(running.Document); err != nil {
 		report.Agent = err.Error()
+	}
+	if self.SharedUplink {
+		report.RelaysForNobody = relaying().Unable()
 	}
 	if quick {
 		return report, nil
@@ -282,6 +287,9 @@ func (c *call) printStatus(r *statusReport) error {
 	}
 	for _, sentence := range r.Closed {
 		fmt.Fprintln(c.stdout, sentence)
+	}
+	if r.RelaysForNobody != "" {
+		fmt.Fprintln(c.stdout, "this host relays for nobody:", r.RelaysForNobody)
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintln(c.stdout, "differs:", d)

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 
@@ -20,6 +21,10 @@ type doorway struct {
 	// is a client's and free, or a spare one.
 	ClientPorts []portRange
 	SparePorts  portRange
+	// Members are endpoints, and SpareUDP the ports from which guests speak to them: none
+	// of a relay's.
+	Members  []string
+	SpareUDP portRange
 }
 
 // RenderDoorway returns the ruleset for nft -f in the host's own namespace. The same plan
@@ -32,6 +37,15 @@ func RenderDoorway(d *plan.Doorway) string {
 	}
 	v.ClientPorts = clientPorts(freePorts([]uint16{d.WireGuardPort}))
 	v.SparePorts = largest(v.ClientPorts)
+	taken := []uint16{d.WireGuardPort}
+	for _, r := range d.Relays {
+		taken = append(taken, r.Port)
+		v.Members = append(v.Members, fmt.Sprintf("%s . %d", r.Endpoint.Addr(), r.Endpoint.Port()))
+	}
+	free := freePorts(taken)
+	if v.SpareUDP = largest(clientPorts(free)); v.SpareUDP == (portRange{}) {
+		v.SpareUDP = spare(free) // there are as many hosts as there can be
+	}
 	v.Outside, v.Opened, v.Bridges = quoted(d.Outside), quoted(d.Opened), quoted(d.Bridges)
 	return execute("doorway.nft", v)
 }

@@ -24,6 +24,7 @@ const table = "mobula"
 // Firewall is the hand for one nftables table, by nft(8).
 type Firewall struct {
 	name      string // of the subject and of what its operations change
+	family    string // of the table
 	step      reconcile.Step
 	program   NFT
 	namespace string
@@ -41,7 +42,7 @@ func New(namespace, runDir string) *Firewall { return On(program{}, namespace, r
 
 // On is New with another nft.
 func On(nft NFT, namespace, runDir string) *Firewall {
-	return &Firewall{name: "firewall", step: reconcile.StepFirewall, program: nft, namespace: namespace, record: filepath.Join(runDir, "firewall.json"),
+	return &Firewall{name: "firewall", family: "inet", step: reconcile.StepFirewall, program: nft, namespace: namespace, record: filepath.Join(runDir, "firewall.json"),
 		render: func(h *plan.Host) string {
 			if h.Firewall == nil {
 				return ""
@@ -56,7 +57,7 @@ func NewDoorway(runDir string) *Firewall { return DoorwayOn(program{}, runDir) }
 
 // DoorwayOn is NewDoorway with another nft.
 func DoorwayOn(nft NFT, runDir string) *Firewall {
-	return &Firewall{name: "doorway", step: reconcile.StepDoorway, program: nft, record: filepath.Join(runDir, "doorway.json"), rare: true,
+	return &Firewall{name: "doorway", family: "inet", step: reconcile.StepDoorway, program: nft, record: filepath.Join(runDir, "doorway.json"), rare: true,
 		render: func(h *plan.Host) string {
 			if h.Doorway == nil {
 				return ""
@@ -73,6 +74,8 @@ func (f *Firewall) Name() string { return f.name }
 type loaded struct {
 	Ruleset string `json:"ruleset"` // as given to nft
 	Listing string `json:"listing"` // hash of what the kernel said of it then
+	// Unable is why the ruleset is none that the host can have; "": it can.
+	Unable string `json:"unable,omitempty"`
 }
 
 // Diff implements reconcile.Subject.
@@ -99,7 +102,7 @@ func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]recon
 	last := f.readRecord()
 	switch {
 	case listing == "":
-		op.Verb, op.Detail = reconcile.Add, "table inet "+table
+		op.Verb, op.Detail = reconcile.Add, "table "+f.family+" "+table
 	case last.Ruleset != text:
 		op.Detail = describe(last.Ruleset, text)
 	case last.Listing != hash(listing):
@@ -116,14 +119,14 @@ func (f *Firewall) list(ctx context.Context) (string, error) {
 	if !f.program.Exists(f.namespace) {
 		return "", nil
 	}
-	tables, err := f.nft(ctx, "", "list", "tables", "inet")
+	tables, err := f.nft(ctx, "", "list", "tables", f.family)
 	if err != nil {
 		return "", err
 	}
-	if !strings.Contains(tables+"\n", "table inet "+table+"\n") {
+	if !strings.Contains(tables+"\n", "table "+f.family+" "+table+"\n") {
 		return "", nil
 	}
-	listing, err := f.nft(ctx, "", "--stateless", "list", "table", "inet", table)
+	listing, err := f.nft(ctx, "", "--stateless", "list", "table", f.family, table)
 	return withoutDynamic(listing), err
 }
 
@@ -182,7 +185,7 @@ func (f *Firewall) note(now loaded) error {
 func (f *Firewall) remove(ctx context.Context) error {
 	listing, err := f.list(ctx)
 	if err == nil && listing != "" {
-		_, err = f.nft(ctx, "", "delete", "table", "inet", table)
+		_, err = f.nft(ctx, "", "delete", "table", f.family, table)
 	}
 	if err == nil {
 		_ = os.Remove(f.record) // left behind, it costs a look now and then

@@ -29,7 +29,13 @@ func TestNFTAsTheRealOne(t *testing.T) {
 			return inside
 		}
 		return nil
-	}}
+	}, Devices: func(string) map[string]any { return map[string]any{"lo": 1, "eth0": 2, "eth1": 3} }}
+	netnstest.Run(t, ns, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+	far := &plan.Onward{Links: []plan.OnwardLink{{Name: "eth0", MTU: 1500}, {Name: "eth1", MTU: 1400}}}
+	for i, to := range relayDoorway().Targets() {
+		far.Ways = append(far.Ways, plan.Way{From: netip.MustParseAddr("192.0.2.1"), To: to, Hop: to, Link: far.Links[i%2].Name})
+	}
+	relays, oneLink := RenderRelays(relayDoorway(), far), &plan.Onward{Links: far.Links[:1], Ways: far.Ways[:1]}
 	rules, shared, doorway := Render(firewallOf(2), plenty), Render(sharedFirewallOf(2), plenty), RenderDoorway(doorwayOf(2))
 	many := firewallOf(1)
 	for i := byte(9); i > 0; i-- {
@@ -51,6 +57,11 @@ func TestNFTAsTheRealOne(t *testing.T) {
 		{"table inet mobula {\n\tchain input {\n\t\taccept\n\t}\n}\ntable inet other {\n}\n", "-f -"}, {"", "list tables inet"}, {"", stateless},
 		{Render(many, plenty), "-f -"}, {"", stateless},
 		{shared, "-f -"}, {"", stateless}, {doorway, "-f -"}, {"", list}, {"", stateless},
+		{relays, "-f -"}, {"", "list tables netdev"}, {"", "list tables inet"}, {"", "list table netdev mobula"}, {"", "--stateless list table netdev mobula"},
+		{RenderRelays(relayDoorway(), oneLink), "-f -"}, {"", "--stateless list table netdev mobula"},
+		{strings.ReplaceAll(relays, `"eth1"`, `"eth7"`), "-f -"}, {strings.Replace(relays, "device \"eth1\"", "device \"eth7\"", 1), "-f -"},
+		{strings.Replace(relays, "goto way_1", "goto way_9", 1), "-f -"}, {fmt.Sprintf(smallest, `"eth0"`), "--check -f -"}, {fmt.Sprintf(smallest, `"eth7"`), "--check -f -"},
+		{"", "--stateless list table netdev mobula"}, {"", "delete table netdev mobula"}, {"", "list tables netdev"},
 		{"", remove}, {"", remove}, {"", "list tables inet"}, {"", "list table inet other"}, {"", "no such command"},
 	} {
 		ask := func(n NFT) (string, string) {
@@ -94,7 +105,7 @@ func outline(listing string) string {
 		} else if line == "\t}" {
 			inChain = false
 		}
-		if inChain && strings.HasPrefix(line, "\t\t") && !strings.Contains(line, "type ") {
+		if inChain && strings.HasPrefix(line, "\t\t") && !strings.HasPrefix(line, "\t\ttype ") {
 			words := strings.Fields(inBraces.ReplaceAllString(line, ""))
 			line = "\t\t" + words[0] + " … " + words[len(words)-1]
 		}

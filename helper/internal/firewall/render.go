@@ -14,7 +14,7 @@ import (
 	"mobula/templates"
 )
 
-var rulesets = template.Must(template.New("").Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates.FS, "firewall.nft", "doorway.nft"))
+var rulesets = template.Must(template.New("").Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates.FS, "firewall.nft", "doorway.nft", "relays.nft"))
 
 // behind is the DSCP (RFC 2474) of what comes from another host's intrawire
 // address, but from behind that host: xxxx11 is for experimental and local use.

@@ -29,10 +29,16 @@ func TestRenderGolden(t *testing.T) {
 		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort}
 	doorway := plan.Doorway{HostID: 256, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820}
 	ajar := doorway
+	ajar.Relays = []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")}, {HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("203.0.113.2:443")}}
+	onward := &plan.Onward{Links: []plan.OnwardLink{{Name: "br-lan", Index: 7, MTU: 9000}, {Name: "eth0", Index: 2, MTU: 1500}}}
+	for _, way := range [][4]string{{"198.51.100.1", "192.0.2.1", "198.51.100.254", "eth0"}, {"198.51.100.1", "203.0.113.2", "203.0.113.2", "br-lan"}, {"203.0.113.1", "203.0.113.2", "203.0.113.2", "br-lan"}} {
+		onward.Ways = append(onward.Ways, plan.Way{From: netip.MustParseAddr(way[0]), To: netip.MustParseAddr(way[1]), Hop: netip.MustParseAddr(way[2]), Link: way[3]})
+	}
 	ajar.Outside, ajar.Opened, ajar.Bridges = []string{"eth0", "br-lan", "wg7"}, []string{"eth0", "br-lan"}, []string{"br-lan"}
 	for name, got := range map[string]string{
 		"host256": Render(moved, plenty), "shared256": Render(shared, plenty),
 		"doorway256": RenderDoorway(&ajar), "doorway256-router": RenderDoorway(&doorway),
+		"relays256": RenderRelays(&ajar, onward),
 	} {
 		golden := "testdata/" + name + ".nft"
 		if *update {
@@ -87,5 +93,16 @@ func TestFreePorts(t *testing.T) {
 		if got := fmt.Sprint(free); got != c.want || spare(free).String() != c.spare {
 			t.Errorf("without %v: found %s and %s, wanted %s and %s", c.taken, got, spare(free), c.want, c.spare)
 		}
+	}
+}
+
+// TestNoPortIsLeft: with as many hosts as there can be, all ports of clients are relays'.
+func TestNoPortIsLeft(t *testing.T) {
+	d := &plan.Doorway{WireGuardPort: 51820}
+	for id := uint16(1); id < 32768; id++ {
+		d.Relays = append(d.Relays, plan.Relay{HostID: id, Port: network.RelayPort(network.Host{Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")}, id), Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")})
+	}
+	if text := RenderDoorway(d); !strings.Contains(text, "@members masquerade to : 1024-32767\n") {
+		t.Error("guests speak to members from other ports than those that are left")
 	}
 }

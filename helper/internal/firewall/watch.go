@@ -16,7 +16,7 @@ func Subscribe(namespace string) (*netns.Subscription, error) {
 	return netns.Subscribe(namespace, unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
 }
 
-// Watch reports every change of Mobula's table in a namespace, whoever made it. Other
+// Watch reports every change of Mobula's tables in a namespace, whoever made it. Other
 // tables are no concern of Mobula's: what runs containers changes its own all the time.
 // It returns when the subscription ends.
 func Watch(s *netns.Subscription, changed func()) error {
@@ -31,13 +31,13 @@ func Watch(s *netns.Subscription, changed func()) error {
 	}
 }
 
-// tellsOf reports whether one of the messages is of the named inet table: all but those
+// tellsOf reports whether one of the messages is of the named table of a family of ours: all but those
 // of a new generation begin with the table's name (nf_tables.h).
 func tellsOf(messages []syscall.NetlinkMessage, table string) bool {
 	const nfgenmsg = 4 // bytes
 	for _, m := range messages {
 		generation := m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN
-		if !generation && len(m.Data) >= nfgenmsg && m.Data[0] == unix.NFPROTO_INET && tableOf(m.Data[nfgenmsg:]) == table {
+		if !generation && len(m.Data) >= nfgenmsg && (m.Data[0] == unix.NFPROTO_INET || m.Data[0] == unix.NFPROTO_NETDEV) && tableOf(m.Data[nfgenmsg:]) == table {
 			return true
 		}
 	}

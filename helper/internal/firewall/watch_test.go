@@ -40,6 +40,7 @@ func TestWatchTellsOfOurTable(t *testing.T) {
 		{"add table ip mobula; add chain ip mobula x; add rule ip mobula x accept", false},
 		{"add table inet mobula", true}, {"add chain inet mobula x", true}, {"add rule inet mobula x accept", true},
 		{"add set inet mobula s { type ipv4_addr; }", true}, {"add element inet mobula s { 192.0.2.1 }", true},
+		{"add table netdev mobula; add chain netdev mobula x", true}, {"add table netdev other", false},
 		{"delete table inet other", false}, {"flush chain inet mobula x", true}, {"flush ruleset", true},
 	} {
 		netnstest.Run(t, ns, "nft", c.script)

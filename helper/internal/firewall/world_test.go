@@ -54,7 +54,8 @@ func sharedFirewallOf(id uint16) *plan.Firewall {
 
 // doorwayOf returns the plan of the table in the host's own namespace.
 func doorwayOf(id uint16) *plan.Doorway {
-	return &plan.Doorway{HostID: id, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: []string{"eth0"}}
+	return &plan.Doorway{HostID: id, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: []string{"eth0"},
+		Endpoint: members[id-1].Addr(), Relays: firewallOf(id).Relays}
 }
 
 // world builds hosts 1 and 2, each with its gateway and a guest, in namespaces that

@@ -17,8 +17,8 @@ func RelayPort(relay Host, target uint16) uint16 {
 }
 
 // Relays returns the hosts that can relay for others: those whose relay ports are at
-// their endpoints. Where the NIC stays with the host there are none; where a router
-// translates ports, or several hosts share an address, nobody could tell whose they are.
+// their endpoints. Where a router translates ports, or several hosts share an address,
+// nobody could tell whose they are.
 func (d *Document) Relays() map[uint16]bool {
 	at := make(map[netip.Addr]int, len(d.Hosts))
 	for _, h := range d.Hosts {
@@ -26,7 +26,7 @@ func (d *Document) Relays() map[uint16]bool {
 	}
 	can := make(map[uint16]bool, len(d.Hosts))
 	for _, h := range d.Hosts {
-		if !h.SharedUplink && h.WireGuardPort == 0 && at[h.Endpoint.Addr()] == 1 {
+		if h.WireGuardPort == 0 && at[h.Endpoint.Addr()] == 1 {
 			can[h.ID] = true
 		}
 	}

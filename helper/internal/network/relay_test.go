@@ -15,7 +15,7 @@ func TestRelays(t *testing.T) {
 		want   string
 	}{
 		{"all", func(*Document) {}, "map[1:true 2:true 256:true]"},
-		{"one keeps its NIC", func(d *Document) { d.Hosts[1].SharedUplink = true }, "map[2:true 256:true]"},
+		{"one keeps its NIC", func(d *Document) { d.Hosts[1].SharedUplink = true }, "map[1:true 2:true 256:true]"},
 		{"one behind a router that translates", func(d *Document) { d.Hosts[1].WireGuardPort = 7 }, "map[2:true 256:true]"},
 		{"two behind one address", func(d *Document) { d.Hosts[1].Endpoint = endpoint("192.0.2.2:7") }, "map[256:true]"},
 	} {

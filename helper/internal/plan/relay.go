@@ -1,19 +1,25 @@
 package plan
 
-import "mobula/helper/internal/network"
+import (
+	"net/netip"
+
+	"mobula/helper/internal/network"
+)
 
 // Relays returns the ports by which the host with the given ID forwards between
 // two others. A UDP port that the host publishes stays published: it relays to
-// nobody, and the agent says so when it is asked. Hosts that cannot relay have none, see
-// network.Document.Relays.
+// nobody, and the agent says so when it is asked. Where the NIC stays with the host
+// nothing is published. Hosts that cannot relay have none, see network.Document.Relays.
 func Relays(d *network.Document, id uint16) []Relay {
 	self, ok := d.Host(id)
 	if !ok || !d.Relays()[id] {
 		return nil
 	}
 	published := map[network.Port]bool{}
-	for _, p := range self.Publish {
-		published[p] = true
+	if !self.SharedUplink {
+		for _, p := range self.Publish {
+			published[p] = true
+		}
 	}
 	var all []Relay
 	for _, h := range d.Hosts {
@@ -23,4 +29,36 @@ func Relays(d *network.Document, id uint16) []Relay {
 		}
 	}
 	return all
+}
+
+// Targets are the addresses that the host relays to.
+func (d *Doorway) Targets() []netip.Addr {
+	var all []netip.Addr
+	for _, r := range d.Relays {
+		all = append(all, r.Endpoint.Addr())
+	}
+	return all
+}
+
+// Onward is how a host that keeps its NIC would send to others now: its routing is its
+// own business and may change at any time.
+type Onward struct {
+	// Links are the interfaces to the outside that stand and those of Ways, each once.
+	Links []OnwardLink
+	// Ways has one for each of the host's own addresses at which it relays and each other
+	// address that can be reached from there.
+	Ways []Way
+}
+
+// OnwardLink is an interface of the host.
+type OnwardLink struct {
+	Name  string
+	Index int // its number, which another one of the name has not
+	MTU   int // bytes
+}
+
+// Way is the first hop between two addresses; Hop is To where that is on the link itself.
+type Way struct {
+	From, To, Hop netip.Addr
+	Link          string
 }

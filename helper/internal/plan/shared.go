@@ -84,7 +84,8 @@ func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
 	d := &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.ListenPort(), Manual: b.self.ManualAccess,
-		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges}
+		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges,
+		Endpoint: b.self.Endpoint.Addr(), Relays: Relays(b.doc, b.self.ID)}
 	if b.facts.Shared.Router {
 		d.Opened, d.Bridges = nil, nil // what else is forwarded is the host's business
 	}

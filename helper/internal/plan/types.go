@@ -261,6 +261,10 @@ type Doorway struct {
 	// of these that are bridges: what passes between their ports may look as if it were
 	// forwarded (br_netfilter).
 	Outside, Opened, Bridges []string
+	// Endpoint is where others look for the host, and Relays are as in Firewall: both
+	// addresses are of the host's own network, which sends on by itself.
+	Endpoint netip.Addr
+	Relays   []Relay
 }
 
 // Opening is what the packet filters of a host that keeps its NIC have to let pass:

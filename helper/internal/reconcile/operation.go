@@ -28,6 +28,7 @@ const (
 	StepAddresses
 	StepRoutes
 	StepUplink // the NIC moves, with its addresses and routes
+	StepRelays // follows the host's routing, whatever it is by then
 	StepResolver
 	StepServices
 )

@@ -33,6 +33,10 @@ func TestANewWayOutside(t *testing.T) {
 	if err := w.boot(); err != nil {
 		t.Fatal(err)
 	}
+	// The boot was before the host had its addresses.
+	if done, err := w.host.Repair(ctx); err != nil || len(done) != 1 || done[0] != "+ relays: table netdev mobula" {
+		t.Errorf("did %q, %v, after a boot", done, err)
+	}
 	w.ways.Router = true
 	if done, err := w.host.Repair(ctx); err != nil || len(done) != 1 || !strings.Contains(done[0], "doorway") {
 		t.Errorf("did %q, %v, when the host became a router", done, err)

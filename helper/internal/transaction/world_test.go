@@ -203,7 +203,7 @@ func newWorldOf(t *testing.T, facts *plan.Facts) *world {
 	w.lead(programNow)
 	w.vswitch = &fakeSwitch{w: w}
 	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }, Made: w.underlay}
-	w.nft = &firewalltest.NFT{Namespace: func(name string) any { return w.kernel.Identity(name, "lo") }}
+	w.nft = &firewalltest.NFT{Namespace: func(name string) any { return w.kernel.Identity(name, "lo") }, Devices: w.kernel.Devices}
 	w.kernel.Occupied = func(string) bool { return w.system.Running(plan.UnitVSwitch) }
 	if err := w.kernel.Configure(w.facts); err != nil {
 		t.Fatal(err)
@@ -248,7 +248,7 @@ func (w *world) hostOf(program string) *Host {
 		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), w.opener(), w.vswitch} {
+			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), firewall.RelayingOn(w.nft, filepath.Join(w.dir, "run"), w.kernel.Onward), w.opener(), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r

@@ -11,6 +11,7 @@ import (
 type tables []*table
 
 type table struct {
+	family  string
 	name    string
 	objects []*object
 	listing string // without state, as it was asked for last; "": to be made anew
@@ -22,6 +23,9 @@ type object struct {
 	lines      []string // of what kind it is
 	elements   []string
 	rules      []string
+	// devices are those of a base chain of the family netdev, and sends those by which its
+	// rules send, as they were then.
+	devices, sends []device
 }
 
 func (t *table) object(name string) *object {
@@ -34,28 +38,30 @@ func (t *table) object(name string) *object {
 }
 
 // table returns the named one, which is made if there is none.
-func (all *tables) table(name string) *table {
+func (all *tables) table(family, name string) *table {
 	for _, t := range *all {
-		if t.name == name {
+		if t.family == family && t.name == name {
 			return t
 		}
 	}
-	t := &table{name: name}
+	t := &table{family: family, name: name}
 	*all = append(*all, t)
 	return t
 }
 
-func (all tables) names() string {
+func (all tables) names(family string) string {
 	text := ""
 	for _, t := range all {
-		text += "table inet " + t.name + "\n"
+		if t.family == family {
+			text += "table " + family + " " + t.name + "\n"
+		}
 	}
 	return text
 }
 
-func (all tables) without(name string) (left tables, deleted bool) {
+func (all tables) without(family, name string) (left tables, deleted bool) {
 	for _, t := range all {
-		if t.name != name {
+		if t.family != family || t.name != name {
 			left = append(left, t)
 		}
 	}
@@ -65,9 +71,10 @@ func (all tables) without(name string) (left tables, deleted bool) {
 func (all tables) copied() tables {
 	var copies tables
 	for _, t := range all {
-		c := &table{name: t.name, listing: t.listing}
+		c := &table{family: t.family, name: t.name, listing: t.listing}
 		for _, o := range t.objects {
 			one := *o
+			one.sends = one.sends[:len(o.sends):len(o.sends)]
 			one.rules, one.elements, one.lines = one.rules[:len(o.rules):len(o.rules)], one.elements[:len(o.elements):len(o.elements)], one.lines[:len(o.lines):len(o.lines)]
 			c.objects = append(c.objects, &one)
 		}
@@ -91,7 +98,7 @@ func (t *table) list(stateless bool) string {
 			}
 		}
 	}
-	text := "table inet " + t.name + " {\n" + strings.Join(parts, "\n") + "}\n"
+	text := "table " + t.family + " " + t.name + " {\n" + strings.Join(parts, "\n") + "}\n"
 	if stateless {
 		t.listing = text
 	}
@@ -103,7 +110,7 @@ func (o *object) list(stateless bool) string {
 	if o.kind == "counter" && !stateless {
 		text += "\t\tpackets 0 bytes 0\n"
 	}
-	for _, line := range append(append([]string{}, o.lines...), o.rules...) {
+	for _, line := range append(append([]string{}, o.printed()...), o.rules...) {
 		text += "\t\t" + line + "\n"
 	}
 	if len(o.elements) > 0 {
@@ -178,6 +185,9 @@ func value(element string) string {
 		return string([]byte{byte(number >> 8), byte(number)})
 	case notAddress != nil:
 		return element
+	case len(words) > 2 && words[1] == "." && strings.Contains(words[2], "."):
+		second, _ := netip.ParseAddr(words[2])
+		return backwards(append(address.Addr().AsSlice(), second.AsSlice()...))
 	case len(words) > 2 && words[1] == ".":
 		port, _ := strconv.ParseUint(words[2], 10, 16)
 		return backwards(append(address.Addr().AsSlice(), byte(port>>8), byte(port)))

@@ -18,6 +18,9 @@ type NFT struct {
 	// ever had the name; nil if there is none. Tables go with their namespace
 	// (nf_tables_pre_exit_net of the kernel).
 	Namespace func(name string) any
+	// Devices returns the interfaces of a namespace, each with a value that is another one
+	// when it was made anew; nil: there are none.
+	Devices func(namespace string) map[string]any
 
 	namespaces map[string]*namespace
 }
@@ -25,6 +28,7 @@ type NFT struct {
 type namespace struct {
 	identity any
 	tables   tables
+	devices  map[string]any
 }
 
 // in returns what a namespace has; nil if there is no such namespace.
@@ -39,7 +43,12 @@ func (n *NFT) in(name string) *namespace {
 	if ns := n.namespaces[name]; ns == nil || ns.identity != identity {
 		n.namespaces[name] = &namespace{identity: identity}
 	}
-	return n.namespaces[name]
+	ns := n.namespaces[name]
+	if n.Devices != nil {
+		ns.devices = n.Devices(name)
+	}
+	ns.tables.lose(ns.devices)
+	return ns
 }
 
 // Exists implements firewall.NFT.
@@ -59,21 +68,30 @@ func (n *NFT) Run(ctx context.Context, name, stdin string, args ...string) (stri
 		args = args[1:]
 	}
 	command := strings.Join(args, " ")
-	table := strings.TrimPrefix(strings.TrimPrefix(command, "list table inet "), "delete table inet ")
+	family, table := "inet", ""
+	if len(args) > 2 {
+		family = args[2]
+	}
+	if len(args) > 3 {
+		table = args[3]
+	}
 	switch {
 	case command == "-f -":
 		return "", ns.load(stdin)
-	case command == "list tables inet":
-		return ns.tables.names(), nil
-	case command == "list table inet "+table:
+	case command == "--check -f -":
+		_, err := parse(ns.tables.copied(), stdin, ns.devices)
+		return "", err
+	case command == "list tables "+family:
+		return ns.tables.names(family), nil
+	case command == "list table "+family+" "+table:
 		for _, t := range ns.tables {
-			if t.name == table {
+			if t.family == family && t.name == table {
 				return t.list(stateless), nil
 			}
 		}
 		return "", failure("", command, table, "No such file or directory")
-	case command == "delete table inet "+table:
-		next, deleted := ns.tables.without(table)
+	case command == "delete table "+family+" "+table:
+		next, deleted := ns.tables.without(family, table)
 		if !deleted {
 			return "", failure("", command, table, "Could not process rule: No such file or directory")
 		}
@@ -86,7 +104,7 @@ func (n *NFT) Run(ctx context.Context, name, stdin string, args ...string) (stri
 // load carries a script out, as a whole or not at all: it is one transaction of the
 // kernel ("all commands... are applied atomically", -f in nft(8)).
 func (ns *namespace) load(script string) error {
-	next, err := parse(ns.tables.copied(), script)
+	next, err := parse(ns.tables.copied(), script, ns.devices)
 	if err == nil {
 		ns.tables = next
 	}
@@ -110,7 +128,7 @@ func (n *NFT) Fill(namespace, table, set, element string) error {
 		return os.ErrNotExist
 	}
 	for _, t := range ns.tables {
-		if o := t.object(set); t.name == table && o != nil {
+		if o := t.object(set); t.family == "inet" && t.name == table && o != nil {
 			o.elements, t.listing = sorted(append(o.elements, element)), ""
 			return nil
 		}

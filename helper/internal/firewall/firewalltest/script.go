@@ -12,33 +12,42 @@ type script struct {
 	lines []string
 	at    int
 	tables
+	devices map[string]any // of the namespace
 }
 
 var (
-	addTable    = regexp.MustCompile(`^(?:add )?table inet (\w+)$`)
-	deleteTable = regexp.MustCompile(`^delete table inet (\w+)$`)
-	openTable   = regexp.MustCompile(`^table inet (\w+) \{$`)
+	addTable    = regexp.MustCompile(`^(?:add )?table (inet|netdev) (\w+)$`)
+	deleteTable = regexp.MustCompile(`^delete table (inet|netdev) (\w+)$`)
+	openTable   = regexp.MustCompile(`^table (inet|netdev) (\w+) \{$`)
 	openObject  = regexp.MustCompile(`^(counter|set|map|chain) (\w+) \{(\})?$`)
 	// What a rule refers to has to be there, else the kernel says ENOENT.
 	refersTo = regexp.MustCompile(`@(\w+)\b|counter name "(\w+)"|(?:jump|goto) (\w+)`)
-	ruleOf   = regexp.MustCompile(` (accept|drop|notrack|dnat|snat|masquerade|set|to|limit|update|add|counter|jump|goto|return)( |$)|^(accept|drop|update|masquerade) ?`)
+	verdict  = regexp.MustCompile(`: (?:jump|goto) (\w+)`)
+	byDevice = regexp.MustCompile(` device "([^"]+)"`)
+	ruleOf   = regexp.MustCompile(` (accept|drop|notrack|dnat|snat|masquerade|set|to|limit|update|add|counter|jump|goto|return|vmap)( |$)|^(accept|drop|update|masquerade) ?`)
 )
 
 // parse returns the tables that a script leaves of those that are there.
-func parse(have tables, text string) (tables, error) {
-	s := &script{lines: strings.Split(text, "\n"), tables: have}
+func parse(have tables, text string, devices map[string]any) (tables, error) {
+	s := &script{lines: strings.Split(text, "\n"), tables: have, devices: devices}
+	for s.more() { // nft asks for their numbers before it asks the kernel for anything
+		if m := byDevice.FindStringSubmatch(s.line()); m != nil && devices[m[1]] == nil {
+			return nil, s.fail(m[1], "Interface does not exist")
+		}
+	}
+	s.at = 0
 	for s.more() {
 		line := s.line()
 		if m := deleteTable.FindStringSubmatch(line); m != nil {
-			next, deleted := s.without(m[1])
+			next, deleted := s.without(m[1], m[2])
 			if !deleted {
-				return nil, s.fail(m[1], "Could not process rule: No such file or directory")
+				return nil, s.fail(m[2], "Could not process rule: No such file or directory")
 			}
 			s.tables = next
 		} else if m := addTable.FindStringSubmatch(line); m != nil {
-			s.table(m[1])
+			s.table(m[1], m[2])
 		} else if m := openTable.FindStringSubmatch(line); m != nil {
-			if err := s.block(s.table(m[1])); err != nil {
+			if err := s.block(s.table(m[1], m[2])); err != nil {
 				return nil, err
 			}
 		} else {
@@ -112,6 +121,15 @@ func (s *script) object(t *table, o *object) error {
 				return s.fail("}", "syntax error, unexpected '}'")
 			}
 			o.elements = sorted(append(o.elements, strings.Split(list, ", ")...))
+			for _, m := range verdict.FindAllStringSubmatch(list, -1) {
+				if t.object(m[1]) == nil {
+					return s.fail(m[1], "Could not process rule: No such file or directory")
+				}
+			}
+		case t.family == "netdev" && strings.HasPrefix(line, "type filter hook "):
+			if err := s.hook(o, line); err != nil {
+				return err
+			}
 		case o.kind != "chain" || strings.HasPrefix(line, "type "):
 			if !contains(o.lines, line) {
 				o.lines = append(o.lines, line)
@@ -135,6 +153,9 @@ func (s *script) rule(t *table, chain *object, line string) error {
 	rule := r.(readyRule)
 	if rule.text == "" {
 		return s.fail(line, "syntax error, unexpected newline")
+	}
+	for _, m := range byDevice.FindAllStringSubmatch(line, -1) {
+		chain.sends = append(chain.sends, device{m[1], s.devices[m[1]]})
 	}
 	for _, name := range rule.refersTo {
 		if t.object(name) == nil {

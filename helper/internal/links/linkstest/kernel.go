@@ -41,8 +41,9 @@ type device struct {
 	// chosen tells that the MTU of a bridge does not follow its ports any more.
 	chosen bool
 	alias  string
-	// born is the namespace in which it was made.
-	born string
+	// born is the namespace in which it was made, and moves is how often it left one.
+	born  string
+	moves int
 }
 
 type address struct {
@@ -212,6 +213,7 @@ func (k *Kernel) move(d *device, ns string) error {
 	k.forgetSettings(d)
 	k.forgetSources(d)
 	d.NS, d.Master, d.up, d.addresses = ns, "", false, nil
+	d.moves++
 	k.devices[d.key()] = d
 	k.inherit(d)
 	k.follow(from, master)

@@ -228,7 +228,7 @@ func (c *clock) Armed(context.Context) bool               { return c.armed }
 
 // drivers are the real ones. A kernel without WireGuard gets a bridge in its place.
 func drivers(keys wireguard.KeyStore) []reconcile.Subject {
-	all := []reconcile.Subject{firewall.New(plan.Namespace, plan.RunDir), firewall.NewDoorway(plan.RunDir), vswitch{}}
+	all := []reconcile.Subject{firewall.New(plan.Namespace, plan.RunDir), firewall.NewDoorway(plan.RunDir), firewall.NewRelaying(plan.RunDir, links.Onward), vswitch{}}
 	if whole() {
 		return append(all, links.New(links.Netlink{}), wireguard.New(plan.Namespace, plan.WireLink, keys))
 	}

@@ -1,0 +1,31 @@
+package plan_test
+
+import (
+	"fmt"
+	"testing"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
+)
+
+// TestRelays: a host relays to all others that have a key, but by no port that it
+// publishes; where its NIC stays nothing is published.
+func TestRelays(t *testing.T) {
+	self := plantest.Host(1)
+	self.Publish = []network.Port{{Protocol: "udp", Number: 32770}, {Protocol: "tcp", Number: 32771}}
+	keyless := plantest.Host(4)
+	keyless.PublicKey = network.Key{}
+	for _, c := range []struct {
+		shared bool
+		want   string
+	}{{false, "[{HostID:3 Port:32771 Endpoint:198.51.0.3:51820}]"}, {true, "[{HostID:2 Port:32770 Endpoint:198.51.0.2:51820} {HostID:3 Port:32771 Endpoint:198.51.0.3:51820}]"}} {
+		self.SharedUplink = c.shared
+		if got := fmt.Sprintf("%+v", plan.Relays(plantest.Document(self, plantest.Host(2), plantest.Host(3), keyless), 1)); got != c.want {
+			t.Errorf("shared %v: found %s, wanted %s", c.shared, got, c.want)
+		}
+	}
+	if got := plan.Relays(plantest.Document(self), 9); got != nil {
+		t.Errorf("a host that is not in the document relays: %v", got)
+	}
+}
