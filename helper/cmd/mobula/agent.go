@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"mobula/helper/internal/agent"
+	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/system"
 )
@@ -34,7 +35,7 @@ finds broken on the host itself it has repaired by ` + plan.UnitRepair + `.`,
 			PrivateKey: h.Store.Keys().PrivateKey,
 			Facts:      h.Known,
 			Resolvers:  system.ResolversElsewhere, ResolverFiles: system.ResolverFiles,
-			Repair: repairByUnit,
+			Repair: repairByUnit, Relaying: relaying(), RelaysPath: firewall.RelaysPath(plan.RunDir),
 			Superseded: func() bool {
 				other, err := system.NewPrograms().Superseded(plan.UnitAgent)
 				if err != nil {

@@ -35,6 +35,10 @@ type Agent struct {
 	// Repair compares the host with its plan and puts right what differs. It
 	// runs outside the agent, which lacks the privileges.
 	Repair func(ctx context.Context) error
+	// Relaying is by what a host that keeps its NIC relays, and RelaysPath a file that
+	// changes with that; nil: it does not.
+	Relaying   Relaying
+	RelaysPath string
 	// Superseded reports that systemd would start another program as the agent now.
 	Superseded func() bool
 	// AppliedPath is a file that changes whenever Running does.
@@ -84,10 +88,11 @@ type parts struct {
 	heal   *healer
 	state  *stateServer
 	repair *repairer
+	relays relaysAt
 }
 
 func (a *Agent) parts() *parts {
-	return &parts{names: &publicNames{}, state: &stateServer{path: a.StatePath, log: a.Log}, repair: newRepairer(a)}
+	return &parts{names: &publicNames{}, state: &stateServer{path: a.StatePath, log: a.Log}, repair: newRepairer(a), relays: relaysAt{path: a.RelaysPath}}
 }
 
 // follow has all parts follow what runs. It is called often: what depends on the
@@ -96,6 +101,7 @@ func (a *Agent) follow(ctx context.Context, p *parts, running *store.Change) {
 	p.dns = a.serveDNS(ctx, p.dns, running)
 	p.names.follow(p.dns)
 	p.heal = a.serveHealing(ctx, p.heal, running, p.names)
+	p.heal.setUnable(p.relays.look(a.Relaying))
 	p.state.set(p.heal)
 	p.repair.follow(running)
 }

@@ -58,6 +58,7 @@ type healer struct {
 	followed   time.Time        // when the document came
 	askers     map[asked]uint64 // session of the asking agent
 	mtus       network.MTUs
+	unable     bool // this host relays for nobody
 	observe    bool // the engine wants a look at the kernel
 	settings   int  // endpoints set, ever
 	echoes     bucket
@@ -253,11 +254,7 @@ func (h *healer) follow(running *store.Change) error {
 		}
 		all = append(all, paths.Peer{ID: host.ID, Endpoint: host.Endpoint, NoRelay: !relays[host.ID]})
 	}
-	config := paths.Config{Self: self.ID, Relays: map[uint16]bool{}}
-	for _, r := range plan.Relays(running.Document, self.ID) {
-		config.Relays[r.HostID] = true
-	}
-	h.engine.SetPeers(h.now(), config, all)
+	h.engine.SetPeers(h.now(), paths.Config{Self: self.ID, Relays: h.relays()}, all)
 	h.followNamed(running.Document.Hosts)
 	h.observe = true
 	wake(h.poke)
@@ -265,6 +262,30 @@ func (h *healer) follow(running *store.Change) error {
 		wake(h.rotates)
 	}
 	return nil
+}
+
+// setUnable has a host that keeps its NIC relay for nobody, or for others again.
+func (h *healer) setUnable(unable bool) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if unable = unable && h.self.SharedUplink; unable != h.unable {
+		h.unable = unable
+		h.engine.SetRelays(h.relays())
+	}
+}
+
+// relays are the hosts that this one forwards to.
+func (h *healer) relays() map[uint16]bool {
+	all := map[uint16]bool{}
+	if !h.unable {
+		for _, r := range plan.Relays(h.change.Document, h.self.ID) {
+			all[r.HostID] = true
+		}
+	}
+	return all
 }
 
 func haveOneKeyInCommon(a, b network.Host) bool {

@@ -34,6 +34,9 @@ const (
 	switchInterval = 250 * time.Millisecond
 	flowInterval   = 2 * time.Second
 	startGrace     = 5 * time.Second
+	// waysInterval is how often the agent looks at the ways to other hosts, if routes
+	// change all the time: that is a question to the kernel for each host.
+	waysInterval = 2 * time.Second
 	// firstRetry and lastRetry are between repairs that failed.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
@@ -44,6 +47,9 @@ type repairer struct {
 	agent   *Agent
 	log     *slog.Logger
 	reasons chan string
+	// moved: something of the host's network is another, by which packets may take other
+	// ways.
+	moved chan struct{}
 
 	// due is when a repair for a reason would be the first of a new burst, had
 	// there been one every repairInterval until then.
@@ -52,7 +58,7 @@ type repairer struct {
 	mu            sync.Mutex
 	change        *store.Change         // of which ours are
 	ours          map[string]*links.Own // by namespace
-	doorway       bool                  // the host's own namespace has a table of ours
+	doorway       *plan.Doorway         // the host's own namespace has tables of ours; nil: it has none
 	subscribed    subscribed
 	subscriptions []*netns.Subscription
 	enabled       bool
@@ -65,7 +71,9 @@ type subscribed struct {
 }
 
 func newRepairer(a *Agent) *repairer {
-	return &repairer{agent: a, log: a.Log, reasons: make(chan string, 64)}
+	r := &repairer{agent: a, log: a.Log, reasons: make(chan string, 64), moved: make(chan struct{}, 1)}
+	wake(r.moved) // before it looked
+	return r
 }
 
 // follow subscribes to what the kernel tells of the namespaces as they are now.
@@ -80,7 +88,7 @@ func (r *repairer) follow(running *store.Change) {
 		r.change = running
 		r.know(running)
 	}
-	now := subscribed{inode, inode != 0 && r.doorway}
+	now := subscribed{inode, inode != 0 && r.doorway != nil}
 	if r.subscribed == now {
 		return
 	}
@@ -94,7 +102,11 @@ func (r *repairer) follow(running *store.Change) {
 	for _, ns := range []string{"", plan.Namespace} {
 		ns := ns
 		r.subscribe(links.Subscribe, ns, func(s *netns.Subscription) error {
-			return links.Watch(s, func() *links.Own { return r.own(ns) }, r.because)
+			return links.Watch(s, func() *links.Own { return r.own(ns) }, r.because, func() {
+				if ns == "" {
+					wake(r.moved)
+				}
+			})
 		})
 	}
 	tables := []string{plan.Namespace}
@@ -115,7 +127,7 @@ func (r *repairer) know(running *store.Change) {
 		var p *plan.Host
 		if p, err = plan.Build(running.Document, running.HostID, *facts); err == nil {
 			r.ours = map[string]*links.Own{"": links.NewOwn(p, ""), plan.Namespace: links.NewOwn(p, plan.Namespace)}
-			r.doorway = p.Doorway != nil
+			r.doorway = p.Doorway
 		}
 	}
 	if err != nil {
@@ -154,6 +166,7 @@ func (r *repairer) because(reason string) {
 // run repairs one at a time.
 func (r *repairer) run(ctx context.Context) {
 	go r.watchSwitch(ctx)
+	go r.watchWays(ctx)
 	retry := firstRetry
 	wait := compareInterval
 	for {

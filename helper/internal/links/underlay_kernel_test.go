@@ -109,7 +109,7 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 	defer s.Close()
 	lost, own := make(chan string, 100), links.NewOwn(want(), "")
 	go func() {
-		_ = links.Watch(s, func() *links.Own { return own }, func(what string) { lost <- what })
+		_ = links.Watch(s, func() *links.Own { return own }, func(what string) { lost <- what }, func() {})
 	}()
 	run(t, "sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.ipv4.ip_forward=0")
 	heard := map[string]bool{}

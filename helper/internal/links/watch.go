@@ -79,10 +79,15 @@ func kernelTable(table int) uint32 {
 
 // Watch reports what disappears or goes down of what own returns then, as text
 // for the reader: links, addresses, routes and rules; and whose forwarding is changed.
-// It returns when the subscription ends. What is added is of no interest: it breaks nothing.
-func Watch(s *netns.Subscription, own func() *Own, lost func(what string)) error {
+// What is added breaks nothing, but packets may take other ways by it: moved is told of
+// each change of anybody's, and has to be quick.
+// It returns when the subscription ends.
+func Watch(s *netns.Subscription, own func() *Own, lost func(what string), moved func()) error {
 	for {
 		messages, err := s.Receive()
+		if err == nil || errors.Is(err, unix.ENOBUFS) {
+			moved()
+		}
 		if errors.Is(err, unix.ENOBUFS) {
 			lost("more than could be followed")
 			continue

@@ -134,6 +134,9 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 	}
 }
 
+// SetRelays takes over which hosts this one forwards to.
+func (e *Engine) SetRelays(relays map[uint16]bool) { e.config.Relays = relays }
+
 // Next returns when Tick wants to be called again.
 func (e *Engine) Next() time.Duration {
 	if len(e.queue) == 0 {
