@@ -83,7 +83,7 @@ func surveyHooks(ctx context.Context, run Commands, facts *plan.Facts) error {
 		return nil
 	}
 	var problems []error
-	for _, line := range strings.Split(out, "\n") {
+	for _, line := range strings.Split(doorway.ReplaceAllString(out, ""), "\n") {
 		line = strings.TrimSpace(line)
 		if !hooked.MatchString(line) {
 			continue
@@ -96,8 +96,8 @@ func surveyHooks(ctx context.Context, run Commands, facts *plan.Facts) error {
 }
 
 var (
-	// doorway is Mobula's own table of a host with its NIC, as nft prints it.
-	doorway = regexp.MustCompile(`(?ms)^table inet mobula \{$.*?^\}$`)
+	// doorway are Mobula's own tables of a host with its NIC, as nft prints them.
+	doorway = regexp.MustCompile(`(?ms)^table (inet|netdev) mobula \{$.*?^\}$`)
 	// hooked are the lines of base chains and flow tables that name devices.
 	hooked = regexp.MustCompile(`^type \w+ hook (in|e)gress |^devices = `)
 	// said are texts of rules, which name nothing.

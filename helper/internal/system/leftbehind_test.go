@@ -156,6 +156,15 @@ func TestHooksOfTheUplink(t *testing.T) {
 			t.Errorf("%s: found %v, wanted it refused: %v", c.line, err, c.refused)
 		}
 	}
+	own := func(table string) string {
+		return "table netdev " + table + " {\n\tchain outside {\n\t\ttype filter hook ingress device \"eth0\" priority filter; policy accept;\n\t}\n}\n"
+	}
+	if err := surveyHooks(context.Background(), programs(map[string]string{"nft": own("mobula")}), plantest.Facts()); err != nil {
+		t.Errorf("the relays of a host that had its NIC: %v", err)
+	}
+	if err := surveyHooks(context.Background(), programs(map[string]string{"nft": own("mobula") + own("mobula2")}), plantest.Facts()); err == nil {
+		t.Error("another's table is not seen beside Mobula's")
+	}
 	if err := surveyHooks(context.Background(), programs(nil), plantest.Facts()); err != nil {
 		t.Errorf("without nft: %v", err)
 	}
