@@ -90,8 +90,8 @@ func putRight(t *testing.T, r *Relaying, something bool) {
 	}
 }
 
-// passes holds that what is sent arrives from there.
-func passes(t *testing.T, when string, from, at *net.UDPConn, to, as, text string) {
+// carries holds that what is sent arrives from there.
+func carries(t *testing.T, when string, from, at *net.UDPConn, to, as, text string) {
 	t.Helper()
 	send(t, from, to, text)
 	if got, by := hear(t, at); got != text || by.String() != as {
@@ -108,11 +108,11 @@ func TestRelaying(t *testing.T) {
 	}
 	relayed(t)
 	a, b, c := udp(t, "alice", alice+":51820"), udp(t, "bob", bob+":443"), udp(t, "carol", carol+":51820")
-	passes(t, "alice to bob", a, b, toBob, byAlice, "one")
-	passes(t, "bob to alice", b, a, toAlice, byBob, "two")
-	passes(t, "alice to carol", a, c, toCarol, byAlice, "three")
-	passes(t, "carol to alice", c, a, toAlice, byCarol, "four")
-	passes(t, "carol to bob", c, b, toBob, byCarol, "five")
+	carries(t, "alice to bob", a, b, toBob, byAlice, "one")
+	carries(t, "bob to alice", b, a, toAlice, byBob, "two")
+	carries(t, "alice to carol", a, c, toCarol, byAlice, "three")
+	carries(t, "carol to alice", c, a, toAlice, byCarol, "four")
+	carries(t, "carol to bob", c, b, toBob, byCarol, "five")
 	if got := sh(t, "", "cat /proc/net/nf_conntrack 2>/dev/null | grep -c dport=327 || true"); got != "0" && got != "" {
 		t.Errorf("%s connections are tracked", got)
 	}
@@ -131,9 +131,9 @@ func TestRelayingWhole(t *testing.T) {
 	relayed(t)
 	a, b := udp(t, "alice", alice+":51820"), udp(t, "bob", bob+":443")
 	big := strings.Repeat("x", 90)
-	passes(t, "with a card's checksum", a, b, toBob, byAlice, big)
+	carries(t, "with a card's checksum", a, b, toBob, byAlice, big)
 	withoutChecksums(t, "eth0")
-	passes(t, "with one that the relay makes", a, b, toBob, byAlice, big)
+	carries(t, "with one that the relay makes", a, b, toBob, byAlice, big)
 	aliceRaw := rawUDP(t, "alice")
 	aliceRaw.send(t, 51820, toBob, "none")
 	if got, by := hear(t, b); got != "none" || by.String() != byAlice {
@@ -213,11 +213,11 @@ func TestRelayingForMembersOnly(t *testing.T) {
 	}
 	sh(t, "router", "ip route add 203.0.113.77 via 192.0.2.1")
 	own, elsewhere := udp(t, "", "192.0.2.1:32773"), udp(t, "", "203.0.113.77:32771")
-	passes(t, "a port that is no relay's", a, own, "192.0.2.1:32773", alice+":51820", "own")
-	passes(t, "an address that nobody knows", a, elsewhere, "203.0.113.77:32771", alice+":51820", "elsewhere")
+	carries(t, "a port that is no relay's", a, own, "192.0.2.1:32773", alice+":51820", "own")
+	carries(t, "an address that nobody knows", a, elsewhere, "203.0.113.77:32771", alice+":51820", "elsewhere")
 	client, server := udp(t, "", "192.0.2.1:32771"), udp(t, "alice", alice+":53")
-	passes(t, "a question of the host's", client, server, alice+":53", "192.0.2.1:32771", "question")
-	passes(t, "its answer", server, client, "192.0.2.1:32771", alice+":53", "answer")
+	carries(t, "a question of the host's", client, server, alice+":53", "192.0.2.1:32771", "question")
+	carries(t, "its answer", server, client, "192.0.2.1:32771", alice+":53", "answer")
 }
 
 // TestRelayingFollowsRoutes: the table is made anew when a route, an address or an
@@ -229,7 +229,7 @@ func TestRelayingFollowsRoutes(t *testing.T) {
 	}
 	r := relayed(t)
 	a, b := udp(t, "alice", alice+":51820"), udp(t, "bob", bob+":443")
-	pass := func(when string) { t.Helper(); passes(t, when, a, b, toBob, byAlice, when) }
+	pass := func(when string) { t.Helper(); carries(t, when, a, b, toBob, byAlice, when) }
 	for _, change := range []struct {
 		what, script string
 		something    bool
@@ -336,7 +336,7 @@ ip rule add from 192.0.2.10 lookup 77; ip route add default via 192.0.2.253 tabl
 		t.Fatal(err)
 	}
 	a, b := udp(t, "alice", alice+":51820"), udp(t, "bob", bob+":443")
-	passes(t, "by the second address", a, b, "192.0.2.10:32771", "192.0.2.10:32770", "second")
+	carries(t, "by the second address", a, b, "192.0.2.10:32771", "192.0.2.10:32770", "second")
 }
 
 // TestRelayingAmongMany: the largest networks are loaded in a moment.
@@ -364,7 +364,7 @@ func TestRelayingAmongMany(t *testing.T) {
 		t.Errorf("unable: %s", r.Unable())
 	}
 	a, b := udp(t, "alice", alice+":51820"), udp(t, "bob", bob+":443")
-	passes(t, "among many", a, b, toBob, byAlice, "text")
+	carries(t, "among many", a, b, toBob, byAlice, "text")
 }
 
 // withoutChecksums has the kernel make the checksums of what leaves by an interface
