@@ -260,15 +260,18 @@ func cutPaths(t *testing.T, w *world) {
 
 // wayAround cuts one path, however busy the machines are: who needs figures takes
 // cutPaths.
-func wayAround(t *testing.T, w *world) {
-	undo := w.broken(t, "alice", "bob", lab.Fault{Drop: true})
+func wayAround(t *testing.T, w *world) { w.around(t, "alice", "bob") }
+
+func (w *world) around(t *testing.T, a, b string) {
+	t.Helper()
+	undo := w.broken(t, a, b, lab.Fault{Drop: true})
 	defer undo()
 	eventually(t, time.Minute, "a way around", func() error {
-		there, back := w.pathTo(t, "alice", "bob"), w.pathTo(t, "bob", "alice")
+		there, back := w.pathTo(t, a, b), w.pathTo(t, b, a)
 		if !strings.Contains(there, ".") || !strings.Contains(back, ".") { // a relay's name
 			return fmt.Errorf("the path is %s, and %s back", there, back)
 		}
-		_, err := w.Host("alice").Run(w.ctx, "ping -q -c 3 -i 0.3 -W 5 "+w.Host("bob").IntrawireAddress())
+		_, err := w.Host(a).Run(w.ctx, "ping -q -c 3 -i 0.3 -W 5 "+w.Host(b).IntrawireAddress())
 		if err == nil {
 			t.Logf("over %s, and over %s back", there, back)
 		}

@@ -47,7 +47,8 @@ func (w *world) becomes(t *testing.T, host, mode string, others ...*lab.Host) {
 	})
 }
 
-// modeChanges: a host's NIC comes back and moves again, and the others lose nothing.
+// modeChanges: a host's NIC comes back and moves again, and the others lose nothing. With
+// her NIC, too, alice relays.
 func modeChanges(t *testing.T, w *world) {
 	others := []*lab.Host{w.Host("bob"), w.Host("carol")}
 	resolver := w.on(t, "alice", "cat /etc/resolv.conf")
@@ -55,6 +56,12 @@ func modeChanges(t *testing.T, w *world) {
 	if now := w.on(t, "alice", "cat /etc/resolv.conf; grep -c nas.example.com /etc/hosts"); strings.Contains(now, "Mobula") || !strings.HasSuffix(now, "1") {
 		t.Errorf("alice with her NIC has %s", now)
 	}
+	w.waitDirect(t, time.Minute, "bob", "carol")
+	w.around(t, "bob", "carol")
+	if relayed := w.on(t, "alice", "nft list counter netdev mobula relayed"); strings.Contains(relayed, "packets 0 ") {
+		t.Errorf("alice with her NIC relayed nothing: %s", relayed)
+	}
+	w.waitDirect(t, 3*time.Minute, "bob", "carol") // whose packets are counted next
 	w.becomes(t, "alice", "moved", others...)
 	if now := w.on(t, "alice", "cat /etc/resolv.conf"); now != resolver {
 		t.Errorf("alice's resolvers: found %s, wanted %s", now, resolver)
