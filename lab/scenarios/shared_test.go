@@ -20,7 +20,7 @@ const (
 	// ownNetwork is what of a host that keeps its NIC is its own, without what Mobula adds,
 	// to ufw's rules, too.
 	ownNetwork = `ip -d address show dev ens3 | sed 's/_lft [0-9a-z]*//g'; ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
-cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s list ruleset 2>/dev/null | sed '/^table inet mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
+cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s list ruleset 2>/dev/null | sed '/^table [a-z]* mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
 	// ufwRules are what ufw keeps.
 	ufwRules = `ufw status verbose; cat /etc/ufw/user.rules`
 	// useUFW is what an administrator does who thinks of SSH.
