@@ -299,7 +299,19 @@ func (w *world) startServices() {
 	}
 	if w.system.Enabled(plan.UnitAgent) {
 		w.system.Start(plan.UnitAgent)
+		w.followRouting()
 	}
+}
+
+// followRouting is what the agent has done when there are ways to other hosts, which a
+// boot does not wait for: an interruption of it is none of the walk's.
+func (w *world) followRouting() {
+	struck, steps := w.fault, w.steps
+	w.fault = fault{}
+	if _, err := w.host.Repair(ctx, "relays"); err != nil {
+		w.Fatal(err)
+	}
+	w.fault, w.steps = struck, steps
 }
 
 // remove deletes a file of the host, as a careless hand does.
