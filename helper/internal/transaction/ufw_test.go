@@ -31,7 +31,9 @@ func (w *world) opener() *packetfilter.Opener {
 }
 
 // ufw does what version 0.36.2 does with the file of its rules: a rule like another one
-// takes its place, whatever its comment; none of that kind to delete is no error.
+// takes its place, whatever its comment; none of that kind to delete is no error. Rules of
+// forwarding come last here: they are in chains of their own, so their place among the
+// others means nothing.
 func (w *world) ufw(_ context.Context, name string, args ...string) (string, error) {
 	if name != "ufw" {
 		return "", exec.ErrNotFound
@@ -49,19 +51,26 @@ func (w *world) ufw(_ context.Context, name string, args ...string) (string, err
 	if err != nil {
 		return "", err
 	}
-	var kept strings.Builder
+	var kept, routes strings.Builder
 	for _, line := range strings.SplitAfter(string(data), "\n") {
 		if before, _, _ := strings.Cut(strings.TrimSpace(line), " comment="); before != tuple {
-			kept.WriteString(line)
+			place(line, &kept, &routes)
 		}
 	}
 	if !deletes {
 		if comment != "" {
 			tuple += " comment=" + hex.EncodeToString([]byte(comment))
 		}
-		kept.WriteString(tuple + "\n")
+		place(tuple+"\n", &kept, &routes)
 	}
-	return "", os.WriteFile(w.system.At(ufwRules), []byte(kept.String()), 0o640)
+	return "", os.WriteFile(w.system.At(ufwRules), []byte(kept.String()+routes.String()), 0o640)
+}
+
+func place(line string, others, routes *strings.Builder) {
+	if strings.Contains(line, " route:") {
+		others = routes
+	}
+	others.WriteString(line)
 }
 
 // opened is what of ufw's rules is Mobula's, and that the operator's is there.
