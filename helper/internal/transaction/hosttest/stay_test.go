@@ -42,7 +42,7 @@ func (b *bench) stay() bool {
 	b.same("a rollback where the NIC stays")
 	b.apply()
 	b.confirm()
-	if did, err := b.Repair(b.ctx()); err != nil || len(did) > 0 {
+	if did, err := b.repair(); err != nil || len(did) > 0 {
 		b.Errorf("repairing what is fine: did %q, %v", did, err)
 	}
 	b.uninstall()
@@ -109,7 +109,7 @@ func (b *bench) thereAndBack() {
 	to("the NIC comes back again", shared)
 	b.confirm()
 	b.beside()
-	if did, err := b.Repair(b.ctx()); err != nil || len(did) > 0 {
+	if did, err := b.repair(); err != nil || len(did) > 0 {
 		b.Errorf("repairing what is fine after a return: did %q, %v", did, err)
 	}
 	to("the NIC moves once more", moved)
