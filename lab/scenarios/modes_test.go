@@ -3,6 +3,7 @@
 package scenarios
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -21,10 +22,12 @@ func (w *world) becomes(t *testing.T, host, mode string, others ...*lab.Host) {
 		defer lossless(t, w, m)
 	}
 	w.deploy(t)
-	s := w.status(t, host)
-	if len(s.Differences) > 0 || s.Waiting != "" {
-		t.Errorf("%s: %+v", host, s)
-	}
+	eventually(t, 30*time.Second, host+" is as it should be", func() error { // relays follow routes
+		if s := w.status(t, host); len(s.Differences) > 0 || s.Waiting != "" {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
 	// Hosts keep their mode, whatever hosts.yml does not say.
 	delete(w.modes, host)
 	w.inventory(t)
