@@ -40,10 +40,7 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 	if pending, err := h.Store.Pending(); err != nil || pending != nil {
 		h.Log.Warn("dropping a change that was not confirmed", "generation", pending.Generation(), "error", err)
 	}
-	if in := facts.In(staysIn(confirmed, facts)); in != nil {
-		facts = in
-	}
-	if facts.IsShared() {
+	if facts = sideOf(confirmed, facts); facts.IsShared() {
 		late = false // nothing waits for it
 	} else {
 		late = late || facts.Other != nil // nothing waited for the boot of that

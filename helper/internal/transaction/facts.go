@@ -19,6 +19,14 @@ func staysIn(change *store.Change, facts *plan.Facts) bool {
 	return self.SharedUplink
 }
 
+// sideOf returns the facts with those of the change's way outside first, if they are known.
+func sideOf(change *store.Change, facts *plan.Facts) *plan.Facts {
+	if in := facts.In(staysIn(change, facts)); in != nil {
+		return in
+	}
+	return facts
+}
+
 // Known returns what is known of the host; nil: Mobula never changed it. The facts of its
 // other way outside are with them only while a change waits, which may lead to it or
 // away from it.
@@ -31,10 +39,7 @@ func (h *Host) Known() (*plan.Facts, error) {
 	if err != nil || pending != nil {
 		return facts, err
 	}
-	if in := facts.In(staysIn(confirmed, facts)); in != nil {
-		facts = in.Alone()
-	}
-	return facts, nil
+	return sideOf(confirmed, facts).Alone(), nil
 }
 
 // ModeChanges refuses to have the NIC stay or move where it did not in the confirmed
@@ -57,10 +62,7 @@ func (h *Host) keep(facts *plan.Facts) error {
 	if err != nil {
 		return err
 	}
-	if in := facts.In(staysIn(confirmed, facts)); in != nil {
-		facts = in
-	}
-	return h.Store.SetFacts(facts)
+	return h.Store.SetFacts(sideOf(confirmed, facts))
 }
 
 // forgetOther forgets the way outside that the host had before the change that is

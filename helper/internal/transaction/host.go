@@ -161,10 +161,7 @@ func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
 // buildAlone returns what a change made of the host, with nothing of the other way
 // outside: what stands was put there for one of them.
 func buildAlone(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
-	if in := facts.In(staysIn(change, facts)); in != nil {
-		facts = in.Alone()
-	}
-	return build(change, facts)
+	return build(change, sideOf(change, facts).Alone())
 }
 
 // either returns what may stand after a change from a to b was interrupted, as
