@@ -57,6 +57,9 @@ type world struct {
 	// fresh is what the host's keys rotate to; its file is made by rotating.
 	fresh, freshPrivate network.Key
 
+	// followed is what the agent had done after the last boot, when there were routes.
+	followed []string
+
 	steps []string // all steps of the current walk, by name
 	fault fault
 }
@@ -308,7 +311,8 @@ func (w *world) startServices() {
 func (w *world) followRouting() {
 	struck, steps := w.fault, w.steps
 	w.fault = fault{}
-	if _, err := w.host.Repair(ctx, "relays"); err != nil {
+	var err error
+	if w.followed, err = w.host.Repair(ctx, "relays"); err != nil {
 		w.Fatal(err)
 	}
 	w.fault, w.steps = struck, steps
