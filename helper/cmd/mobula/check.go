@@ -129,9 +129,9 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		return nil, err
 	}
 	if i.mode == "" {
-		i.mode = inventory.UplinkMode(facts == nil || facts.IsShared())
+		i.mode = network.UplinkMode(facts == nil || facts.IsShared())
 	}
-	i.host.SharedUplink = i.mode == inventory.UplinkMode(true)
+	i.host.SharedUplink = i.mode == network.UplinkMode(true)
 	report := &hostReport{UplinkMode: i.mode, Problems: lines(errors.Join(system.Modules(links.HasFamily), system.Supported())), Warnings: []string{}, Closed: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts

@@ -296,10 +296,10 @@ func (c *compilation) mergeKeys(collected map[string]HostKey, hosts []*host, nam
 		if h.mode == "" { // as the host has it; new ones keep their NICs
 			h.mode = k.UplinkMode
 			if h.mode == "" {
-				h.mode = UplinkMode(h.PublicKey.IsZero())
+				h.mode = network.UplinkMode(h.PublicKey.IsZero())
 			}
 		}
-		if h.SharedUplink = h.mode == UplinkMode(true); !h.PublicKey.IsZero() {
+		if h.SharedUplink = h.mode == network.UplinkMode(true); !h.PublicKey.IsZero() {
 			k.UplinkMode = h.mode
 			c.keys.Hosts[h.Name] = k
 		}

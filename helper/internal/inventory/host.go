@@ -271,20 +271,11 @@ func (h *host) readUplink(value any) string {
 }
 
 func (h *host) readUplinkMode(value any) string {
-	if value != UplinkMode(false) && value != UplinkMode(true) {
+	if value != network.UplinkMode(false) && value != network.UplinkMode(true) {
 		return `"moved" or "shared"`
 	}
 	h.mode = value.(string)
 	return ""
-}
-
-// UplinkMode returns what uplink_mode is of a host with which the NIC stays (shared), or
-// not.
-func UplinkMode(shared bool) string {
-	if shared {
-		return "shared"
-	}
-	return "moved"
 }
 
 func (h *host) readAccessAddress(value any) string {

@@ -164,8 +164,8 @@ func (f *strictFile) hostValues(name string, values map[string]*yaml.Node) (h Ho
 		f.places[subject{name, "reported MTU"}] = place{f.path, n.Line}
 	}
 	if n := values["uplink_mode"]; n != nil {
-		if h.UplinkMode = n.Value; n.Kind != yaml.ScalarNode || h.UplinkMode != UplinkMode(true) {
-			f.add(n, name, "uplink_mode", describe(n), UplinkMode(true))
+		if h.UplinkMode = n.Value; n.Kind != yaml.ScalarNode || h.UplinkMode != network.UplinkMode(true) {
+			f.add(n, name, "uplink_mode", describe(n), network.UplinkMode(true))
 		}
 	}
 	if n := values["also_key"]; n != nil {
@@ -251,7 +251,7 @@ func (k *PublicKeys) EncodeState() []byte {
 		if h.UnderlayMTU != 0 {
 			fields = append(fields, fmt.Sprintf("underlay_mtu: %d", h.UnderlayMTU))
 		}
-		if h.UplinkMode == UplinkMode(true) { // not said of the others, as before there were two
+		if h.UplinkMode == network.UplinkMode(true) { // not said of the others, as before there were two
 			fields = append(fields, "uplink_mode: "+h.UplinkMode)
 		}
 		if len(fields) > 0 {

@@ -272,3 +272,12 @@ func formats(oldest, newest int) string {
 	}
 	return fmt.Sprintf("%d..%d", oldest, newest)
 }
+
+// UplinkMode returns what uplink_mode is of a host with which the NIC stays (shared), or
+// not.
+func UplinkMode(shared bool) string {
+	if shared {
+		return "shared"
+	}
+	return "moved"
+}

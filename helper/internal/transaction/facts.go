@@ -50,9 +50,8 @@ func (h *Host) ModeChanges(known *plan.Facts, shared bool) error {
 	if err != nil || known == nil || known.In(shared) == known || confirmed == nil || confirmed.Helper == h.programs().Self() {
 		return err
 	}
-	mode := map[bool]string{true: "shared", false: "moved"}
 	return fmt.Errorf("uplink_mode: found %s in use by another version of Mobula, wanted it as it is: deploy once with uplink_mode: %s, and then with %s",
-		mode[!shared], mode[!shared], mode[shared])
+		network.UplinkMode(!shared), network.UplinkMode(!shared), network.UplinkMode(shared))
 }
 
 // keep notes the facts, those of the confirmed change first: the way back may belong to a
