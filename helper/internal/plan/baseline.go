@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -88,6 +89,7 @@ func (b Baseline) outside() (addresses []Address, routes, absent []Route) {
 			addresses = append(addresses, a)
 		}
 	}
+	addresses = append(addresses, answering(addresses)...)
 	at := func(all []Route) (there []Route) {
 		for _, r := range all {
 			if r.To.Addr().Is4() {
@@ -98,6 +100,24 @@ func (b Baseline) outside() (addresses []Address, routes, absent []Route) {
 		return there
 	}
 	return addresses, at(b.Routes), at(b.Absent)
+}
+
+// answering are the addresses by which the gateway answers ARP for those whose peer is in
+// another network: where arp_ignore is 1, the kernel looks for the address that was asked
+// for in the network of each address, and such a one has only its peer's (inet_confirm_addr
+// in net/ipv4/devinet.c).
+func answering(outside []Address) (all []Address) {
+	alone := func(a Address) bool { return !a.Peer.IsValid() }
+	for _, a := range outside {
+		if alone(a) || a.Peer.Masked().Contains(a.Prefix.Addr()) {
+			continue
+		}
+		same := func(other Address) bool { return alone(other) && other.Prefix.Addr() == a.Prefix.Addr() }
+		if !slices.ContainsFunc(append(all, outside...), same) {
+			all = append(all, Address{NS: a.NS, Link: a.Link, Prefix: a.Prefix, Uplink: true, Scope: a.Scope})
+		}
+	}
+	return all
 }
 
 func (b Baseline) nicSettings(uplink string) (all []Setting) {

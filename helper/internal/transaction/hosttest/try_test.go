@@ -216,6 +216,10 @@ func (b *bench) answers(after string) {
 		var out []byte
 		var err error
 		for try := 0; try < 10; try++ {
+			// Of what it heard before it knows nothing.
+			if out, err = exec.Command("ip", "neighbor", "flush", "all").CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
 			if out, err = exec.Command("ping", "-n", "-c", "1", "-W", "1", b.made.address.String()).CombinedOutput(); err == nil {
 				return nil
 			}
@@ -223,8 +227,27 @@ func (b *bench) answers(after string) {
 		return fmt.Errorf("%w: %s", err, out)
 	})
 	if err != nil {
-		b.Errorf("after %s the host does not answer: %v", after, err)
+		b.Errorf("after %s the host does not answer: %v\n%s", after, err, b.ways())
 	}
+}
+
+// ways says what each namespace knows of its links, addresses, routes and neighbors.
+func (b *bench) ways() string {
+	var said strings.Builder
+	for _, ns := range []string{"isp", plan.Namespace, ""} {
+		if ns != "" && !netns.Exists(ns) {
+			continue
+		}
+		for _, question := range []string{"ip -s link", "ip address", "ip rule", "ip route show table all", "ip neighbor", "nft list ruleset"} {
+			_ = netns.Do(ns, func() error {
+				parts := strings.Fields(question)
+				out, err := exec.Command(parts[0], parts[1:]...).CombinedOutput()
+				fmt.Fprintf(&said, "-- %q: %s: %v\n%s", ns, question, err, out)
+				return nil
+			})
+		}
+	}
+	return said.String()
 }
 
 // clock is the way back, which nobody needs here.
