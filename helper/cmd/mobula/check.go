@@ -45,13 +45,15 @@ type intended struct {
 	// mode is uplink_mode; "": the inventory says none.
 	mode    string
 	outside system.Outside
+	// brought: the operator brings what is missing.
+	brought bool
 }
 
 // hostFlags are those of check --host.
 type hostFlags struct {
 	uplink, mode, access, dns, publish *string
 	port                               *uint16
-	open                               *bool
+	open, brought                      *bool
 }
 
 func newHostFlags(c *call) hostFlags {
@@ -62,6 +64,7 @@ func newHostFlags(c *call) hostFlags {
 		dns:     c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
 		publish: c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
 		open:    c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
+		brought: c.flags.Bool("packages-brought", false, "with --host: a package that is missing is a problem, nobody else installs it"),
 		port:    c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
 	}
 }
@@ -70,6 +73,7 @@ func (f hostFlags) intended() (intended, error) {
 	i := intended{
 		host:    network.Host{Uplink: *f.uplink, OpenFirewall: *f.open, ManualAccess: *f.access == "manual"},
 		mode:    *f.mode,
+		brought: *f.brought,
 		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
 	}
 	for _, s := range items(*f.dns) {
@@ -132,7 +136,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		i.mode = network.UplinkMode(facts == nil || facts.IsShared())
 	}
 	i.host.SharedUplink = i.mode == network.UplinkMode(true)
-	report := &hostReport{UplinkMode: i.mode, Problems: lines(errors.Join(system.Modules(links.HasFamily), system.Supported())), Warnings: []string{}, Closed: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
+	report := newReport(i)
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts
 		if facts, err = survey(c, i.host, known); err != nil {
@@ -163,6 +167,17 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	key, err := currentKey(h.Store)
 	report.PublicKey = key.String()
 	return report, err
+}
+
+// newReport has what is true of the host whatever its network is.
+func newReport(i intended) *hostReport {
+	r := &hostReport{UplinkMode: i.mode, Warnings: []string{}, Closed: []string{}, MissingPackages: append([]string{}, system.MissingPackages()...)}
+	cannot := []error{system.Modules(links.HasFamily), system.Supported()}
+	if i.brought {
+		cannot = append(cannot, system.Brought())
+	}
+	r.Problems = lines(errors.Join(cannot...))
+	return r
 }
 
 // beforeTheChange adds what the operator has to know before the first change, or before

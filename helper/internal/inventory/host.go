@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -67,6 +68,7 @@ var variables = []struct {
 	{"underlay_mtu", (*host).readUnderlayMTU},
 	{"confirm_timeout", (*host).readConfirmTimeout},
 	{"preshared_keys", (*host).readPresharedKeys},
+	{"mobula_packages", (*host).readPackages},
 }
 
 func variableNames() []string {
@@ -358,6 +360,24 @@ func (h *host) readUnderlayMTU(value any) string {
 func (h *host) readPresharedKeys(value any) string { return readBool(value, &h.PresharedKeys) }
 
 func (h *host) readOpenFirewall(value any) string { return readBool(value, &h.OpenFirewall) }
+
+// readPackages holds that they can be packages: the roles install them.
+func (h *host) readPackages(value any) string {
+	const want = "a list of packages to install where one is missing, [] for none: whoever operates the host brings them"
+	all, ok := value.([]any)
+	for _, p := range all {
+		name, text := p.(string)
+		ok = ok && text && packageName.MatchString(name)
+	}
+	if !ok {
+		return want
+	}
+	return ""
+}
+
+// packageName is what names a package, or one of a version or an architecture, and is no
+// option, path or address: deb-version(7), and dnf(8) "Specifying packages".
+var packageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:=~-]*$`)
 
 func readBool(value any, to *bool) string {
 	s := strings.ToLower(fmt.Sprint(value)) // templates give strings

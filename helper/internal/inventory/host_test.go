@@ -103,6 +103,7 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 		"uplink":          {"", 7, "an-interface-of-17", "a/b", "a b", ".."},
 		"uplink_mode":     {"", true, "Shared", 1, "own"},
 		"open_firewall":   {"", "x", 1, 0, "on", []any{true}},
+		"mobula_packages": {"", "nftables", 1, true, []any{"nft; reboot"}, []any{"--allow-downgrades"}, []any{"./x.deb"}, []any{1}, []any{nil}},
 		"access_address":  {"", true, "Auto", 1},
 		"upstream_dns":    {"", "x", 7, []any{"198.51.100.53", nil}, "2001:db8::53", "127.0.0.53", "0.0.0.0", "224.0.0.1", vars{}},
 		"publish":         {"", "x", 0, 65536, "80,443", "80-90", "sctp/7", "tcp/", "/80", "tcp/tcp", []any{80, nil}, true, "udp/51820"},

@@ -47,13 +47,27 @@ func supportedRelease(osRelease string) error {
 	return fmt.Errorf("operating system: found %s, wanted %s", field["PRETTY_NAME"], want)
 }
 
+// required are programs that other packages bring, each with the name that Debian gives its package.
+var required = []struct{ name, pkg string }{{"ovs-vswitchd", "openvswitch-switch"}, {"nft", "nftables"}}
+
 // MissingPackages returns what has to be installed first, by Debian's names.
 func MissingPackages() []string {
 	var missing []string
-	for _, p := range []struct{ program, name string }{{"ovs-vswitchd", "openvswitch-switch"}, {"nft", "nftables"}} {
-		if _, err := exec.LookPath(p.program); err != nil {
-			missing = append(missing, p.name)
+	for _, p := range required {
+		if _, err := exec.LookPath(p.name); err != nil {
+			missing = append(missing, p.pkg)
 		}
 	}
 	return missing
+}
+
+// Brought tells which programs are missing where the operator brings their packages.
+func Brought() error {
+	var problems []error
+	for _, p := range required {
+		if _, err := exec.LookPath(p.name); err != nil {
+			problems = append(problems, fmt.Errorf("%s: found none, wanted its package (%s on Debian) to be installed already, as mobula_packages says", p.name, p.pkg))
+		}
+	}
+	return errors.Join(problems...)
 }

@@ -75,3 +75,22 @@ func TestIfupdown2IsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestPackagesThatAreBrought: each program that is missing is named, with its package.
+func TestPackagesThatAreBrought(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	want := "ovs-vswitchd: found none, wanted its package (openvswitch-switch on Debian) to be installed already, as mobula_packages says\n" +
+		"nft: found none, wanted its package (nftables on Debian) to be installed already, as mobula_packages says"
+	if got := fmt.Sprint(Brought()); got != want {
+		t.Errorf("found %s, wanted %s", got, want)
+	}
+	for _, p := range required {
+		if err := os.WriteFile(filepath.Join(dir, p.name), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err, missing := Brought(), MissingPackages(); err != nil || len(missing) > 0 {
+		t.Errorf("found %v and %v missing, wanted nothing", err, missing)
+	}
+}
