@@ -139,7 +139,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	report := newReport(i)
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts
-		if facts, err = survey(c, i.host, known); err != nil {
+		if facts, err = survey(c, network.Ranges{}, i.host, known); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {

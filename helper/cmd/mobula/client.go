@@ -98,7 +98,7 @@ func (t *clientTask) add(name string) error {
 		}
 	}
 	one := network.Client{Name: full}
-	if one.Address, err = client.FreeAddress(clients); err != nil {
+	if one.Address, err = client.FreeAddress(d.Ranges, clients); err != nil {
 		return err
 	}
 	return t.give(d, one, func(text []byte, c network.Client) ([]byte, error) { return inventory.AddClient(t.file, text, c) })
@@ -233,7 +233,8 @@ func (t *clientTask) find(name string) (network.Client, error) {
 	switch len(found) {
 	case 1:
 		if found[0].Name == "" { // written by hand
-			found[0].Name = "wire-" + strings.ReplaceAll(strings.TrimPrefix(found[0].Address.String(), "10.30."), ".", "-")
+			a := found[0].Address.As4()
+			found[0].Name = fmt.Sprintf("wire-%d-%d", a[2], a[3])
 		}
 		return found[0], nil
 	case 0:

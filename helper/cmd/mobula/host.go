@@ -51,9 +51,9 @@ func (c *call) host() *transaction.Host {
 // relaying is the hand for what a host that keeps its NIC sends on.
 func relaying() *firewall.Relaying { return firewall.NewRelaying(plan.RunDir, links.Onward) }
 
-// survey finds what a host is, as far as it matters to a host of which the document says
-// this; known are the facts of the other way outside, if Mobula is on the host already.
-func survey(ctx context.Context, self network.Host, known *plan.Facts) (facts *plan.Facts, err error) {
+// survey finds what a host is, as far as it matters to a host of which a document with
+// these ranges says this; known are the facts of the other way outside, if Mobula is on the host already.
+func survey(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (facts *plan.Facts, err error) {
 	switch {
 	case self.SharedUplink && known != nil:
 		ways, err := links.Ways()
@@ -62,9 +62,9 @@ func survey(ctx context.Context, self network.Host, known *plan.Facts) (facts *p
 		}
 		return known.Stays(ways)
 	case self.SharedUplink:
-		facts, err = links.SurveyShared()
+		facts, err = links.SurveyShared(ranges)
 	default:
-		facts, err = links.Survey(self.Uplink, known != nil)
+		facts, err = links.Survey(ranges, self.Uplink, known != nil)
 	}
 	if facts == nil {
 		return nil, err
@@ -73,7 +73,7 @@ func survey(ctx context.Context, self network.Host, known *plan.Facts) (facts *p
 		ways, waysErr := links.Ways()
 		facts, err = facts.Moves(known, ways.Router), errors.Join(err, waysErr)
 	}
-	return facts, errors.Join(err, system.Survey(ctx, facts))
+	return facts, errors.Join(err, system.Survey(ctx, ranges, facts))
 }
 
 // root refuses to go on without the privileges that the kernel will ask for.

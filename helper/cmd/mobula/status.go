@@ -156,7 +156,7 @@ func (c *call) status(quick bool) (*statusReport, error) {
 		return nil, err
 	}
 	if facts != nil {
-		report.Closed = closed(c, facts, packetfilter.Evidence{Port: self.ListenPort(), Silent: silentHosts(report.Peers, running.Document, time.Now())})
+		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: running.Document.Ranges, Port: self.ListenPort(), Silent: silentHosts(report.Peers, running.Document, time.Now())})
 	}
 	ops, err := h.Differences(c)
 	for _, op := range ops {

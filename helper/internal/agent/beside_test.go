@@ -24,7 +24,7 @@ func TestDirectProbesShareThePort(t *testing.T) {
 		return
 	}
 	netnstest.Namespace(t, plan.Namespace)
-	netnstest.Run(t, plan.Namespace, "ip", "address", "add", network.DirectGateway.String()+"/32", "dev", "lo")
+	netnstest.Run(t, plan.Namespace, "ip", "address", "add", network.Ranges{}.DirectGateway().String()+"/32", "dev", "lo")
 	document, own := crowd(t, 2)
 	document.Hosts[0].WireGuardPort = 7 // to which a router forwards the endpoint's
 	self, _ := document.Host(1)

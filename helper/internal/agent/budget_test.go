@@ -35,7 +35,7 @@ func TestOneMemberDoesNotUseUpTheEchoes(t *testing.T) {
 		h := n.healers[id]
 		for i := 1; i <= times; i++ {
 			b := probe.Traffic{Type: probe.Request, Sequence: uint32(i), Session: 9}.Append(nil)
-			one.takeInside(b, netip.AddrPortFrom(network.IntrawireAddress(id), plan.ProbeUDPPort))
+			one.takeInside(b, netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(id), plan.ProbeUDPPort))
 			b = probe.Direct{Type: probe.Request, From: id, To: 1, Sequence: uint32(i), Session: 9}.Append(nil, &h.secrets(1)[0])
 			one.takeBelow(b, underlay(id))
 			inside += len(h.inside.(*testSocket).drain())

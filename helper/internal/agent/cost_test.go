@@ -99,7 +99,7 @@ func followed(tb testing.TB, peers int) (a *Agent, p *parts, running *store.Chan
 	a = &Agent{Log: log, Facts: func() (*plan.Facts, error) { return plantest.Facts(), nil }}
 	p = a.parts()
 	p.heal = h
-	p.dns = &dnsService{server: nameserver.New(nameserver.Config{}, log), address: network.GatewayAddress(1), namespace: h.namespace}
+	p.dns = &dnsService{server: nameserver.New(nameserver.Config{}, log), address: network.Ranges{}.GatewayAddress(1), namespace: h.namespace}
 	a.follow(context.Background(), p, running)
 	return a, p, running, m
 }

@@ -9,7 +9,6 @@ import (
 
 	"mobula/helper/internal/nameserver"
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 )
@@ -47,7 +46,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 		current.stop()
 		return nil
 	}
-	address := network.GatewayAddress(running.HostID)
+	address := running.Document.GatewayAddress(running.HostID)
 	if current != nil && !current.dead() && current.address == address && current.namespace == namespaceInode() {
 		resolvers := a.resolverFiles(running)
 		if current.change != running {
@@ -71,7 +70,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 
 func (a *Agent) startDNS(ctx context.Context, running *store.Change, address netip.Addr) (*dnsService, error) {
 	resolvers := a.resolverFiles(running)
-	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace, Favored: favored(running.HostID)}
+	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace, Allowed: []netip.Prefix{running.Document.Wire(), running.Document.Access()}, Favored: favored(running)}
 	err := netns.Do(plan.Namespace, func() error {
 		at := netip.AddrPortFrom(address, 53).String()
 		packets, err := net.ListenPacket("udp4", at)
@@ -105,9 +104,9 @@ func (a *Agent) startDNS(ctx context.Context, running *store.Change, address net
 // favored are whom guests cannot keep from names: hosts and clients, which the firewall
 // lets come by WireGuard and the direct link only, and the host itself. Of the host's
 // address on the access network its own guests may have a part, as any one source.
-func favored(id uint16) []netip.Prefix {
-	own := network.AccessAddress(id)
-	return []netip.Prefix{network.Wire, netip.PrefixFrom(own, own.BitLen())}
+func favored(running *store.Change) []netip.Prefix {
+	own := running.Document.AccessAddress(running.HostID)
+	return []netip.Prefix{running.Document.Wire(), netip.PrefixFrom(own, own.BitLen())}
 }
 
 func dialInNamespace(ctx context.Context, network, address string) (net.Conn, error) {

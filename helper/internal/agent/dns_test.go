@@ -45,7 +45,7 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 		return
 	}
 	netnstest.Namespace(t, plan.Namespace)
-	address := network.GatewayAddress(1)
+	address := network.Ranges{}.GatewayAddress(1)
 	netnstest.Run(t, plan.Namespace, "ip", "address", "add", address.String()+"/32", "dev", "lo")
 	resolver := netnstest.Deaf(t, plan.Namespace, 53)
 	var upstream net.PacketConn

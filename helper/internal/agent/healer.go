@@ -49,6 +49,7 @@ type healer struct {
 	generation string
 	number     probe.Generation
 	self       network.Host
+	ranges     network.Ranges
 	own        []network.Key // private halves of the host's keys, first the one in use
 	engine     *paths.Engine
 	peers      map[uint16]*remote
@@ -122,7 +123,7 @@ func (a *Agent) serveHealing(ctx context.Context, current *healer, running *stor
 	}
 	self, ok := running.Document.Host(running.HostID)
 	inode := namespaceInode()
-	if current != nil && current.namespace == inode && current.self.ListenPort() == self.ListenPort() && current.self.ID == self.ID &&
+	if current != nil && current.namespace == inode && current.self.ListenPort() == self.ListenPort() && current.self.ID == self.ID && current.ranges == running.Document.Ranges &&
 		underlayNamespace(current.self) == underlayNamespace(self) {
 		if err := current.follow(running); err != nil {
 			a.Log.Warn("following the network document", "error", err)
@@ -166,7 +167,7 @@ func underlayNamespace(self network.Host) string {
 }
 
 func (a *Agent) startHealing(ctx context.Context, running *store.Change, self network.Host, inode uint64, names resolver) (*healer, error) {
-	inside, err := listen(fmt.Sprintf("%s:%d", network.DirectGateway, plan.ProbeUDPPort))
+	inside, err := listen(fmt.Sprintf("%s:%d", running.Document.DirectGateway(), plan.ProbeUDPPort))
 	if err != nil {
 		return nil, err
 	}
@@ -228,6 +229,7 @@ func (h *healer) follow(running *store.Change) error {
 		}
 	}
 	h.change, h.generation, h.own, h.self, h.mtus = running, generation, own, self, running.Document.MTUs()
+	h.ranges = running.Document.Ranges
 	h.followed = time.Now()
 	if b, err := hex.DecodeString(generation); err == nil && len(b) == len(h.number) {
 		h.number = probe.Generation(b)

@@ -84,8 +84,8 @@ func (n *testNet) carry(from *testHost, inside bool, b []byte, to netip.AddrPort
 	defer n.mu.Unlock()
 	source, target := underlay(from.id), uint16(to.Addr().As4()[3])
 	if inside {
-		target = hostID(to.Addr())
-		source = netip.AddrPortFrom(network.IntrawireAddress(from.id), plan.ProbeUDPPort)
+		target = network.Ranges{}.HostID(to.Addr())
+		source = netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(from.id), plan.ProbeUDPPort)
 		peer, _ := from.change.Document.Host(target)
 		if n.cut[[2]uint16{from.id, target}] && from.endpoints[peer.PublicKey] == underlay(target) {
 			return
@@ -261,14 +261,14 @@ func TestMessagesInsideComeFromTheirHost(t *testing.T) {
 	}
 	n.healers[2].inside.(*testSocket).drain()
 	b := probe.Traffic{Type: probe.Request, Sequence: 1, Session: 1}.Append(nil)
-	intrawire := netip.AddrPortFrom(network.IntrawireAddress(2), plan.ProbeUDPPort)
+	intrawire := netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(2), plan.ProbeUDPPort)
 	for name, c := range map[string]struct {
 		from netip.AddrPort
 		want int
 	}{
 		"its own address": {intrawire, 1},
 		"another port":    {netip.AddrPortFrom(intrawire.Addr(), 1024), 0},
-		"nobody's":        {netip.AddrPortFrom(network.IntrawireAddress(3), plan.ProbeUDPPort), 0},
+		"nobody's":        {netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(3), plan.ProbeUDPPort), 0},
 		"a client's":      {netip.MustParseAddrPort("10.30.128.2:6255"), 0},
 		"outside":         {netip.MustParseAddrPort("192.0.2.2:6255"), 0},
 	} {

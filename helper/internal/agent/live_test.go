@@ -192,7 +192,7 @@ func datagram(from, to, port uint16, data []byte) []byte {
 	b := make([]byte, 28, 28+len(data))
 	b[0], b[8], b[9] = 0x45, 64, 17
 	binary.BigEndian.PutUint16(b[2:], uint16(28+len(data)))
-	source, target := network.IntrawireAddress(from).As4(), network.IntrawireAddress(to).As4()
+	source, target := network.Ranges{}.IntrawireAddress(from).As4(), network.Ranges{}.IntrawireAddress(to).As4()
 	copy(b[12:], source[:])
 	copy(b[16:], target[:])
 	binary.BigEndian.PutUint16(b[20:], port)
@@ -211,7 +211,7 @@ func (h *liveHost) take(inside *liveSocket, b []byte) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	id := hostID(from)
+	id := network.Ranges{}.HostID(from)
 	now := h.net.hosts[id].sent.Load()
 	h.gaps[id] = max(h.gaps[id], now-h.heard[id])
 	h.heard[id] = now
@@ -246,7 +246,7 @@ func (s *liveSocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) 
 
 func (s *liveSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if s.inside {
-		s.host.live.Send(datagram(s.host.id, hostID(to.Addr()), to.Port(), b))
+		s.host.live.Send(datagram(s.host.id, network.Ranges{}.HostID(to.Addr()), to.Port(), b))
 		return len(b), nil
 	}
 	data := append([]byte{}, b...)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/probe"
@@ -59,15 +58,6 @@ func (h *healer) receive(conn socket, take func([]byte, netip.AddrPort)) {
 	}
 }
 
-// hostID returns whose intrawire address it is; 0: nobody's.
-func hostID(a netip.Addr) uint16 {
-	if !network.Intrawire.Contains(a) {
-		return 0
-	}
-	b := a.As4()
-	return uint16(b[2])<<8 | uint16(b[3])
-}
-
 // takeInside handles a message that came through WireGuard, which vouches for
 // the source address.
 func (h *healer) takeInside(b []byte, from netip.AddrPort) {
@@ -77,7 +67,7 @@ func (h *healer) takeInside(b []byte, from netip.AddrPort) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	id := hostID(from.Addr())
+	id := h.ranges.HostID(from.Addr())
 	r := h.peers[id]
 	if r == nil {
 		return
@@ -257,7 +247,7 @@ func (h *healer) sendInside(id uint16, r *remote, m probe.Traffic) {
 	}
 	b := m.Append(nil)
 	r.ownBytes += wireBytes(len(b))
-	_, err := h.inside.WriteToUDPAddrPort(b, netip.AddrPortFrom(network.IntrawireAddress(id), plan.ProbeUDPPort))
+	_, err := h.inside.WriteToUDPAddrPort(b, netip.AddrPortFrom(h.ranges.IntrawireAddress(id), plan.ProbeUDPPort))
 	h.noteSendError(err)
 }
 

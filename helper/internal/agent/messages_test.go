@@ -47,7 +47,7 @@ func (h *testHost) work(within time.Duration) {
 }
 
 func intrawire(id uint16) netip.AddrPort {
-	return netip.AddrPortFrom(network.IntrawireAddress(id), plan.ProbeUDPPort)
+	return netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(id), plan.ProbeUDPPort)
 }
 
 // TestEchoesOfAnotherSession: what an agent asked before it began anew says nothing

@@ -56,7 +56,7 @@ func (h *healer) followNamed(hosts []network.Host) {
 		}
 	}
 	now := h.now()
-	h.names.Set(now, named)
+	h.names.Set(now, h.ranges, named)
 	for id, r := range h.peers {
 		r.endpoint = r.host.Endpoint
 		if known, ok := h.names.Report(id); ok {

@@ -16,17 +16,17 @@ import (
 
 // FreeAddress returns the lowest extrawire address that no client has. The first
 // one is left out: it looks like the address of the network.
-func FreeAddress(clients []network.Client) (netip.Addr, error) {
+func FreeAddress(ranges network.Ranges, clients []network.Client) (netip.Addr, error) {
 	taken := map[netip.Addr]bool{}
 	for _, c := range clients {
 		taken[c.Address] = true
 	}
-	for a := network.Extrawire.Addr().Next(); network.Extrawire.Contains(a); a = a.Next() {
+	for a := ranges.Extrawire().Addr().Next(); ranges.Extrawire().Contains(a); a = a.Next() {
 		if !taken[a] {
 			return a, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("found no free address in %s", network.Extrawire)
+	return netip.Addr{}, fmt.Errorf("found no free address in %s", ranges.Extrawire())
 }
 
 // maxFileName is how long the name of a configuration may be: wg-quick(8) makes it
@@ -120,13 +120,13 @@ func Config(d *network.Document, c network.Client, private network.Key, entry ne
 	}
 	var s strings.Builder
 	fmt.Fprintf(&s, "# %s, by %s\n[Interface]\nPrivateKey = %s\nAddress = %s/32\n", c.Name, entry.Hostname, key, c.Address)
-	fmt.Fprintf(&s, "DNS = %s\nMTU = %d\n\n", network.GatewayAddress(entry.ID), mtu)
+	fmt.Fprintf(&s, "DNS = %s\nMTU = %d\n\n", d.GatewayAddress(entry.ID), mtu)
 	at := entry.Endpoint.String()
 	if name := entry.EndpointName; name != "" && !isPrivate(d, name) {
 		at = fmt.Sprintf("%s:%d", name, entry.Endpoint.Port())
 	}
 	fmt.Fprintf(&s, "[Peer]\nPublicKey = %s\nEndpoint = %s\nAllowedIPs = %s, %s\nPersistentKeepalive = 25\n",
-		entry.PublicKey, at, network.Wire, network.Access)
+		entry.PublicKey, at, d.Wire(), d.Access())
 	return s.String()
 }
 

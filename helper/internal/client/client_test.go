@@ -29,15 +29,16 @@ func TestFreeAddress(t *testing.T) {
 		"10.30.128.1": nil,
 		"10.30.128.3": {at("10.30.128.1"), at("10.30.128.2"), at("10.30.128.9")},
 	} {
-		if got, err := FreeAddress(clients); err != nil || got.String() != want {
+		if got, err := FreeAddress(network.Ranges{}, clients); err != nil || got.String() != want {
 			t.Errorf("found %s, %v, wanted %s", got, err, want)
 		}
 	}
 	var all []network.Client
-	for a := network.Extrawire.Addr(); network.Extrawire.Contains(a); a = a.Next() {
+	extrawire := network.Ranges{}.Extrawire()
+	for a := extrawire.Addr(); extrawire.Contains(a); a = a.Next() {
 		all = append(all, network.Client{Address: a})
 	}
-	if got, err := FreeAddress(all); err == nil {
+	if got, err := FreeAddress(network.Ranges{}, all); err == nil {
 		t.Errorf("found %s where all are taken", got)
 	}
 }

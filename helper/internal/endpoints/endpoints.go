@@ -59,6 +59,7 @@ type Report struct {
 // Names are those of all peers. They are not safe for concurrent use.
 type Names struct {
 	random *rand.Rand
+	ranges network.Ranges
 	peers  map[uint16]*peer
 	names  map[string]*name
 	order  []*name // by name, for repeatable runs
@@ -91,8 +92,9 @@ func New(seed int64) *Names {
 
 // Set takes over another document. What is known of hosts of which it says the same
 // stays known. Those without a name are left out.
-func (n *Names) Set(now time.Duration, peers []Peer) {
+func (n *Names) Set(now time.Duration, ranges network.Ranges, peers []Peer) {
 	oldPeers, oldNames := n.peers, n.names
+	n.ranges = ranges
 	n.peers, n.names, n.order = map[uint16]*peer{}, map[string]*name{}, nil
 	for _, p := range peers {
 		if p.Name == "" {
@@ -197,7 +199,7 @@ func (n *Names) Answer(now time.Duration, asked string, addresses []netip.Addr, 
 		of.next = now + n.around(of.wait)
 		of.wait = min(2*of.wait, lastWait)
 	}
-	usable := Usable(addresses)
+	usable := usable(n.ranges, addresses)
 	if err == nil && len(usable) == 0 {
 		err = errors.New("no IPv4 address at which a host can be")
 	}
@@ -219,10 +221,10 @@ func (n *Names) Answer(now time.Duration, asked string, addresses []netip.Addr, 
 	return changes
 }
 
-// Usable returns the addresses that an endpoint can have, the smallest first.
-func Usable(addresses []netip.Addr) (usable []netip.Addr) {
+// usable returns the addresses that an endpoint can have, the smallest first.
+func usable(ranges network.Ranges, addresses []netip.Addr) (usable []netip.Addr) {
 	for _, a := range addresses {
-		if a = a.Unmap(); network.CheckEndpoint(a) == "" {
+		if a = a.Unmap(); ranges.CheckEndpoint(a) == "" {
 			usable = append(usable, a)
 		}
 	}

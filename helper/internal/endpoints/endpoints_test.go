@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mobula/helper/internal/network"
 )
 
 func at(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
@@ -43,7 +45,7 @@ type world struct {
 func newWorld(n int) *world {
 	w := &world{names: New(1), now: time.Second, takes: 50 * time.Millisecond, open: map[string]time.Duration{}, asked: map[string][]time.Duration{},
 		answer: func(string) ([]netip.Addr, error) { return nil, errors.New("no resolver has an answer") }}
-	w.names.Set(w.now, many(n))
+	w.names.Set(w.now, network.Ranges{}, many(n))
 	return w
 }
 
@@ -188,7 +190,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := New(1)
-			n.Set(time.Second, peers)
+			n.Set(time.Second, network.Ranges{}, peers)
 			due := n.Due(time.Hour, everybody)
 			if got := strings.Join(due, " "); got != "home.example.net other.example.net" && got != "other.example.net home.example.net" {
 				t.Fatalf("asked for %s, wanted each name once", got)
@@ -213,7 +215,7 @@ func TestAnswers(t *testing.T) {
 // TestProblems: the last address stays, since when is told, and an answer ends it.
 func TestProblems(t *testing.T) {
 	n := New(1)
-	n.Set(time.Second, many(1))
+	n.Set(time.Second, network.Ranges{}, many(1))
 	ask := func(now time.Duration, found []netip.Addr, err error) Report {
 		if due := n.Due(now, everybody); len(due) != 1 {
 			t.Fatalf("asked for %v", due)
@@ -239,7 +241,7 @@ func TestProblems(t *testing.T) {
 func TestAnotherDocument(t *testing.T) {
 	n := New(1)
 	peers := many(6)
-	n.Set(time.Second, peers)
+	n.Set(time.Second, network.Ranges{}, peers)
 	asked := n.Due(time.Hour, everybody)
 	if len(asked) != MaxAsking {
 		t.Fatalf("asked for %v", asked)
@@ -247,7 +249,7 @@ func TestAnotherDocument(t *testing.T) {
 	n.Answer(time.Hour, asked[0], addresses("198.51.100.7"), nil)
 	id := func(name string) (id uint16) { fmt.Sscanf(name, "h%d.", &id); return id }
 	endpoint := func() netip.AddrPort { r, _ := n.Report(id(asked[0])); return r.Endpoint }
-	n.Set(time.Hour, peers)
+	n.Set(time.Hour, network.Ranges{}, peers)
 	if got := endpoint(); got != at("198.51.100.7:51820") {
 		t.Errorf("after the same again: found %v", got)
 	}
@@ -255,11 +257,11 @@ func TestAnotherDocument(t *testing.T) {
 		t.Errorf("asked for %v besides three that are open, wanted one", more)
 	}
 	peers[id(asked[0])-1].Endpoint = at("192.0.2.99:51820")
-	n.Set(time.Hour, peers)
+	n.Set(time.Hour, network.Ranges{}, peers)
 	if got := endpoint(); got != at("192.0.2.99:51820") {
 		t.Errorf("after another endpoint: found %v", got)
 	}
-	n.Set(time.Hour, nil)
+	n.Set(time.Hour, network.Ranges{}, nil)
 	for _, name := range asked[1:] {
 		if changes := n.Answer(time.Hour, name, addresses("198.51.100.8"), nil); changes != nil {
 			t.Errorf("%s is gone, found %v", name, changes)

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strconv"
 
-	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
@@ -31,8 +30,8 @@ type doorway struct {
 // gives the same text.
 func RenderDoorway(d *plan.Doorway) string {
 	v := doorway{
-		Direct: d.Direct, Access: d.Access, WireNet: network.Wire, AccessNet: network.Access, HostOnly: hostOnly(),
-		Intrawire: network.IntrawireAddress(d.HostID), AccessAddress: network.AccessAddress(d.HostID),
+		Direct: d.Direct, Access: d.Access, WireNet: d.Ranges.Wire(), AccessNet: d.Ranges.Access(), HostOnly: hostOnly(),
+		Intrawire: d.Ranges.IntrawireAddress(d.HostID), AccessAddress: d.Ranges.AccessAddress(d.HostID),
 		Manual: d.Manual,
 	}
 	v.ClientPorts = clientPorts(freePorts([]uint16{d.WireGuardPort}))

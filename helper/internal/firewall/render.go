@@ -78,10 +78,10 @@ func Render(f *plan.Firewall, memory uint64) string {
 	v := values{
 		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
 		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort,
-		Intrawire: network.IntrawireAddress(f.HostID), AccessAddress: network.AccessAddress(f.HostID), DirectGateway: network.DirectGateway,
-		WireNet: network.Wire, IntrawireNet: network.Intrawire, ExtrawireNet: network.Extrawire, AccessNet: network.Access,
-		GatewayNet: network.Gateways, Behind: behind,
-		Gateway: network.GatewayAddress(f.HostID), MaxConnections: maxConnections, MaxSources: maxSources,
+		Intrawire: f.Ranges.IntrawireAddress(f.HostID), AccessAddress: f.Ranges.AccessAddress(f.HostID), DirectGateway: f.Ranges.DirectGateway(),
+		WireNet: f.Ranges.Wire(), IntrawireNet: f.Ranges.Intrawire(), ExtrawireNet: f.Ranges.Extrawire(), AccessNet: f.Ranges.Access(),
+		GatewayNet: f.Ranges.Gateways(), Behind: behind,
+		Gateway: f.Ranges.GatewayAddress(f.HostID), MaxConnections: maxConnections, MaxSources: maxSources,
 		MaxGuests: maxGuests, MaxGuestEntries: guestEntries(memory), NobodysPorts: nobodysPorts,
 		Public: addresses(f.Public), Members: memberAddresses(f.Members), HostOnly: hostOnly(),
 	}

@@ -103,13 +103,13 @@ func site(t *testing.T, f *plan.Firewall) {
 	for _, ns := range []string{gateway(id), hostOf(id), guestOf(id)} {
 		netnstest.Namespace(t, ns)
 	}
-	intrawire, access, guest := network.IntrawireAddress(id), network.AccessAddress(id), fmt.Sprintf("10.31.200.%d", id)
+	intrawire, access, guest := network.Ranges{}.IntrawireAddress(id), network.Ranges{}.AccessAddress(id), fmt.Sprintf("10.31.200.%d", id)
 	sh(t, gateway(id), fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.all.arp_ignore=1
 ip link add ovsbr-mobula address %[1]s type bridge; ip link set ovsbr-mobula up; ip addr add %[2]s/16 dev ovsbr-mobula
 ip link add mo-dir-gw type veth peer name mo-dir-hs netns %[3]s; ip link set mo-dir-gw up; ip addr add 10.30.0.0/32 dev mo-dir-gw
 ip link add mo-fac-ovs type veth peer name veth_fac0 address %[4]s netns %[3]s; ip link set mo-fac-ovs master ovsbr-mobula up
 ip link add port type veth peer name eth0 netns %[5]s; ip link set port master ovsbr-mobula up`,
-		network.MAC(network.RoleGateway, id), network.GatewayAddress(id), hostOf(id), network.MAC(network.RoleAccess, id), guestOf(id)))
+		network.MAC(network.RoleGateway, id), network.Ranges{}.GatewayAddress(id), hostOf(id), network.MAC(network.RoleAccess, id), guestOf(id)))
 	nic := func(ns, name string) {
 		sh(t, ns, fmt.Sprintf(`ip link add %[1]s type veth peer name site%[2]d netns outside; ip link set %[1]s up; ip addr add 192.0.2.%[2]d/24 dev %[1]s
 ip route add default via 192.0.2.3`, name, id))
@@ -128,7 +128,7 @@ ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s table 1030`, i
 		nic(gateway(id), f.External)
 		sh(t, hostOf(id), fmt.Sprintf("ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %s", intrawire))
 	}
-	sh(t, guestOf(id), fmt.Sprintf("ip link set eth0 up; ip addr add %s/16 dev eth0; ip route add default via %s", guest, network.GatewayAddress(id)))
+	sh(t, guestOf(id), fmt.Sprintf("ip link set eth0 up; ip addr add %s/16 dev eth0; ip route add default via %s", guest, network.Ranges{}.GatewayAddress(id)))
 	rules(t, id, f.External == "")
 }
 

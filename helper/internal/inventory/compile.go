@@ -79,8 +79,8 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 
 	d := &network.Document{Format: network.FormatVersion}
 	d.UnderlayMTU = c.underlayMTU(hosts, in.Collected)
-	d.Names = c.extraHosts.extraHosts(c.extraHosts.open("extra_hosts"))
-	d.Clients = c.extraWires.extraWires(c.extraWires.open("extra_wires"))
+	d.Names = c.extraHosts.extraHosts(d.Ranges, c.extraHosts.open("extra_hosts"))
+	d.Clients = c.extraWires.extraWires(fmt.Sprintf("a single address in %s, such as %s/32", d.Extrawire(), d.Extrawire().Addr().Next()), c.extraWires.open("extra_wires"))
 	settings := make(map[string]HostSettings, len(hosts))
 	for _, h := range hosts {
 		for _, field := range h.meaningless() {
@@ -95,9 +95,9 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 		if h.PublicKey.IsZero() {
 			c.warn(h.Name, "has no key yet; it joins at its first deploy")
 		}
-		if !network.HasAccessAddress(h.ID) {
+		if !d.HasAccessAddress(h.ID) {
 			c.warn(h.Name, "host_id %d: has no address on the access network, because %v is its broadcast address: the host's name stands for %v, and its way outside is the direct link; take another ID to have one",
-				h.ID, network.AccessBroadcast, network.IntrawireAddress(h.ID))
+				h.ID, d.AccessBroadcast(), d.IntrawireAddress(h.ID))
 		}
 	}
 	c.validate(d, hosts)

@@ -24,7 +24,7 @@ func Clients(path string) ([]network.Client, error) {
 func clientsOf(path string, data []byte) ([]network.Client, error) {
 	var problems collection
 	f := &strictFile{path, &problems, map[subject]place{}}
-	clients := f.extraWires(f.top(f.parse(data), "extra_wires"))
+	clients := f.extraWires("a single address with /32", f.top(f.parse(data), "extra_wires"))
 	return clients, problems.err()
 }
 

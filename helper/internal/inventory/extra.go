@@ -107,13 +107,13 @@ func (f *strictFile) entries(n *yaml.Node, key, want string) []pair {
 
 // extraHosts returns the names that can be read; what they must be beyond that
 // is for network.Document.Validate to say.
-func (f *strictFile) extraHosts(top map[string]*yaml.Node) []network.Name {
+func (f *strictFile) extraHosts(ranges network.Ranges, top map[string]*yaml.Node) []network.Name {
 	var names []network.Name
 	for _, p := range f.entries(top["extra_hosts"], "extra_hosts", "a mapping of addresses to names") {
 		entry := cut(p.key.Value, maxShown)
 		address, err := netip.ParseAddr(p.key.Value)
 		if _, isText := text(p.key); !isText || err != nil || !address.Is4() {
-			f.add(p.key, entry, "address", describe(p.key), "an IPv4 address in "+network.Access.String())
+			f.add(p.key, entry, "address", describe(p.key), "an IPv4 address in "+ranges.Access().String())
 			continue
 		}
 		f.places[subject{entry, "address"}] = place{f.path, p.key.Line}
@@ -146,8 +146,8 @@ func (f *strictFile) names(entry string, n *yaml.Node) []string {
 	return names
 }
 
-// extraWires returns the clients that can be read.
-func (f *strictFile) extraWires(top map[string]*yaml.Node) []network.Client {
+// extraWires returns the clients that can be read; want is what their addresses are.
+func (f *strictFile) extraWires(want string, top map[string]*yaml.Node) []network.Client {
 	var clients []network.Client
 	for _, p := range f.entries(top["extra_wires"], "extra_wires", "a mapping of addresses to WireGuard public keys") {
 		entry := cut(p.key.Value, maxShown)
@@ -155,7 +155,7 @@ func (f *strictFile) extraWires(top map[string]*yaml.Node) []network.Client {
 		_, isText := text(p.key)
 		goodAddress := isText && err == nil && prefix.Addr().Is4() && prefix.Bits() == 32
 		if !goodAddress {
-			f.add(p.key, entry, "address", describe(p.key), "a single address in "+network.Extrawire.String()+", such as 10.30.128.1/32")
+			f.add(p.key, entry, "address", describe(p.key), want)
 		}
 		f.places[subject{entry, "address"}] = place{f.path, p.key.Line}
 		f.places[subject{entry, "key"}] = place{f.path, p.value.Line}

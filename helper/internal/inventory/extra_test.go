@@ -18,7 +18,7 @@ func readExtra(content string) (names []network.Name, clients []network.Client, 
 		return nil, nil, Problems{*problem}
 	}
 	top := f.top(f.parse(data), "extra_hosts", "extra_wires")
-	return f.extraHosts(top), f.extraWires(top), problems.err()
+	return f.extraHosts(network.Ranges{}, top), f.extraWires("a single address in 10.30.128.0/17, such as 10.30.128.1/32", top), problems.err()
 }
 
 func TestExtraFilesThatAreGood(t *testing.T) {

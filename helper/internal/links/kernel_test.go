@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/links"
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
@@ -243,7 +244,7 @@ func TestNICComesBackExactly(t *testing.T) {
 			}
 			host(t, c.lines)
 			before := snapshot(t)
-			facts, err := links.Survey("ens3", false)
+			facts, err := links.Survey(network.Ranges{}, "ens3", false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -328,7 +329,7 @@ func TestNICThatWouldNotComeBackIsRefused(t *testing.T) {
 			}
 			host(t, c.lines)
 			before := snapshot(t)
-			_, err := links.Survey("ens3", false)
+			_, err := links.Survey(network.Ranges{}, "ens3", false)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, wanted one with %q", err, c.want)
 			}
@@ -369,7 +370,7 @@ func TestOnlyDevicesMove(t *testing.T) {
 				return
 			}
 			run(t, "ip link set up0 up; ip addr add 192.0.2.2/24 dev up0; ip route add default via 192.0.2.1 dev up0")
-			_, err := links.Survey("", false)
+			_, err := links.Survey(network.Ranges{}, "", false)
 			if want := fmt.Sprintf("uplink up0: found a %s, wanted a NIC", kind); err == nil || !strings.Contains(err.Error(), want) && kind != "tun" {
 				t.Errorf("error %v, wanted one with %q", err, want)
 			}
@@ -384,7 +385,7 @@ func TestNICRoutesOfOneKeyKeepTheirOrder(t *testing.T) {
 		return
 	}
 	host(t, "ip addr add 192.0.2.2/24 dev ens3; ip route add default via 192.0.2.1; ip route append default via 192.0.2.3; ip route prepend default via 192.0.2.4")
-	facts, err := links.Survey("ens3", false)
+	facts, err := links.Survey(network.Ranges{}, "ens3", false)
 	if err != nil {
 		t.Fatal(err)
 	}

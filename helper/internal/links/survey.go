@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
@@ -17,7 +18,7 @@ import (
 // route. What cannot be given back exactly as it is, or is not known to be, is
 // refused: the error names everything that stands in the way of moving the NIC. In use:
 // Mobula is on the host, with which the NIC has stayed.
-func Survey(uplink string, inUse bool) (*plan.Facts, error) {
+func Survey(ranges network.Ranges, uplink string, inUse bool) (*plan.Facts, error) {
 	var facts *plan.Facts
 	err := again(func() error {
 		return in("", func(h *netlink.Handle) error {
@@ -25,7 +26,7 @@ func Survey(uplink string, inUse bool) (*plan.Facts, error) {
 			if err != nil {
 				return err
 			}
-			if facts, err = v.survey(uplink, inUse); facts == nil {
+			if facts, err = v.survey(ranges, uplink, inUse); facts == nil {
 				return err
 			}
 			settings, problem := nicSettings(facts.Uplink, facts.MTU)
@@ -37,7 +38,7 @@ func Survey(uplink string, inUse bool) (*plan.Facts, error) {
 }
 
 // survey judges the view.
-func (v *view) survey(uplink string, inUse bool) (*plan.Facts, error) {
+func (v *view) survey(ranges network.Ranges, uplink string, inUse bool) (*plan.Facts, error) {
 	link, err := v.findUplink(uplink)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func (v *view) survey(uplink string, inUse bool) (*plan.Facts, error) {
 	u.itself()
 	u.problems = append(u.problems, v.taken(plan.ExternalLink, plan.UplinkPort, plan.UplinkVeth(u.link.Name))...)
 	if !inUse {
-		u.problems = append(u.problems, v.conflicts()...)
+		u.problems = append(u.problems, v.conflicts(ranges)...)
 	}
 	facts.Baseline = u.baseline()
 	for _, a := range facts.Baseline.Addresses {

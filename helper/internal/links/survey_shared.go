@@ -16,7 +16,7 @@ import (
 // SurveyShared finds what a host has to be given back with which the NIC stays, see
 // Ways, and the smallest MTU of its interfaces to the outside, in bytes. It refuses hosts
 // that have our names, networks or table already.
-func SurveyShared() (facts *plan.Facts, err error) {
+func SurveyShared(ranges network.Ranges) (facts *plan.Facts, err error) {
 	err = again(func() error {
 		return in("", func(h *netlink.Handle) error {
 			v, err := look(h)
@@ -28,7 +28,7 @@ func SurveyShared() (facts *plan.Facts, err error) {
 				return err
 			}
 			facts = &plan.Facts{Shared: &ways, MTU: mtu}
-			problems := v.conflicts()
+			problems := v.conflicts(ranges)
 			if len(ways.Outside) == 0 {
 				problems = append(problems, plan.ErrNoWay)
 			}
@@ -108,23 +108,23 @@ func (v *view) taken(names ...string) (problems []error) {
 }
 
 // conflicts names what has our names, subnets or table already.
-func (v *view) conflicts() []error {
+func (v *view) conflicts(ranges network.Ranges) []error {
 	problems := v.taken(plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink, plan.SwitchBridge)
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if v.occupied {
 		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
 	}
 	for _, a := range v.addresses {
-		if inOurs(netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())) {
-			problem("interface %s: found address %s, wanted %s and %s to be free", a.Link, a.Prefix, network.Wire, network.Access)
+		if inOurs(ranges, netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())) {
+			problem("interface %s: found address %s, wanted %s to be free", a.Link, a.Prefix, ranges)
 		}
 	}
 	for _, r := range v.routes {
 		switch {
 		case r.Table == plan.RouteTable:
 			problem("routing table %d: found a route to %s, wanted it to be free", plan.RouteTable, r.To)
-		case r.Table == 0 && r.Protocol != protocolKernel && inOurs(r.To):
-			problem("interface %s: found a route to %s, wanted %s and %s to be free", r.Link, r.To, network.Wire, network.Access)
+		case r.Table == 0 && r.Protocol != protocolKernel && inOurs(ranges, r.To):
+			problem("interface %s: found a route to %s, wanted %s to be free", r.Link, r.To, ranges)
 		}
 	}
 	for _, r := range v.rules {
@@ -137,8 +137,8 @@ func (v *view) conflicts() []error {
 
 // inOurs reports that p overlaps one of the networks but is not a route to
 // everything or to a supernet of them.
-func inOurs(p netip.Prefix) bool {
-	for _, ours := range []netip.Prefix{network.Wire, network.Access} {
+func inOurs(ranges network.Ranges, p netip.Prefix) bool {
+	for _, ours := range []netip.Prefix{ranges.Wire(), ranges.Access()} {
 		if p.Bits() >= ours.Bits() && ours.Contains(p.Addr()) {
 			return true
 		}

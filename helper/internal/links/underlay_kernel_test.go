@@ -12,6 +12,7 @@ import (
 
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 )
@@ -80,7 +81,7 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 		return
 	}
 	host(t, plainHost+"ip link set ens4 name en.4")
-	facts, err := links.Survey("ens3", false)
+	facts, err := links.Survey(network.Ranges{}, "ens3", false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func TestInventedSourcesLeaveRoom(t *testing.T) {
 	const total = 512
 	host := netip.MustParseAddr("10.30.0.1")
 	for _, n := range []int{1, 100, 500, 5000} {
-		q := newQuota(total, 128, []netip.Prefix{network.Wire})
+		q := newQuota(total, 128, []netip.Prefix{network.Ranges{}.Wire()})
 		for round := 0; round < 200; round++ {
 			for i := 0; i < n; i++ {
 				q.acquire(netip.AddrFrom4([4]byte{10, 31, byte(i >> 8), byte(i)}))

@@ -27,8 +27,8 @@ func testDocument() *network.Document {
 		},
 		Names: []network.Name{
 			{Address: netip.MustParseAddr("10.31.0.254"), Names: []string{"nas.example.com", "files.example.com"}},
-			{Address: network.AccessAddress(1), Names: []string{"www.example.net"}},
-			{Address: network.GatewayAddress(256), Names: []string{"gw.example.com"}},
+			{Address: network.Ranges{}.AccessAddress(1), Names: []string{"www.example.net"}},
+			{Address: network.Ranges{}.GatewayAddress(256), Names: []string{"gw.example.com"}},
 		},
 	}
 }

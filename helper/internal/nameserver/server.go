@@ -56,7 +56,7 @@ func (c Config) withDefaults() Config {
 		c.Dial = new(net.Dialer).DialContext
 	}
 	if c.Allowed == nil {
-		c.Allowed = []netip.Prefix{network.Wire, network.Access}
+		c.Allowed = []netip.Prefix{network.Ranges{}.Wire(), network.Ranges{}.Access()}
 	}
 	orDefault(&c.CacheEntries, 10_000)
 	orDefault(&c.CacheBytes, 8<<20)

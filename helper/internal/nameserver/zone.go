@@ -26,10 +26,9 @@ type zone struct {
 	// parents are the names above private ones. They exist, whatever an upstream
 	// resolver knows: where a parent does not, nothing below it does (RFC 8020).
 	parents map[string]bool
+	// reverseApexes are the reverse zones that are answered here.
+	reverseApexes []string
 }
-
-// reverseApexes are the reverse zones that are answered here.
-var reverseApexes = []string{reverseApex(network.Wire), reverseApex(network.Access)}
 
 // reverseApex returns the reverse zone of a /16.
 func reverseApex(p netip.Prefix) string {
@@ -50,15 +49,17 @@ func newZone(d *network.Document) *zone {
 		pointers:     map[string][]string{},
 		nonTerminals: map[string]bool{},
 		parents:      map[string]bool{},
+
+		reverseApexes: []string{reverseApex(d.Wire()), reverseApex(d.Access())},
 	}
-	for _, apex := range reverseApexes {
+	for _, apex := range z.reverseApexes {
 		z.nonTerminals[apex] = true
 	}
 	for _, h := range d.Hosts {
-		if network.HasAccessAddress(h.ID) {
-			z.point(network.AccessAddress(h.ID), h.Hostname)
+		if d.HasAccessAddress(h.ID) {
+			z.point(d.AccessAddress(h.ID), h.Hostname)
 		}
-		z.point(network.IntrawireAddress(h.ID), h.Hostname)
+		z.point(d.IntrawireAddress(h.ID), h.Hostname)
 	}
 	for _, p := range d.PrivateNames() {
 		z.addresses[p.Name+"."] = p.Address
@@ -66,7 +67,7 @@ func newZone(d *network.Document) *zone {
 		z.point(p.Address, p.Name)
 	}
 	for _, h := range d.Hosts {
-		if gateway := network.GatewayAddress(h.ID); z.pointers[reverseName(gateway)] == nil {
+		if gateway := d.GatewayAddress(h.ID); z.pointers[reverseName(gateway)] == nil {
 			z.point(gateway, h.Hostname)
 		}
 	}
@@ -117,7 +118,7 @@ func (z *zone) lookup(name string, qtype uint16) (answer, bool) {
 		record := &dns.A{Hdr: header(name, dns.TypeA), A: a.AsSlice()}
 		return z.choose(name, name, qtype, record), true
 	}
-	for _, apex := range reverseApexes {
+	for _, apex := range z.reverseApexes {
 		// The cheap test first; it takes an escaped dot for a label's end.
 		if strings.HasSuffix(name, apex) && dns.IsSubDomain(apex, name) {
 			return z.reverse(apex, name, qtype), true

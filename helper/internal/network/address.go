@@ -12,22 +12,6 @@ const (
 	MaxHostID = 32767
 )
 
-// The address plan. It is the same in every Mobula network.
-var (
-	// Intrawire holds one /32 of each host.
-	Intrawire = netip.MustParsePrefix("10.30.0.0/17")
-	// Extrawire holds one /32 of each administrator's WireGuard client.
-	Extrawire = netip.MustParsePrefix("10.30.128.0/17")
-	// Wire is Intrawire and Extrawire together.
-	Wire = netip.MustParsePrefix("10.30.0.0/16")
-	// Access is the layer 2 network that spans all hosts.
-	Access = netip.MustParsePrefix("10.31.0.0/16")
-	// Gateways is the half of Access that holds the hosts' gateways.
-	Gateways = netip.MustParsePrefix("10.31.0.0/17")
-	// DirectGateway is the gateway's side of the direct link, on every host.
-	DirectGateway = netip.MustParseAddr("10.30.0.0")
-)
-
 // HostOnly are the addresses at which clouds answer the host itself, with its
 // credentials among what they say: link-local (RFC 3927; most clouds have
 // 169.254.169.254), Azure's 168.63.129.16 and Alibaba's 100.100.100.200. Guests
@@ -36,41 +20,6 @@ var HostOnly = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("168.63.129.16/32"),
 	netip.MustParsePrefix("100.100.100.200/32"),
-}
-
-// AccessBroadcast is the broadcast address of Access (RFC 919), and what would be
-// the access address of host ID MaxHostID.
-var AccessBroadcast = netip.MustParseAddr("10.31.255.255")
-
-// HasAccessAddress reports whether a host with this ID can have its access
-// address.
-func HasAccessAddress(id uint16) bool { return AccessAddress(id) != AccessBroadcast }
-
-// NamedAddress is the address that a host's private name stands for: its access
-// address, or its intrawire address where it has none.
-func NamedAddress(id uint16) netip.Addr {
-	if HasAccessAddress(id) {
-		return AccessAddress(id)
-	}
-	return IntrawireAddress(id)
-}
-
-// IntrawireAddress returns 10.30.hi.lo, the address by which every other host
-// reaches this one.
-func IntrawireAddress(id uint16) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 30, byte(id >> 8), byte(id)})
-}
-
-// GatewayAddress returns 10.31.hi.lo, the address of the host's gateway on the
-// access network.
-func GatewayAddress(id uint16) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 31, byte(id >> 8), byte(id)})
-}
-
-// AccessAddress returns 10.31.(hi+128).lo, the host's own address on the access
-// network.
-func AccessAddress(id uint16) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 31, byte(id>>8) + 128, byte(id)})
 }
 
 // Role is what an Ethernet address stands for.

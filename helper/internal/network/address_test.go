@@ -16,11 +16,12 @@ func TestAddresses(t *testing.T) {
 		{256, "10.30.1.0", "10.31.1.0", "10.31.129.0", "02:6d:6f:01:01:00"},
 		{32767, "10.30.127.255", "10.31.127.255", "10.31.255.255", "02:6d:6f:01:7f:ff"},
 	}
+	var r Ranges
 	for _, c := range cases {
 		t.Run(fmt.Sprint(c.id), func(t *testing.T) {
 			for _, pair := range [][2]string{
-				{IntrawireAddress(c.id).String(), c.intrawire}, {GatewayAddress(c.id).String(), c.gateway},
-				{AccessAddress(c.id).String(), c.access}, {MAC(RoleGateway, c.id).String(), c.mac},
+				{r.IntrawireAddress(c.id).String(), c.intrawire}, {r.GatewayAddress(c.id).String(), c.gateway},
+				{r.AccessAddress(c.id).String(), c.access}, {MAC(RoleGateway, c.id).String(), c.mac},
 			} {
 				if pair[0] != pair[1] {
 					t.Errorf("found %s, wanted %s", pair[0], pair[1])
@@ -31,13 +32,14 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestAddressesStayInTheirNetworks(t *testing.T) {
+	var r Ranges
 	taken := map[string]uint16{}
 	for id := uint16(MinHostID); id <= MaxHostID; id++ {
-		if !Intrawire.Contains(IntrawireAddress(id)) || Extrawire.Contains(IntrawireAddress(id)) ||
-			!Access.Contains(GatewayAddress(id)) || !Access.Contains(AccessAddress(id)) || IntrawireAddress(id) == DirectGateway {
+		if !r.Intrawire().Contains(r.IntrawireAddress(id)) || r.Extrawire().Contains(r.IntrawireAddress(id)) ||
+			!r.Access().Contains(r.GatewayAddress(id)) || !r.Access().Contains(r.AccessAddress(id)) || r.IntrawireAddress(id) == r.DirectGateway() {
 			t.Fatalf("host %d: an address is outside its network", id)
 		}
-		for _, a := range []string{IntrawireAddress(id).String(), GatewayAddress(id).String(), AccessAddress(id).String(),
+		for _, a := range []string{r.IntrawireAddress(id).String(), r.GatewayAddress(id).String(), r.AccessAddress(id).String(),
 			MAC(RoleGateway, id).String(), MAC(RoleAccess, id).String(), MAC(RoleUplinkGateway, id).String()} {
 			if other := taken[a]; other != 0 {
 				t.Fatalf("hosts %d and %d both have %s", other, id, a)

@@ -31,6 +31,7 @@ type Document struct {
 	// Serial rises with every change of the document, so that a host can refuse
 	// an older one: seconds since 1970 at which the deployer first compiled it.
 	Serial int64 `json:"serial"`
+	Ranges
 	// UnderlayMTU is the smallest MTU in bytes of all uplinks.
 	UnderlayMTU int      `json:"underlay_mtu"`
 	Hosts       []Host   `json:"hosts"`

@@ -18,7 +18,7 @@ type NameAddress struct {
 func (d *Document) PrivateNames() []NameAddress {
 	var all []NameAddress
 	for _, h := range d.Hosts {
-		all = append(all, NameAddress{strings.ToLower(h.Hostname), NamedAddress(h.ID)})
+		all = append(all, NameAddress{strings.ToLower(h.Hostname), d.NamedAddress(h.ID)})
 	}
 	for _, n := range d.Names {
 		for _, name := range n.Names {

@@ -26,7 +26,7 @@ func (p Problem) Error() string {
 
 // Validate returns all that is wrong, in the order of the document.
 func (d *Document) Validate() []Problem {
-	v := validation{names: map[string]string{}, keys: map[Key]string{}}
+	v := validation{Ranges: d.Ranges, names: map[string]string{}, keys: map[Key]string{}}
 	if d.UnderlayMTU < MinUnderlayMTU || d.UnderlayMTU > MaxUnderlayMTU {
 		v.add("", "underlay_mtu", fmt.Sprint(d.UnderlayMTU), fmt.Sprintf("%d..%d bytes", MinUnderlayMTU, MaxUnderlayMTU))
 	}
@@ -37,6 +37,7 @@ func (d *Document) Validate() []Problem {
 }
 
 type validation struct {
+	Ranges
 	problems []Problem
 	names    map[string]string // private name → entry
 	keys     map[Key]string    // public key → entry
@@ -83,7 +84,7 @@ func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
 	if h.EndpointName != "" && !IsDNSName(h.EndpointName) {
 		v.add(h.Name, "endpoint_name", fmt.Sprintf("%q", h.EndpointName), "a name that DNS can have")
 	}
-	switch want := CheckEndpoint(a); {
+	switch want := v.CheckEndpoint(a); {
 	case want == wantUnicast || h.Endpoint.Port() == 0:
 		v.add(h.Name, "endpoint", h.Endpoint.String(), "a unicast IPv4 address and a port (IPv6 is not carried yet)")
 	case want != "":
@@ -101,12 +102,12 @@ const wantUnicast = "a unicast IPv4 address"
 
 // CheckEndpoint returns what is wanted instead of an address that no host can be
 // reached at from outside, "" if it is good.
-func CheckEndpoint(a netip.Addr) (want string) {
+func (r Ranges) CheckEndpoint(a netip.Addr) (want string) {
 	switch {
 	case !a.Is4() || !a.IsGlobalUnicast():
 		return wantUnicast
-	case Wire.Contains(a) || Access.Contains(a):
-		return "an address outside " + Wire.String() + " and " + Access.String()
+	case r.Contains(a):
+		return "an address outside " + r.String()
 	}
 	return ""
 }
@@ -127,8 +128,8 @@ func (v *validation) extraHosts(names []Name) {
 	for _, n := range names {
 		entry := n.Address.String()
 		switch {
-		case !Access.Contains(n.Address) || n.Address == Access.Addr() || n.Address == AccessBroadcast:
-			v.add(entry, "address", entry, "a host address in "+Access.String())
+		case !v.Access().Contains(n.Address) || n.Address == v.Access().Addr() || n.Address == v.AccessBroadcast():
+			v.add(entry, "address", entry, "a host address in "+v.Access().String())
 		case addresses[n.Address]:
 			v.add(entry, "address", entry+" twice", "each address once, with a list of names")
 		}
@@ -147,8 +148,8 @@ func (v *validation) extraWires(clients []Client) {
 	for _, c := range clients {
 		entry := c.Address.String() + "/32"
 		switch {
-		case !Extrawire.Contains(c.Address):
-			v.add(entry, "address", entry, "an address in "+Extrawire.String())
+		case !v.Extrawire().Contains(c.Address):
+			v.add(entry, "address", entry, "an address in "+v.Extrawire().String())
 		case addresses[c.Address]:
 			v.add(entry, "address", entry+" twice", "each address once")
 		}

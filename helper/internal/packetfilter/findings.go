@@ -38,9 +38,9 @@ func (f *Filters) Port(port uint16, outside []string, from netip.Addr) []Finding
 
 // Outside returns what keeps the gateway and its guests from the outside: their way leads
 // through the host by the direct link.
-func (f *Filters) Outside(outside []string) []Finding {
+func (f *Filters) Outside(outside []string, ranges network.Ranges) []Finding {
 	return f.findings(outside, func(t *Table, nic string) (*Closed, func(*Closed) Finding) {
-		web := Packet{In: plan.DirectHost, Out: nic, Protocol: "tcp", Port: 443, From: network.DirectGateway, State: "new"}
+		web := Packet{In: plan.DirectHost, Out: nic, Protocol: "tcp", Port: 443, From: ranges.DirectGateway(), State: "new"}
 		names := web
 		names.Protocol, names.Port = "udp", 53
 		answer := Packet{In: nic, Out: plan.DirectHost, Protocol: "tcp", Port: 50000, State: "established"}
@@ -48,7 +48,7 @@ func (f *Filters) Outside(outside []string) []Finding {
 		if closed == nil || t.Closes(names, Prerouting, Forward) == nil {
 			closed = t.Closes(answer, Prerouting, Forward)
 		}
-		return closed, f.openWay
+		return closed, func(c *Closed) Finding { return f.openWay(c, ranges) }
 	})
 }
 
@@ -100,13 +100,13 @@ func (f *Filters) openPort(c *Closed, port uint16) Finding {
 	return c.nft(fmt.Sprintf("udp dport %d accept", port))
 }
 
-func (f *Filters) openWay(c *Closed) Finding {
+func (f *Filters) openWay(c *Closed, ranges network.Ranges) Finding {
 	there, back := "-i "+plan.DirectHost, "-o "+plan.DirectHost+" -m conntrack --ctstate RELATED,ESTABLISHED"
 	switch {
 	case c.Table.Iptables && f.ufw && c.jumpsTo("ufw-"):
 		return Finding{whoUFW, []string{"ufw route allow in on " + plan.DirectHost}}
 	case c.byFirewalld():
-		return Finding{whoFirewalld, FirewalldPolicy()}
+		return Finding{whoFirewalld, FirewalldPolicy(ranges)}
 	case c.Table.Iptables && c.jumpsTo("DOCKER-USER"):
 		f := Finding{Who: whoDocker}
 		for _, what := range []string{there, back} {
@@ -124,17 +124,20 @@ const Policy = "mobula"
 
 // PolicyRule lets pass what the gateway sends outside: it comes from gatewaySource, which
 // Mobula's own table takes from nobody else.
-var (
-	gatewaySource = network.DirectGateway.String() + "/32"
-	PolicyRule    = fmt.Sprintf(`rule family="ipv4" source address="%s" accept`, gatewaySource)
-)
+func PolicyRule(ranges network.Ranges) string { return policyRule(gatewaySource(ranges)) }
+
+func policyRule(source string) string {
+	return fmt.Sprintf(`rule family="ipv4" source address="%s" accept`, source)
+}
+
+func gatewaySource(ranges network.Ranges) string { return ranges.DirectGateway().String() + "/32" }
 
 // FirewalldPolicy returns the commands that make the policy. firewalld knows it once it
 // is loaded again.
-func FirewalldPolicy() []string {
+func FirewalldPolicy(ranges network.Ranges) []string {
 	const in = "firewall-cmd --permanent --policy=" + Policy
 	return []string{"firewall-cmd --permanent --new-policy=" + Policy, in + " --add-ingress-zone=ANY", in + " --add-egress-zone=ANY",
-		in + " --add-rich-rule='" + PolicyRule + "'", "firewall-cmd --reload"}
+		in + " --add-rich-rule='" + PolicyRule(ranges) + "'", "firewall-cmd --reload"}
 }
 
 // zoneChain is where firewalld keeps what a zone lets in (firewalld 1.3 and 2.3).
@@ -174,6 +177,7 @@ func (c *Closed) nft(what ...string) Finding {
 // Evidence are the sentences on what this host's packet filters close. Silent are hosts
 // of which nothing is heard, with their addresses outside.
 type Evidence struct {
+	Ranges  network.Ranges
 	Port    uint16 // of WireGuard
 	Outside []string
 	Silent  map[string]netip.Addr
@@ -202,7 +206,7 @@ func (f *Filters) Say(e Evidence) (sentences []string) {
 		}
 	}
 	slices.Sort(sentences)
-	for _, finding := range left(f.Outside(e.Outside)) {
+	for _, finding := range left(f.Outside(e.Outside, e.Ranges)) {
 		sentences = append(sentences, fmt.Sprintf("guests do not get outside by this host, and its gateway reaches no resolver there; %s", finding))
 	}
 	return sentences

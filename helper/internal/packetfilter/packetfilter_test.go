@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mobula/helper/internal/network"
 )
 
 // recorded are the commands of a host whose packet filters are in files of testdata: what
@@ -90,7 +92,7 @@ func TestFindings(t *testing.T) {
 			"Docker lets nothing be forwarded here but its own: `iptables -I DOCKER-USER -i mo-dir-hs -j ACCEPT; iptables -I DOCKER-USER -o mo-dir-hs -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`"},
 		{"firewalld", "", "firewalld.json", false,
 			"firewalld is running here: `firewall-cmd --zone=public --add-port=51820/udp; firewall-cmd --permanent --zone=public --add-port=51820/udp`",
-			"firewalld is running here: `" + strings.Join(FirewalldPolicy(), "; ") + "`"},
+			"firewalld is running here: `" + strings.Join(FirewalldPolicy(network.Ranges{}), "; ") + "`"},
 
 		{"a port", input("-A INPUT -p udp -m udp --dport 51820 -j ACCEPT"), "", false, "", ""},
 		{"another port", input("-A INPUT -p udp -m udp --dport 51821 -j ACCEPT"), "", false, minePort, ""},
@@ -133,7 +135,7 @@ func TestFindings(t *testing.T) {
 			for _, q := range []struct {
 				what, want string
 				found      []Finding
-			}{{"port", c.port, f.Port(51820, []string{"eth0"}, netip.Addr{})}, {"way", c.way, f.Outside([]string{"eth0"})}} {
+			}{{"port", c.port, f.Port(51820, []string{"eth0"}, netip.Addr{})}, {"way", c.way, f.Outside([]string{"eth0"}, network.Ranges{})}} {
 				var got []string
 				for _, finding := range q.found {
 					got = append(got, finding.String())

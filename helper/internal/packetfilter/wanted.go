@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -169,17 +170,26 @@ const (
 )
 
 // policyXML is the policy of FirewalldPolicy (firewalld.policy(5)).
-var policyXML = `<?xml version="1.0" encoding="utf-8"?>
+func policyXML(ranges network.Ranges) string {
+	return `<?xml version="1.0" encoding="utf-8"?>
 <policy target="CONTINUE">
   ` + policyMark + `
   <rule family="ipv4">
-    <source address="` + gatewaySource + `"/>
+    <source address="` + gatewaySource(ranges) + `"/>
     <accept/>
   </rule>
   <ingress-zone name="ANY"/>
   <egress-zone name="ANY"/>
 </policy>
 `
+}
+
+// policyRuleIn is the rule of a policy of ours.
+func policyRuleIn(policy string) string {
+	_, after, _ := strings.Cut(policy, `<source address="`)
+	source, _, _ := strings.Cut(after, `"`)
+	return policyRule(source)
+}
 
 func firewalldActions(want *plan.Opening, s seen) (all []action) {
 	f := s.firewalld
@@ -229,9 +239,10 @@ func policyActions(want *plan.Opening, f firewalldSeen) (all []action) {
 	ours := strings.Contains(f.policy, policyMark)
 	switch {
 	case want != nil && f.running:
-		write := f.policy == "" || ours && f.policy != policyXML
+		policy := policyXML(want.Ranges)
+		write := f.policy == "" || ours && f.policy != policy
 		if write {
-			all = append(all, action{verb: reconcile.Add, object: object, write: policyXML})
+			all = append(all, action{verb: reconcile.Add, object: object, write: policy})
 		}
 		if (write || ours) && !f.loaded && f.keeps {
 			all = append(all, action{verb: reconcile.Change, object: "firewalld", detail: "reload", commands: [][]string{reload}})
@@ -241,7 +252,7 @@ func policyActions(want *plan.Opening, f firewalldSeen) (all []action) {
 		if f.running && f.keeps {
 			remove.commands = [][]string{reload}
 		} else if f.running && f.loaded { // without its rule it does nothing
-			remove.commands = [][]string{{"firewall-cmd", "--policy=" + Policy, "--remove-rich-rule=" + PolicyRule}}
+			remove.commands = [][]string{{"firewall-cmd", "--policy=" + Policy, "--remove-rich-rule=" + policyRuleIn(f.policy)}}
 		}
 		all = append(all, remove)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -53,7 +54,7 @@ func TestActions(t *testing.T) {
 		}
 		return f
 	}
-	complete := func(f *firewalldSeen) { f.runtime, f.permanent, f.policy, f.loaded = both, both, policyXML, true }
+	complete := func(f *firewalldSeen) { f.runtime, f.permanent, f.policy, f.loaded = both, both, policyXML(network.Ranges{}), true }
 	const addPort = "+ firewalld zone public: port 51820/udp: firewall-cmd --zone=public --add-port=51820/udp, firewall-cmd --permanent --zone=public --add-port=51820/udp"
 	for _, c := range []struct {
 		name string
@@ -84,7 +85,7 @@ func TestActions(t *testing.T) {
 		{"firewalld", want, seen{firewalld: fw(nil)}, addPort + "\n+ firewalld policy mobula\n~ firewalld: reload: firewall-cmd --reload"},
 		{"firewalld of which a reload would take something", want, seen{firewalld: fw(func(f *firewalldSeen) { f.keeps = false })}, addPort + "\n+ firewalld policy mobula"},
 		{"firewalld is complete", want, seen{firewalld: fw(complete), noted: both}, ""},
-		{"firewalld is not running", want, seen{firewalld: firewalldSeen{policy: policyXML}, noted: both}, ""},
+		{"firewalld is not running", want, seen{firewalld: firewalldSeen{policy: policyXML(network.Ranges{})}, noted: both}, ""},
 		{"only now", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.permanent = nil })}, "+ firewalld zone public: port 51820/udp: firewall-cmd --permanent --zone=public --add-port=51820/udp"},
 		{"not now", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.runtime = nil })}, "+ firewalld zone public: port 51820/udp: firewall-cmd --zone=public --add-port=51820/udp"},
 		{"the NIC has another zone", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.zones = []string{"work"} }), noted: both},
@@ -96,8 +97,8 @@ func TestActions(t *testing.T) {
 			"- firewalld zone public: port 51820/udp: firewall-cmd --zone=public --remove-port=51820/udp, firewall-cmd --permanent --zone=public --remove-port=51820/udp\n" +
 				"- firewalld policy mobula: firewall-cmd --reload"},
 		{"ours leave firewalld without a reload", nil, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.keeps = false })},
-			"- firewalld policy mobula: firewall-cmd --policy=mobula --remove-rich-rule=" + PolicyRule},
-		{"ours leave firewalld that does not run", nil, seen{firewalld: firewalldSeen{policy: policyXML}, noted: both},
+			"- firewalld policy mobula: firewall-cmd --policy=mobula --remove-rich-rule=" + PolicyRule(network.Ranges{})},
+		{"ours leave firewalld that does not run", nil, seen{firewalld: firewalldSeen{policy: policyXML(network.Ranges{})}, noted: both},
 			"- firewalld zone public: port 51820/udp: firewall-offline-cmd --zone=public --remove-port=51820/udp\n- firewalld policy mobula"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

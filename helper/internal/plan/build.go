@@ -167,12 +167,12 @@ func (b builder) links() []Link {
 func (b builder) addresses() []Address {
 	id := b.self.ID
 	all := []Address{
-		{Link: DirectHost, Prefix: host(network.IntrawireAddress(id))},
-		{NS: Namespace, Link: DirectGateway, Prefix: host(network.DirectGateway)},
-		{NS: Namespace, Link: SwitchBridge, Prefix: netip.PrefixFrom(network.GatewayAddress(id), network.Access.Bits())},
+		{Link: DirectHost, Prefix: host(b.doc.IntrawireAddress(id))},
+		{NS: Namespace, Link: DirectGateway, Prefix: host(b.doc.DirectGateway())},
+		{NS: Namespace, Link: SwitchBridge, Prefix: netip.PrefixFrom(b.doc.GatewayAddress(id), b.doc.Access().Bits())},
 	}
-	if !b.self.ManualAccess && network.HasAccessAddress(id) {
-		all = append(all, Address{Link: AccessLink, Prefix: netip.PrefixFrom(network.AccessAddress(id), network.Access.Bits())})
+	if !b.self.ManualAccess && b.doc.HasAccessAddress(id) {
+		all = append(all, Address{Link: AccessLink, Prefix: netip.PrefixFrom(b.doc.AccessAddress(id), b.doc.Access().Bits())})
 	}
 	for i := range all {
 		all[i] = withBroadcast(all[i])
@@ -183,8 +183,8 @@ func (b builder) addresses() []Address {
 func (b builder) routes() []Route {
 	id := b.self.ID
 	return []Route{
-		{NS: Namespace, To: host(network.IntrawireAddress(id)), Link: DirectGateway},
-		{NS: Namespace, To: network.Wire, Link: WireLink, Source: network.DirectGateway},
+		{NS: Namespace, To: host(b.doc.IntrawireAddress(id)), Link: DirectGateway},
+		{NS: Namespace, To: b.doc.Wire(), Link: WireLink, Source: b.doc.DirectGateway()},
 	}
 }
 
@@ -208,20 +208,20 @@ func (b builder) neighbors() (all []Neighbor) {
 	add := func(ns, link string, address netip.Addr, role network.Role, id uint16) {
 		all = append(all, Neighbor{NS: ns, Link: link, Address: address, MAC: [6]byte(network.MAC(role, id))})
 	}
-	speaks := func(h network.Host) bool { return !h.ManualAccess && network.HasAccessAddress(h.ID) }
+	speaks := func(h network.Host) bool { return !h.ManualAccess && b.doc.HasAccessAddress(h.ID) }
 	for _, h := range append([]network.Host{b.self}, b.others()...) {
 		own := h.ID == b.self.ID
 		if !own {
-			add(Namespace, SwitchBridge, network.GatewayAddress(h.ID), network.RoleGateway, h.ID)
+			add(Namespace, SwitchBridge, b.doc.GatewayAddress(h.ID), network.RoleGateway, h.ID)
 		}
 		if speaks(h) {
-			add(Namespace, SwitchBridge, network.AccessAddress(h.ID), network.RoleAccess, h.ID)
+			add(Namespace, SwitchBridge, b.doc.AccessAddress(h.ID), network.RoleAccess, h.ID)
 		}
 		if speaks(b.self) {
-			add("", AccessLink, network.GatewayAddress(h.ID), network.RoleGateway, h.ID)
+			add("", AccessLink, b.doc.GatewayAddress(h.ID), network.RoleGateway, h.ID)
 		}
 		if speaks(b.self) && speaks(h) && !own {
-			add("", AccessLink, network.AccessAddress(h.ID), network.RoleAccess, h.ID)
+			add("", AccessLink, b.doc.AccessAddress(h.ID), network.RoleAccess, h.ID)
 		}
 	}
 	return all
@@ -230,14 +230,14 @@ func (b builder) neighbors() (all []Neighbor) {
 // rules lead what is inside, and what answers it, over the direct link.
 func (b builder) rules() []Rule {
 	return []Rule{
-		{Priority: RulePriority, From: host(network.IntrawireAddress(b.self.ID)), Table: RouteTable},
-		{Priority: RulePriority + 1, To: network.Wire, Table: RouteTable},
+		{Priority: RulePriority, From: host(b.doc.IntrawireAddress(b.self.ID)), Table: RouteTable},
+		{Priority: RulePriority + 1, To: b.doc.Wire(), Table: RouteTable},
 	}
 }
 
 // direct is a route over the direct link, for what those rules lead there.
 func (b builder) direct(to netip.Prefix) Route {
-	return Route{Table: RouteTable, To: to, Link: DirectHost, Via: network.DirectGateway, OnLink: true, Source: network.IntrawireAddress(b.self.ID)}
+	return Route{Table: RouteTable, To: to, Link: DirectHost, Via: b.doc.DirectGateway(), OnLink: true, Source: b.doc.IntrawireAddress(b.self.ID)}
 }
 
 // settings are the gateway's. New interfaces inherit those of "default".
@@ -272,7 +272,7 @@ func (b builder) wireGuard() *WireGuard {
 	for _, h := range b.others() {
 		p := Peer{
 			Name: h.Hostname, HostID: h.ID, PublicKey: h.PublicKey, OtherKey: h.AlsoKey, Endpoint: h.Endpoint,
-			AllowedIPs: []netip.Prefix{host(network.IntrawireAddress(h.ID))}, KeepaliveSeconds: KeepaliveSeconds,
+			AllowedIPs: []netip.Prefix{host(b.doc.IntrawireAddress(h.ID))}, KeepaliveSeconds: KeepaliveSeconds,
 			Preshared: b.self.PresharedKeys && h.PresharedKeys,
 		}
 		w.Peers = append(w.Peers, p)
@@ -291,7 +291,7 @@ func (b builder) wireGuard() *WireGuard {
 // inside is the part of the firewall that does not depend on the uplink.
 func (b builder) inside() *Firewall {
 	return &Firewall{
-		HostID: b.self.ID, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
+		Ranges: b.doc.Ranges, HostID: b.self.ID, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
 		WireGuardPort: b.self.ListenPort(), TunnelPort: TunnelUDPPort,
 		ProbePort: ProbeUDPPort,
 	}
@@ -299,11 +299,11 @@ func (b builder) inside() *Firewall {
 
 func (b builder) vswitch() *Switch {
 	s := &Switch{
-		HostID: b.self.ID, Bridge: SwitchBridge, MAC: network.MAC(network.RoleGateway, b.self.ID), MTU: b.mtus.Access,
+		Ranges: b.doc.Ranges, HostID: b.self.ID, Bridge: SwitchBridge, MAC: network.MAC(network.RoleGateway, b.self.ID), MTU: b.mtus.Access,
 		LocalPorts: []string{AccessPort}, TunnelPort: TunnelPort, UDPPort: TunnelUDPPort, VNI: TunnelVNI,
 	}
 	for _, h := range b.others() {
-		s.Remotes = append(s.Remotes, Remote{HostID: h.ID, Name: h.Hostname, Address: network.IntrawireAddress(h.ID)})
+		s.Remotes = append(s.Remotes, Remote{HostID: h.ID, Name: h.Hostname, Address: b.doc.IntrawireAddress(h.ID)})
 	}
 	return s
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"text/template"
 
-	"mobula/helper/internal/network"
 	"mobula/templates"
 )
 
@@ -183,7 +182,7 @@ func ownResolvConf(facts Facts) File {
 // the operator had them.
 func (b builder) resolvConf() File {
 	var s strings.Builder
-	fmt.Fprintf(&s, resolvConfMark+"The host's resolvers from before answer through the gateway.\nnameserver %s\n", network.GatewayAddress(b.self.ID))
+	fmt.Fprintf(&s, resolvConfMark+"The host's resolvers from before answer through the gateway.\nnameserver %s\n", b.doc.GatewayAddress(b.self.ID))
 	for _, line := range strings.Split(b.facts.ResolvConf.Content, "\n") {
 		if strings.HasPrefix(line, "search ") || strings.HasPrefix(line, "domain ") || strings.HasPrefix(line, "options ") {
 			s.WriteString(line + "\n")

@@ -15,7 +15,7 @@ func TestHostWithoutAccessAddress(t *testing.T) {
 	d := document(t, func(d *network.Document) { d.Hosts[2].ID, d.Hosts[2].Hostname = network.MaxHostID, "last.example.com" })
 	h := mustBuild(t, d, network.MaxHostID, facts(Ifupdown))
 	for _, a := range h.Addresses {
-		if a.Prefix.Addr() == network.AccessBroadcast {
+		if a.Prefix.Addr() == (network.Ranges{}).AccessBroadcast() {
 			t.Errorf("%s has %s", a.Link, a.Prefix)
 		}
 	}

@@ -45,17 +45,17 @@ func (b moved) absent() []Route {
 // wayOutside is the way by which published ports come in: what answers may stand
 // behind the host, as a container does, and is routed before it has the host's address.
 func (b moved) wayOutside() Route {
-	return Route{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: DirectHost, Via: network.DirectGateway, OnLink: true,
-		Source: network.IntrawireAddress(b.self.ID), Uplink: true}
+	return Route{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: DirectHost, Via: b.doc.DirectGateway(), OnLink: true,
+		Source: b.doc.IntrawireAddress(b.self.ID), Uplink: true}
 }
 
 // former is the way outside of the version before.
 func (b moved) former() []Route {
 	id := b.self.ID
-	if b.self.ManualAccess || !network.HasAccessAddress(id) {
+	if b.self.ManualAccess || !b.doc.HasAccessAddress(id) {
 		return nil
 	}
-	return []Route{{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: AccessLink, Via: network.GatewayAddress(id), Source: network.AccessAddress(id), Uplink: true}}
+	return []Route{{To: everywhere, Metric: b.facts.baseline().DefaultMetric, Link: AccessLink, Via: b.doc.GatewayAddress(id), Source: b.doc.AccessAddress(id), Uplink: true}}
 }
 
 // rules: what answers the host alone is asked over the direct link, where nobody else

@@ -117,7 +117,7 @@ func TestGolden(t *testing.T) {
 			d.Hosts[2].SharedUplink, d.Hosts[2].OpenFirewall, d.Hosts[2].Publish = true, true, nil
 		})
 		built, closed := mustBuild(t, opening, 256, sharedFacts(Ifupdown)), mustBuild(t, staying, 256, sharedFacts(Ifupdown))
-		if want := "&{Port:51820 Outside:" + fmt.Sprint(sharedFacts(Ifupdown).Shared.Outside) + "}"; fmt.Sprintf("%+v", built.Opening) != want || closed.Opening != nil {
+		if want := "&{Ranges:10.30.0.0/16 and 10.31.0.0/16 Port:51820 Outside:" + fmt.Sprint(sharedFacts(Ifupdown).Shared.Outside) + "}"; fmt.Sprintf("%+v", built.Opening) != want || closed.Opening != nil {
 			t.Errorf("found %+v and %+v, wanted %s and none", built.Opening, closed.Opening, want)
 		}
 	})

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"mobula/helper/internal/network"
 )
 
 // Shared are the facts of a host with which the NIC stays: nothing of it changes but
@@ -52,8 +50,8 @@ func (b shared) former() []Route      { return nil }
 
 // routes: whatever is not inside goes to the host, which knows the way.
 func (b shared) routes() []Route {
-	return []Route{b.direct(network.Wire), b.direct(network.Access),
-		{NS: Namespace, To: everywhere, Link: DirectGateway, Via: network.IntrawireAddress(b.self.ID), OnLink: true, Source: network.DirectGateway}}
+	return []Route{b.direct(b.doc.Wire()), b.direct(b.doc.Access()),
+		{NS: Namespace, To: everywhere, Link: DirectGateway, Via: b.doc.IntrawireAddress(b.self.ID), OnLink: true, Source: b.doc.DirectGateway()}}
 }
 
 func (b shared) rules() []Rule { return nil }
@@ -83,7 +81,7 @@ func conf(link, name string) string { return "net/ipv4/conf/" + link + "/" + nam
 func (b shared) firewall() *Firewall { return b.inside() }
 
 func (b shared) doorway() *Doorway {
-	d := &Doorway{HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.ListenPort(), Manual: b.self.ManualAccess,
+	d := &Doorway{Ranges: b.doc.Ranges, HostID: b.self.ID, Direct: DirectHost, Access: AccessLink, WireGuardPort: b.self.ListenPort(), Manual: b.self.ManualAccess,
 		Outside: b.facts.Shared.Outside, Opened: b.facts.Shared.Opened, Bridges: b.facts.Shared.Bridges,
 		Endpoint: b.self.Endpoint.Addr(), Relays: Relays(b.doc, b.self.ID)}
 	if b.facts.Shared.Router {
@@ -96,7 +94,7 @@ func (b shared) opening() *Opening {
 	if !b.self.OpenFirewall {
 		return nil
 	}
-	return &Opening{Port: b.self.ListenPort(), Outside: b.facts.Shared.Outside}
+	return &Opening{Ranges: b.doc.Ranges, Port: b.self.ListenPort(), Outside: b.facts.Shared.Outside}
 }
 
 // HostsPath is where private names stand where the host keeps its resolver.

@@ -11,6 +11,9 @@ import (
 func (h *Host) text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	part := func(name string, v any) { // of the ranges nothing where they are the default
+		line("%s %s", name, strings.Replace(fmt.Sprintf("%+v", v), "Ranges:10.30.0.0/16 and 10.31.0.0/16 ", "", 1))
+	}
 	at := func(ns string) string {
 		if ns == "" {
 			return "host"
@@ -54,16 +57,16 @@ func (h *Host) text() string {
 		}
 	}
 	if h.Firewall != nil {
-		line("firewall %+v", *h.Firewall)
+		part("firewall", *h.Firewall)
 	}
 	if h.Doorway != nil {
-		line("doorway %+v", *h.Doorway)
+		part("doorway", *h.Doorway)
 	}
 	if h.Opening != nil {
-		line("opening %+v", *h.Opening)
+		part("opening", *h.Opening)
 	}
 	if h.Switch != nil {
-		line("switch %+v", *h.Switch)
+		part("switch", *h.Switch)
 	}
 	for _, s := range h.Services {
 		line("service %s before-switch=%v program=%s", s.Unit, s.BeforeSwitch, s.Program)

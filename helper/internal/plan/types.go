@@ -225,6 +225,7 @@ var AnyEndpoint = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
 
 // Firewall is the gateway's nftables table.
 type Firewall struct {
+	Ranges network.Ranges
 	HostID uint16
 	// External is the bridge that holds the public addresses; "": the NIC stays with the
 	// host, and the way outside is the direct link.
@@ -249,6 +250,7 @@ type Firewall struct {
 // Doorway is what the host's own namespace needs where the NIC stays there: the
 // gateway's way outside leads through it, masqueraded, and nothing else does.
 type Doorway struct {
+	Ranges network.Ranges
 	HostID uint16
 	Direct string // link to the gateway
 	Access string // link to the access network
@@ -270,6 +272,7 @@ type Doorway struct {
 // Opening is what the packet filters of a host that keeps its NIC have to let pass:
 // WireGuard's UDP port by the interfaces to the outside, and what the gateway sends there.
 type Opening struct {
+	Ranges  network.Ranges
 	Port    uint16
 	Outside []string
 }
@@ -284,6 +287,7 @@ type Relay struct {
 // Switch is the Open vSwitch bridge that is the host's part of the access
 // network.
 type Switch struct {
+	Ranges     network.Ranges
 	HostID     uint16
 	Bridge     string // also the name of its internal port, the gateway's interface
 	MAC        net.HardwareAddr

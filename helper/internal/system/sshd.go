@@ -16,9 +16,9 @@ import (
 // SSHPorts returns the TCP ports on which SSH answers at the host's intrawire
 // address, to which the gateway forwards it. An error says that nobody knows all of
 // them: it is never read as a port. Ports that come with it are known all the same.
-func SSHPorts(ctx context.Context) ([]uint16, error) {
+func SSHPorts(ctx context.Context, ranges network.Ranges) ([]uint16, error) {
 	listening, err := sshListeners(ctx, output, "/proc")
-	return forwarded(listening), err
+	return forwarded(ranges, listening), err
 }
 
 // sshListeners returns where SSH is listened for: where the configuration says, where
@@ -126,11 +126,11 @@ func parseSSHD(config string) []netip.AddrPort {
 }
 
 // forwarded returns the ports that answer at the intrawire address.
-func forwarded(listening []netip.AddrPort) []uint16 {
+func forwarded(ranges network.Ranges, listening []netip.AddrPort) []uint16 {
 	ports := []uint16{}
 	seen := map[uint16]bool{}
 	for _, a := range listening {
-		if reached := a.Addr() == netip.IPv4Unspecified() || network.Intrawire.Contains(a.Addr()); reached && !seen[a.Port()] {
+		if reached := a.Addr() == netip.IPv4Unspecified() || ranges.Intrawire().Contains(a.Addr()); reached && !seen[a.Port()] {
 			seen[a.Port()] = true
 			ports = append(ports, a.Port())
 		}
@@ -141,9 +141,9 @@ func forwarded(listening []netip.AddrPort) []uint16 {
 // surveySSH notes the ports, and tells if SSH would no longer be reached: it listens
 // at addresses of the uplink only, which move to the gateway. That it listens at
 // those of other NICs only is no reason to refuse: they stay.
-func surveySSH(ctx context.Context, run Commands, proc string, facts *plan.Facts) error {
+func surveySSH(ctx context.Context, run Commands, proc string, ranges network.Ranges, facts *plan.Facts) error {
 	listening, err := sshListeners(ctx, run, proc)
-	if facts.SSHPorts = forwarded(listening); len(facts.SSHPorts) > 0 {
+	if facts.SSHPorts = forwarded(ranges, listening); len(facts.SSHPorts) > 0 {
 		return nil // what runs is known, also if sshd does not say what shall
 	}
 	if err != nil {

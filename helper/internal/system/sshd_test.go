@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
@@ -66,7 +67,7 @@ func TestSSHPorts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			listening, err := sshListeners(context.Background(), saying(c.sockets, c.sshd), t.TempDir())
-			got := fmt.Sprint(forwarded(listening))
+			got := fmt.Sprint(forwarded(network.Ranges{}, listening))
 			if err != nil {
 				got = err.Error()
 			}
@@ -92,7 +93,7 @@ func TestSurveySSH(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			facts := &plan.Facts{Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}, IPv6Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::2/64")}}
-			err := surveySSH(context.Background(), saying(noSockets, c.sshd), t.TempDir(), facts)
+			err := surveySSH(context.Background(), saying(noSockets, c.sshd), t.TempDir(), network.Ranges{}, facts)
 			if got := fmt.Sprint(err); c.want == "" && err != nil || !strings.HasPrefix(got, c.want) {
 				t.Errorf("found %s, wanted %s", got, c.want)
 			}
@@ -153,11 +154,11 @@ func TestSSHElsewhereThanConfigured(t *testing.T) {
 			proc := t.TempDir()
 			process(t, proc, c.comm, c.commandLine, c.status, c.inode)
 			listening, err := sshListeners(context.Background(), saying(noSockets, c.sshd), proc)
-			if got := fmt.Sprint(forwarded(listening)); got != c.want || (err != nil) != c.fails {
+			if got := fmt.Sprint(forwarded(network.Ranges{}, listening)); got != c.want || (err != nil) != c.fails {
 				t.Errorf("found %s and error %v, wanted %s", got, err, c.want)
 			}
 			facts := &plan.Facts{}
-			err = surveySSH(context.Background(), saying(noSockets, c.sshd), proc, facts)
+			err = surveySSH(context.Background(), saying(noSockets, c.sshd), proc, network.Ranges{}, facts)
 			if got := fmt.Sprint(facts.SSHPorts); got != c.want || c.want == "[]" != (err != nil) || err != nil && !strings.HasPrefix(err.Error(), refused) {
 				t.Errorf("surveyed %s and error %v, wanted %s", got, err, c.want)
 			}

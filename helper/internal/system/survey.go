@@ -11,12 +11,13 @@ import (
 	"slices"
 	"strings"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
 // Survey finds the part of the facts that is in files: resolvers, sshd's ports
 // and the network managers; of a host with which the NIC stays no sshd's.
-func Survey(ctx context.Context, facts *plan.Facts) error {
+func Survey(ctx context.Context, ranges network.Ranges, facts *plan.Facts) error {
 	file, err := resolvConf(plan.ResolvConfPath)
 	if err != nil {
 		return err
@@ -27,7 +28,7 @@ func Survey(ctx context.Context, facts *plan.Facts) error {
 		return nil
 	}
 	facts.Resolvers = ResolversNow()
-	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", facts), SurveyHooks(ctx, facts))
+	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", ranges, facts), SurveyHooks(ctx, facts))
 }
 
 // ResolverFiles are the files with the host's resolvers: systemd-resolved's stub in the

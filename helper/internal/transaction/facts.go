@@ -86,7 +86,7 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 	}
 	if change == nil || change.Document == nil {
 		if facts == nil {
-			return h.Survey(ctx, network.Host{}, nil)
+			return h.Survey(ctx, network.Ranges{}, network.Host{}, nil)
 		}
 		return h.withWays(facts), nil
 	}
@@ -95,13 +95,13 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 		return nil, fmt.Errorf("host_id %d: not in the network document", change.HostID)
 	}
 	if facts == nil {
-		return h.Survey(ctx, self, nil)
+		return h.Survey(ctx, change.Document.Ranges, self, nil)
 	}
 	if err := h.ModeChanges(facts, self.SharedUplink); err != nil {
 		return nil, err
 	}
 	if facts.In(self.SharedUplink) == nil {
-		other, err := h.Survey(ctx, self, facts)
+		other, err := h.Survey(ctx, change.Document.Ranges, self, facts)
 		if err != nil {
 			return nil, err
 		}

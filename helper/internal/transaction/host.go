@@ -70,14 +70,14 @@ type Host struct {
 	Alarm Alarm
 	// Programs is nil where there is one alone, without an ID.
 	Programs Programs
-	// Survey finds what the host is before its first change, as far as the document
-	// needs it that says this of the host; known, if not nil, are the facts of the other
+	// Survey finds what the host is before its first change, as far as a document with
+	// these ranges needs it that says this of the host; known, if not nil, are the facts of the other
 	// way outside, which the host has.
-	Survey func(ctx context.Context, self network.Host, known *plan.Facts) (*plan.Facts, error)
+	Survey func(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error)
 	// Ways returns the ways outside of a host that keeps its NIC; nil: those of the facts.
 	Ways func() (plan.Shared, error)
-	// SSHPorts returns the ports on which SSH answers now.
-	SSHPorts func(ctx context.Context) ([]uint16, error)
+	// SSHPorts returns the ports on which SSH answers now, in a network of these ranges.
+	SSHPorts func(ctx context.Context, ranges network.Ranges) ([]uint16, error)
 	// Reconciler returns the hands of a host with these facts.
 	Reconciler func(facts *plan.Facts, booting bool) *reconcile.Reconciler
 	// Run is a store that a reboot empties.

@@ -37,7 +37,7 @@ func (h *Host) withPortsOfNow(ctx context.Context, change *store.Change) (*store
 	if !publishes(change) {
 		return change, nil
 	}
-	ports, err := h.SSHPorts(ctx)
+	ports, err := h.SSHPorts(ctx, change.Document.Ranges)
 	if err != nil {
 		confirmed, storeErr := h.Store.Confirmed()
 		if storeErr != nil {
@@ -63,7 +63,7 @@ func (h *Host) withMorePorts(ctx context.Context, change *store.Change) (*store.
 	if err != nil {
 		return nil, err
 	}
-	now, err := h.SSHPorts(ctx)
+	now, err := h.SSHPorts(ctx, change.Document.Ranges)
 	if err != nil {
 		h.Log.Warn("the ports of SSH stay as they are", "ports", ports, "error", err)
 	}

@@ -233,7 +233,7 @@ func (w *world) hostOf(program string) *Host {
 	state, run := filepath.Join(w.dir, "state"), filepath.Join(w.dir, "run")
 	return &Host{
 		Store: store.On(state, w), Alarm: alarm{w, program}, Programs: programs{w, program}, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Survey: func(_ context.Context, self network.Host, known *plan.Facts) (*plan.Facts, error) {
+		Survey: func(_ context.Context, _ network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error) {
 			if problem := w.kernel.Reachable(w.facts); problem != "" {
 				return nil, errors.New(problem)
 			}
@@ -248,7 +248,7 @@ func (w *world) hostOf(program string) *Host {
 			}
 		},
 		Ways:     func() (plan.Shared, error) { return w.ways, nil },
-		SSHPorts: func(context.Context) ([]uint16, error) { return w.sshPorts, w.sshError },
+		SSHPorts: func(context.Context, network.Ranges) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), firewall.RelayingOn(w.nft, filepath.Join(w.dir, "run"), w.kernel.Onward), w.opener(), w.vswitch} {

@@ -40,7 +40,7 @@ func (s *Switch) neighborRoom() int {
 // remembered are the flows of table 7 for what guests send to this host's own addresses,
 // and table 8, which they lead to: whether there was room for the address they come from.
 func (p *pipeline) remembered() {
-	access := network.AccessAddress(p.HostID)
+	access := p.Ranges.AccessAddress(p.HostID)
 	for i := range p.LocalPorts {
 		local := port(firstLocalPort + i)
 		for _, speaks := range []on{{ip, ipFrom(access)}, {arp, arpFrom(access)}} {
@@ -55,7 +55,7 @@ func (p *pipeline) remembered() {
 
 // remember notes from which addresses the host is spoken to by a port.
 func (p *pipeline) remember(from ovs.Match, cookie uint64, room int) {
-	gateway, access := network.GatewayAddress(p.HostID).String(), network.AccessAddress(p.HostID).String()
+	gateway, access := p.Ranges.GatewayAddress(p.HostID).String(), p.Ranges.AccessAddress(p.HostID).String()
 	guests := on{register(knownRegister, 1), register(roomRegister, 0), from, untagged}
 	note := func(what on, source string) {
 		p.add(tableKnown, 200, append(guests[:len(guests):len(guests)], what...), noteAddress(source, cookie, room))

@@ -98,7 +98,7 @@ func TestEveryCopyLeaves(t *testing.T) {
 func toEverybody() []byte { return ethernet(all, guestA, typed(0x88b5, make([]byte, 46))) }
 
 func aQuestion(host uint16) []byte {
-	return ethernet(all, guestA, arpPacket{operation: 1, sha: guestA, spa: guestIP, tpa: network.GatewayAddress(host).String()}.bytes())
+	return ethernet(all, guestA, arpPacket{operation: 1, sha: guestA, spa: guestIP, tpa: network.Ranges{}.GatewayAddress(host).String()}.bytes())
 }
 
 // guest connects a guest that says nothing of its own accord.

@@ -83,7 +83,7 @@ func (in *instance) quiet() {
 func (in *instance) answered(id uint16) uint64 {
 	in.t.Helper()
 	in.must("ovs-appctl", "-t", in.dir+"/ovs-vswitchd.ctl", "revalidator/purge") // brings the counters up to date
-	flows, err := parseFlows([]byte(in.ofctl("dump-flows", "ovsbr-mobula", "table=22,arp,arp_tpa="+network.GatewayAddress(id).String())))
+	flows, err := parseFlows([]byte(in.ofctl("dump-flows", "ovsbr-mobula", "table=22,arp,arp_tpa="+network.Ranges{}.GatewayAddress(id).String())))
 	if err != nil || len(flows) != 1 {
 		in.t.Fatal(flows, err)
 	}

@@ -28,7 +28,7 @@ func example(own uint16, ids ...uint16) *plan.Switch {
 	for _, id := range ids {
 		if id != own {
 			s.Remotes = append(s.Remotes, plan.Remote{
-				Name: fmt.Sprintf("h%d.example.com", id), HostID: id, Address: network.IntrawireAddress(id),
+				Name: fmt.Sprintf("h%d.example.com", id), HostID: id, Address: network.Ranges{}.IntrawireAddress(id),
 			})
 		}
 	}

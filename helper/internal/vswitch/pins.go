@@ -145,16 +145,16 @@ func (p *pipeline) addresses() {
 	ofMember := []ovs.Action{load(1, roomRegister), ovs.Resubmit(0, tableLearn)} // a permanent neighbor
 	// A gateway answers a guest in the name of whom the guest asked there. That it is the
 	// gateway table 0 has seen to.
-	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), ovs.NetworkSource(network.Wire.String())}, resubmit(tableLearn))
-	p.add(tableAddresses, 400, on{arp, ovs.FieldMatch("arp_spa", network.Wire.String())}, drop(PinWire))
-	p.add(tableAddresses, 400, on{ip, ovs.NetworkSource(network.Wire.String())}, drop(PinWire))
+	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), ovs.NetworkSource(p.Ranges.Wire().String())}, resubmit(tableLearn))
+	p.add(tableAddresses, 400, on{arp, ovs.FieldMatch("arp_spa", p.Ranges.Wire().String())}, drop(PinWire))
+	p.add(tableAddresses, 400, on{ip, ovs.NetworkSource(p.Ranges.Wire().String())}, drop(PinWire))
 	p.add(tableAddresses, 100, on{ip6}, resubmit(tableSources))
-	p.add(tableAddresses, 200, on{arp, arpFrom(network.GatewayAddress(own))}, drop(PinGatewayARP))
-	p.add(tableAddresses, 200, on{port(tunnelPort), arp, arpFrom(network.AccessAddress(own))}, drop(PinAccessARP))
-	p.add(tableAddresses, 200, on{ip, ipFrom(network.GatewayAddress(own))}, drop(PinGatewayIPv4))
-	p.add(tableAddresses, 200, on{port(tunnelPort), ip, ipFrom(network.AccessAddress(own))}, drop(PinAccessIPv4))
+	p.add(tableAddresses, 200, on{arp, arpFrom(p.Ranges.GatewayAddress(own))}, drop(PinGatewayARP))
+	p.add(tableAddresses, 200, on{port(tunnelPort), arp, arpFrom(p.Ranges.AccessAddress(own))}, drop(PinAccessARP))
+	p.add(tableAddresses, 200, on{ip, ipFrom(p.Ranges.GatewayAddress(own))}, drop(PinGatewayIPv4))
+	p.add(tableAddresses, 200, on{port(tunnelPort), ip, ipFrom(p.Ranges.AccessAddress(own))}, drop(PinAccessIPv4))
 	for _, r := range p.Remotes {
-		gateway, access := network.GatewayAddress(r.HostID), network.AccessAddress(r.HostID)
+		gateway, access := p.Ranges.GatewayAddress(r.HostID), p.Ranges.AccessAddress(r.HostID)
 		p.add(tableAddresses, 300, on{port(tunnelPort), arp, from(r), arpFrom(gateway)}, resubmit(tableLearn))
 		p.add(tableAddresses, 300, on{port(tunnelPort), arp, from(r), arpFrom(access)}, ofMember)
 		p.add(tableAddresses, 300, on{port(tunnelPort), ip, from(r), ipFrom(gateway)}, resubmit(tableLearn))

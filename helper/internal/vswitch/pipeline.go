@@ -152,7 +152,7 @@ func (p *pipeline) forward() {
 	p.add(tableForward, 200, on{remote},
 		[]ovs.Action{ovs.Move("NXM_NX_REG2[]", "NXM_NX_TUN_IPV4_DST[]"), ovs.Output(tunnelPort)})
 	p.add(tableForward, 200, on{port(tunnelPort), unknown}, p.toLocalPorts())
-	p.add(tableForward, 150, append(on{unknown}, asks(network.Access.String())...), resubmit(tableAsked))
+	p.add(tableForward, 150, append(on{unknown}, asks(p.Ranges.Access().String())...), resubmit(tableAsked))
 	p.add(tableForward, 100, on{unknown}, p.everywhere())
 	p.add(tableForward, 0, nil, []ovs.Action{ovs.OutputField("NXM_NX_REG1[0..15]")})
 }

@@ -193,13 +193,13 @@ func (r *receiver) lies() []string {
 		mac, member := members[ip.String()]
 		switch {
 		case at == "" || at == "00:00:00:00:00:00" || ip.IsMulticast():
-		case member && at != mac, network.Wire.Contains(ip), !member && owner[at] != "":
+		case member && at != mac, network.Ranges{}.Wire().Contains(ip), !member && owner[at] != "":
 			all = append(all, ip.String()+" is at "+at)
 		}
 	}
 	r.mu.Lock()
 	for from := range r.sources {
-		if a := netip.MustParseAddr(from).Unmap(); members[a.String()] != "" || network.Wire.Contains(a) {
+		if a := netip.MustParseAddr(from).Unmap(); members[a.String()] != "" || (network.Ranges{}).Wire().Contains(a) {
 			all = append(all, "a datagram of "+from)
 		}
 	}

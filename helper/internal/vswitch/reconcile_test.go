@@ -277,7 +277,7 @@ func TestThreeThousandHosts(t *testing.T) {
 	if n := len(strings.Fields(to)); n != 3001 {
 		t.Errorf("a broadcast goes to %d places, wanted the gateway and 3000 hosts", n)
 	}
-	last := network.IntrawireAddress(3001).String()
+	last := network.Ranges{}.IntrawireAddress(3001).String()
 	if to := in.send(frame{from: last, src: guestB, dst: all}.flow()); to != "LOCAL 2" {
 		t.Errorf("a broadcast from the last host goes to %s", to)
 	}

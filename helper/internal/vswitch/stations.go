@@ -87,8 +87,8 @@ func (p *pipeline) asked() {
 		address string
 		to      []ovs.Action
 	}{
-		{network.GatewayAddress(p.HostID).String(), []ovs.Action{ovs.Local()}},
-		{network.AccessAddress(p.HostID).String(), p.toLocalPorts()},
+		{p.Ranges.GatewayAddress(p.HostID).String(), []ovs.Action{ovs.Local()}},
+		{p.Ranges.AccessAddress(p.HostID).String(), p.toLocalPorts()},
 	}
 	for _, o := range own {
 		p.add(tableAsked, 200, append(asks(o.address), ovs.FieldMatch("arp_spa", o.address)), p.everywhere())
@@ -96,8 +96,8 @@ func (p *pipeline) asked() {
 	}
 	for _, r := range p.Remotes {
 		to := []ovs.Action{ovs.SetField(r.Address.String(), "tun_dst"), ovs.Output(tunnelPort)}
-		p.add(tableAsked, 100, asks(network.GatewayAddress(r.HostID).String()), to)
-		p.add(tableAsked, 100, asks(network.AccessAddress(r.HostID).String()), to)
+		p.add(tableAsked, 100, asks(p.Ranges.GatewayAddress(r.HostID).String()), to)
+		p.add(tableAsked, 100, asks(p.Ranges.AccessAddress(r.HostID).String()), to)
 	}
 	p.add(tableAsked, 0, nil, p.everywhere())
 }

@@ -22,7 +22,7 @@ func (b *bench) staying() *store.Change {
 func (b *bench) stay() bool {
 	b.Helper()
 	b.change = b.staying()
-	if _, err := survey(b.ctx(), network.Host{SharedUplink: true}, nil); err != nil {
+	if _, err := survey(b.ctx(), network.Ranges{}, network.Host{SharedUplink: true}, nil); err != nil {
 		b.Logf("refused where the NIC stays: %v", err)
 		if b.made.certain() {
 			b.Error("wanted it to be taken: nothing of Mobula's is there")

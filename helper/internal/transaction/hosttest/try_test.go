@@ -66,7 +66,7 @@ func try(t *testing.T, h *host) verdict {
 // come moves the NIC and has Mobula go again.
 func (b *bench) come() verdict {
 	t, h := b.T, b.made
-	if _, err := survey(b.ctx(), network.Host{Uplink: h.asked}, nil); err != nil {
+	if _, err := survey(b.ctx(), network.Ranges{}, network.Host{Uplink: h.asked}, nil); err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
 			t.Error("wanted it to be taken: it has nothing that could not be given back")
@@ -106,7 +106,7 @@ func newBench(t *testing.T, h *host) *bench {
 	b.Host = &transaction.Host{
 		Store: kept, Alarm: &b.clock, Run: store.New(plan.RunDir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Survey:   survey,
-		SSHPorts: func(context.Context) ([]uint16, error) { return []uint16{22}, nil },
+		SSHPorts: func(context.Context, network.Ranges) ([]uint16, error) { return []uint16{22}, nil },
 		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Subjects: drivers(kept.Keys())}
 		},
@@ -121,7 +121,7 @@ func newBench(t *testing.T, h *host) *bench {
 }
 
 // survey is that of the kernel and of the packet filter: of files the host has none.
-func survey(ctx context.Context, self network.Host, known *plan.Facts) (*plan.Facts, error) {
+func survey(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error) {
 	ways, err := links.Ways()
 	switch {
 	case err != nil:
@@ -129,9 +129,9 @@ func survey(ctx context.Context, self network.Host, known *plan.Facts) (*plan.Fa
 	case self.SharedUplink && known != nil:
 		return known.Stays(ways)
 	case self.SharedUplink:
-		return links.SurveyShared()
+		return links.SurveyShared(ranges)
 	}
-	facts, err := links.Survey(self.Uplink, known != nil)
+	facts, err := links.Survey(ranges, self.Uplink, known != nil)
 	if facts == nil {
 		return nil, err
 	}
