@@ -54,7 +54,9 @@ func TestActions(t *testing.T) {
 		}
 		return f
 	}
-	complete := func(f *firewalldSeen) { f.runtime, f.permanent, f.policy, f.loaded = both, both, policyXML(network.Ranges{}), true }
+	complete := func(f *firewalldSeen) {
+		f.runtime, f.permanent, f.policy, f.loaded = both, both, policyXML(network.Ranges{}), true
+	}
 	const addPort = "+ firewalld zone public: port 51820/udp: firewall-cmd --zone=public --add-port=51820/udp, firewall-cmd --permanent --zone=public --add-port=51820/udp"
 	for _, c := range []struct {
 		name string
