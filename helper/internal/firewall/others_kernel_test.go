@@ -4,18 +4,15 @@ package firewall
 
 import (
 	"context"
-	"io"
 	"net/netip"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
+	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/packetfilter"
 )
 
@@ -27,63 +24,21 @@ func othersWorld(t *testing.T) bool {
 	if !worldWith(t, sharedFirewallOf) {
 		return false
 	}
-	private(t, "/etc")
-	for _, dir := range []string{"/var/lib/docker", "/var/lib/containerd", "/var/log"} {
-		if err := unix.Mount("others", dir, "tmpfs", 0, ""); err != nil {
-			t.Fatal(dir, err)
-		}
+	netnstest.Private(t, "/etc")
+	if err := unix.Mount("others", "/var/log", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
 	}
 	return true
 }
 
-// private gives the test a copy of a directory.
-func private(t *testing.T, dir string) {
-	t.Helper()
-	copied := t.TempDir()
-	if out, err := exec.Command("cp", "-a", dir+"/.", copied).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if err := unix.Mount(copied, dir, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-}
-
-// daemon runs a program beside the test on host 1 until ready succeeds there. It and
-// its children end with the test, however that ends: their namespace does when the one
-// that waits for input reads its end. The returned function ends it before. It is asked to
-// end, as by systemd: firewalld leaves its rules behind when it is killed.
+// daemon runs a program on host 1 until ready succeeds there.
 func daemon(t *testing.T, program, ready string) (stop func()) {
 	t.Helper()
-	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", program+" >/var/log/daemon 2>&1 </dev/null & read _; kill $!; wait $!")
-	var input io.WriteCloser
-	err := netns.Do(hostOf(1), func() (err error) {
-		if input, err = cmd.StdinPipe(); err != nil {
-			return err
-		}
-		return cmd.Start()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop = func() {
-		input.Close()
-		_ = cmd.Wait()
-	}
-	t.Cleanup(stop)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if sh(t, hostOf(1), ready+` >/dev/null 2>&1 && echo yes || true`) == "yes" {
-			return stop
-		}
-		if time.Now().After(end) {
-			log, _ := os.ReadFile("/var/log/daemon")
-			t.Fatalf("%s: not ready:\n%s", program, log)
-		}
-	}
+	return netnstest.Daemon(t, hostOf(1), program, ready)
 }
 
 const (
-	dockerd   = "dockerd --storage-driver vfs"
+	dockerd   = "dockerd --storage-driver vfs --data-root /run/docker-data"
 	docker    = "docker info"
 	firewalld = "firewalld --nofork --nopid"
 	firewallC = "firewall-cmd --state"
