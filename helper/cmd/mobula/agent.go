@@ -12,6 +12,7 @@ import (
 
 	"mobula/helper/internal/agent"
 	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/system"
 )
@@ -35,7 +36,7 @@ finds broken on the host itself it has repaired by ` + plan.UnitRepair + `.`,
 			PrivateKey: h.Store.Keys().PrivateKey,
 			Facts:      h.Known,
 			Resolvers:  system.ResolversElsewhere, ResolverFiles: system.ResolverFiles,
-			Repair: repairByUnit, Relaying: relaying(), RelaysPath: firewall.RelaysPath(plan.RunDir),
+			Repair: repairByUnit, Relaying: relaying(), RelaysPath: firewall.RelaysPath(plan.RunDir), Ways: links.Ways,
 			Superseded: func() bool {
 				other, err := system.NewPrograms().Superseded(plan.UnitAgent)
 				if err != nil {

@@ -39,6 +39,8 @@ type Agent struct {
 	// changes with that; nil: it does not.
 	Relaying   Relaying
 	RelaysPath string
+	// Ways returns the ways outside that a host with its NIC has now; nil: those of Facts.
+	Ways func() (plan.Shared, error)
 	// Superseded reports that systemd would start another program as the agent now.
 	Superseded func() bool
 	// AppliedPath is a file that changes whenever Running does.

@@ -34,8 +34,10 @@ const (
 	switchInterval = 250 * time.Millisecond
 	flowInterval   = 2 * time.Second
 	startGrace     = 5 * time.Second
-	// waysInterval is how often the agent looks at the ways to other hosts, if routes
-	// change all the time: that is a question to the kernel for each host.
+	// The ways outside and to other hosts are looked at as soon as something changes,
+	// waysBurst times, and then every waysInterval: that is a question to the kernel for
+	// each host, and routes may change all the time.
+	waysBurst    = 10
 	waysInterval = 2 * time.Second
 	// firstRetry and lastRetry are between repairs that failed.
 	firstRetry = time.Second
@@ -51,9 +53,7 @@ type repairer struct {
 	// ways.
 	moved chan struct{}
 
-	// due is when a repair for a reason would be the first of a new burst, had
-	// there been one every repairInterval until then.
-	due time.Time
+	pace pacer // of repairs for a reason
 
 	mu            sync.Mutex
 	change        *store.Change         // of which ours are
@@ -71,7 +71,7 @@ type subscribed struct {
 }
 
 func newRepairer(a *Agent) *repairer {
-	r := &repairer{agent: a, log: a.Log, reasons: make(chan string, 64), moved: make(chan struct{}, 1)}
+	r := &repairer{agent: a, log: a.Log, reasons: make(chan string, 64), moved: make(chan struct{}, 1), pace: pacer{burst: repairBurst, interval: repairInterval}}
 	wake(r.moved) // before it looked
 	return r
 }
@@ -169,8 +169,9 @@ func (r *repairer) run(ctx context.Context) {
 	go r.watchWays(ctx)
 	retry := firstRetry
 	wait := compareInterval
+	echo := false
 	for {
-		reasons := r.wait(ctx, wait)
+		reasons := r.wait(ctx, wait, echo)
 		if ctx.Err() != nil {
 			return
 		}
@@ -185,6 +186,8 @@ func (r *repairer) run(ctx context.Context) {
 			r.log.Info("comparing the host with its plan", "because", reasons)
 		}
 		err := r.agent.Repair(ctx)
+		// What the repair itself did is told as well, and must not use up the burst.
+		echo = !echo && len(r.reasons) > 0
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("the repair did not succeed", "error", err, "again_in", retry)
 			wait = retry
@@ -197,18 +200,9 @@ func (r *repairer) run(ctx context.Context) {
 	}
 }
 
-// pause returns how long what broke now has to wait, at least debounce.
-func (r *repairer) pause(now time.Time) time.Duration {
-	if r.due.Before(now) {
-		r.due = now
-	}
-	wait := r.due.Sub(now) - (repairBurst-1)*repairInterval
-	r.due = r.due.Add(repairInterval)
-	return max(wait, debounce)
-}
-
-// wait returns the reasons for a repair; none when the time is over.
-func (r *repairer) wait(ctx context.Context, most time.Duration) []string {
+// wait returns the reasons for a repair; none when the time is over. The first of them is an
+// echo if it came while the last repair was at work.
+func (r *repairer) wait(ctx context.Context, most time.Duration, echo bool) []string {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
 	var reasons []string
@@ -220,7 +214,11 @@ func (r *repairer) wait(ctx context.Context, most time.Duration) []string {
 	case reason := <-r.reasons:
 		reasons = append(reasons, reason)
 	}
-	quiet := time.NewTimer(r.pause(time.Now()))
+	pause := debounce
+	if !echo {
+		pause = r.pace.pause(time.Now())
+	}
+	quiet := time.NewTimer(pause)
 	defer quiet.Stop()
 	for {
 		select {

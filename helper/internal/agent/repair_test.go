@@ -87,8 +87,8 @@ func TestOthersChangesStartNoRepair(t *testing.T) {
 	for time.Since(lost) < 3*time.Second {
 		lose()
 	}
-	if n := repairs.Load(); n < 2 || n > repairBurst {
-		t.Errorf("found %d repairs in 3 s of losses, wanted 2..%d", n, repairBurst)
+	if n := repairs.Load(); n < 2 || n > 2*repairBurst { // each may have an echo
+		t.Errorf("found %d repairs in 3 s of losses, wanted 2..%d", n, 2*repairBurst)
 	}
 }
 
@@ -96,16 +96,16 @@ func TestPause(t *testing.T) {
 	r := newRepairer(&Agent{})
 	now := time.Unix(1_700_000_000, 0)
 	for i := 0; i < repairBurst; i++ {
-		if got := r.pause(now); got != debounce {
+		if got := r.pace.pause(now); got != debounce {
 			t.Errorf("repair %d: found a pause of %v, wanted %v", i, got, debounce)
 		}
 	}
-	if got := r.pause(now); got != repairInterval {
+	if got := r.pace.pause(now); got != repairInterval {
 		t.Errorf("after the burst: found a pause of %v, wanted %v", got, repairInterval)
 	}
 	now = now.Add(3 * repairInterval)
 	for i, want := range []time.Duration{debounce, debounce, repairInterval} {
-		if got := r.pause(now); got != want {
+		if got := r.pace.pause(now); got != want {
 			t.Errorf("later %d: found a pause of %v, wanted %v", i, got, want)
 		}
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"mobula/helper/internal/plan"
@@ -16,46 +17,70 @@ type Relaying interface {
 	Unable() string
 }
 
-// watchWays has relayed packets follow the host's routing. Most of what changes there
-// matters to none of them, and starts nothing.
+// watchWays has relayed packets, and the gateway's way outside, follow the host's routing.
+// Most of what changes there matters to neither, and starts nothing.
 func (r *repairer) watchWays(ctx context.Context) {
-	pause := time.NewTicker(waysInterval)
-	defer pause.Stop()
+	looks := pacer{burst: waysBurst, interval: waysInterval}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-pause.C:
+		case <-r.moved:
+		}
+		// What changes comes in pieces.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(looks.pause(time.Now())):
 		}
 		select {
 		case <-r.moved:
 		default:
-			continue
 		}
-		stale, err := r.stale()
+		why, err := r.stale()
 		if err != nil {
-			r.log.Warn("looking at the ways to other hosts", "error", err)
-		} else if stale {
-			r.because("a way to another host changed")
+			r.log.Warn("looking at the ways of the host", "error", err)
+		} else if why != "" {
+			r.because(why)
 		}
 	}
 }
 
-// stale asks for the ways, also for those outside that a repair has noted since.
-func (r *repairer) stale() (bool, error) {
+// stale returns what of the host's ways is another than its tables say; "": nothing.
+func (r *repairer) stale() (why string, err error) {
 	r.mu.Lock()
 	doorway := r.doorway
 	r.mu.Unlock()
-	if doorway == nil || r.agent.Relaying == nil {
-		return false, nil
+	if doorway == nil {
+		return "", nil
 	}
 	facts, err := r.agent.Facts()
 	if err != nil || facts == nil || facts.In(true) == nil {
-		return false, err
+		return "", err
+	}
+	known := facts.In(true)
+	if r.agent.Ways != nil {
+		ways, err := r.agent.Ways()
+		if err != nil {
+			return "", err
+		}
+		if _, news := known.WithWays(ways); news {
+			return "the ways outside changed", nil
+		}
+		if len(ways.Opened) > 0 { // each that is known has forwarded since it was opened
+			return "forwarding of " + strings.Join(ways.Opened, ", ") + " is off", nil
+		}
+	}
+	if r.agent.Relaying == nil {
+		return "", nil
 	}
 	now := *doorway
-	now.Outside = facts.In(true).Shared.Outside
-	return r.agent.Relaying.Stale(&now)
+	now.Outside = known.Shared.Outside // with those that a repair has noted since
+	stale, err := r.agent.Relaying.Stale(&now)
+	if err == nil && stale {
+		why = "a way to another host changed"
+	}
+	return why, err
 }
 
 // relaysAt notices when what a host that keeps its NIC relays by is another.

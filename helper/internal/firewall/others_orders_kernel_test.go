@@ -34,6 +34,7 @@ netfilter-persistent save`)
 func TestOthersDockerOrders(t *testing.T) {
 	for _, program := range []string{"nft", "legacy"} {
 		for _, forwards := range []string{"0", "1"} {
+			program, forwards := program, forwards
 			t.Run(program+forwards, func(t *testing.T) {
 				t.Parallel()
 				if !othersWorld(t) {

@@ -16,6 +16,8 @@ const (
 	netconfForwarding    = 2
 	netconfReversePath   = 3
 	sizeofNetconfMessage = 4
+
+	netconfAll = -1 // NETCONFA_IFINDEX_ALL
 )
 
 // ownForwarding returns what a plan has single interfaces of a namespace do.
@@ -30,17 +32,25 @@ func ownForwarding(p *plan.Host, namespace string) map[string]string {
 	return own
 }
 
-// forwards reads what the kernel tells when somebody sets whether an interface forwards,
-// as each does when sysctl(8) changes net.ipv4.ip_forward (inet_forward_change). Of a new
-// interface it tells all its settings in one message; that is none of those. The name is
-// asked for only where it matters.
+// forwards reads what the kernel tells when somebody sets whether an interface forwards.
+// When sysctl(8) changes net.ipv4.ip_forward it tells first of all of them, and then of
+// each, which it sets (inet_forward_change); what of the host is forwarded changes then,
+// too. Of a new interface it tells all its settings in one message; that is none of those.
+// The name is asked for only where it matters.
 func (o *Own) forwards(m syscall.NetlinkMessage) string {
 	const absent = ^uint32(0)
 	value := number(m, sizeofNetconfMessage, netconfForwarding, absent)
-	if value == absent || attribute(m, sizeofNetconfMessage, netconfReversePath) != nil || !o.minds(value) {
+	if value == absent || attribute(m, sizeofNetconfMessage, netconfReversePath) != nil || len(o.forwarding) == 0 {
 		return ""
 	}
-	name := o.nameOf(int(int32(number(m, sizeofNetconfMessage, netconfIndex, 0))))
+	index := int(int32(number(m, sizeofNetconfMessage, netconfIndex, 0)))
+	if index == netconfAll {
+		return "net.ipv4.ip_forward set to " + onOff(value) + ", and by it forwarding of each interface"
+	}
+	if !o.minds(value) {
+		return ""
+	}
+	name := o.nameOf(index)
 	if want, ours := o.forwarding[name]; ours && want != onOff(value) {
 		return "forwarding of " + name + " changed"
 	}
@@ -64,8 +74,8 @@ func onOff(value uint32) string {
 	return "1"
 }
 
-// nameOf returns "" for an interface that is gone, and for what stands for all
-// interfaces, which has a number below zero.
+// nameOf returns "" for an interface that is gone, and for what stands for new ones, which
+// has a number below zero.
 func nameOf(namespace string, index int) (name string) {
 	if index <= 0 {
 		return ""

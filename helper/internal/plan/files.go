@@ -70,10 +70,14 @@ func (b builder) services() []Service {
 	return []Service{{Unit: UnitOVSDB, BeforeSwitch: true}, {Unit: UnitVSwitch, BeforeSwitch: true}, {Unit: UnitAgent, Program: b.facts.Program}}
 }
 
-// Paths of the drop-ins that keep the host's network managers off the uplink.
+// Paths of the drop-ins that keep the host's network managers off the uplink. Of all files
+// of systemd-networkd that match a link the first one counts, in the order of their names,
+// and an operator's 00-all.network may match all: no letter, digit or hyphen comes before +.
+// The version before had that file under another name.
 const (
 	IfupdownDropIn       = UnitDir + "networking.service.d/mobula.conf"
-	networkdLinks        = "/etc/systemd/network/00-mobula-links.network"
+	networkdLinks        = "/etc/systemd/network/+mobula-links.network"
+	networkdLinksBefore  = "/etc/systemd/network/00-mobula-links.network"
 	networkdUplink       = "/etc/systemd/network/00-mobula-uplink.network"
 	networkdConf         = "/etc/systemd/networkd.conf.d/mobula.conf"
 	networkdWait         = UnitDir + "systemd-networkd-wait-online.service.d/mobula.conf"
@@ -93,7 +97,7 @@ func OwnedFiles(uplink string) []string {
 		files = append(files, hotplugDropIn(uplink))
 	}
 	return append(files,
-		IfupdownDropIn, networkdLinks, networkdUplink, networkdConf, networkdWait,
+		IfupdownDropIn, networkdLinks, networkdLinksBefore, networkdUplink, networkdConf, networkdWait,
 		networkManagerLinks, networkManagerUplink, networkManagerWait, netplanCleanup)
 }
 

@@ -209,7 +209,7 @@ func describe(path string) string {
 func TestReloads(t *testing.T) {
 	r := reloads{}
 	r.note("/etc/systemd/system/mobula-agent.service", reconcile.StepFiles)
-	r.note("/etc/systemd/network/00-mobula-links.network", reconcile.StepFiles)
+	r.note("/etc/systemd/network/+mobula-links.network", reconcile.StepFiles)
 	r.note("/etc/systemd/networkd.conf.d/mobula.conf", reconcile.StepFiles)
 	r.note("/etc/systemd/network/00-mobula-uplink.network", reconcile.StepResolver)
 	r.note("/etc/NetworkManager/conf.d/zz-mobula-links.conf", reconcile.StepFiles)
