@@ -14,6 +14,7 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
+	"mobula/helper/internal/transaction"
 	"mobula/helper/internal/wireguard"
 )
 
@@ -41,7 +42,8 @@ type hostReport struct {
 
 // intended is what the inventory says of a host, as far as the look at it needs it.
 type intended struct {
-	host network.Host
+	host   network.Host
+	ranges network.Ranges
 	// mode is uplink_mode; "": the inventory says none.
 	mode    string
 	outside system.Outside
@@ -52,20 +54,23 @@ type intended struct {
 // hostFlags are those of check --host.
 type hostFlags struct {
 	uplink, mode, access, dns, publish *string
+	wire, accessNetwork                *string
 	port                               *uint16
 	open, brought                      *bool
 }
 
 func newHostFlags(c *call) hostFlags {
 	return hostFlags{
-		uplink:  c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
-		mode:    c.flags.String("uplink-mode", "", "with --host: moved or shared (default: as the host has it, shared if it is new)"),
-		access:  c.flags.String("access-address", "auto", "with --host: auto or manual"),
-		dns:     c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
-		publish: c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
-		open:    c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
-		brought: c.flags.Bool("packages-brought", false, "with --host: a package that is missing is a problem, nobody else installs it"),
-		port:    c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
+		uplink:        c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
+		mode:          c.flags.String("uplink-mode", "", "with --host: moved or shared (default: as the host has it, shared if it is new)"),
+		access:        c.flags.String("access-address", "auto", "with --host: auto or manual"),
+		dns:           c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
+		publish:       c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
+		open:          c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
+		wire:          c.flags.String("wire-network", "", "with --host: wire_network of the inventory (default: 10.30.0.0/16)"),
+		accessNetwork: c.flags.String("access-network", "", "with --host: access_network of the inventory (default: 10.31.0.0/16)"),
+		brought:       c.flags.Bool("packages-brought", false, "with --host: a package that is missing is a problem, nobody else installs it"),
+		port:          c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
 	}
 }
 
@@ -75,6 +80,10 @@ func (f hostFlags) intended() (intended, error) {
 		mode:    *f.mode,
 		brought: *f.brought,
 		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
+	}
+	var err error
+	if i.ranges, err = f.ranges(); err != nil {
+		return i, err
 	}
 	for _, s := range items(*f.dns) {
 		a, err := netip.ParseAddr(s)
@@ -91,6 +100,22 @@ func (f hostFlags) intended() (intended, error) {
 		i.outside.Published = append(i.outside.Published, p)
 	}
 	return i, nil
+}
+
+// ranges are those of the inventory; "" stands for a default.
+func (f hostFlags) ranges() (network.Ranges, error) {
+	var named [2]network.Slash16
+	for i, s := range []string{*f.wire, *f.accessNetwork} {
+		if s == "" {
+			continue
+		}
+		n, err := network.ParseSlash16(s)
+		if err != nil {
+			return network.Ranges{}, exitError{exitUsage, fmt.Errorf("--%s-network: %w", [2]string{"wire", "access"}[i], err)}
+		}
+		named[i] = n
+	}
+	return network.NewRanges(named[0], named[1]), nil
 }
 
 // items splits a list with commas.
@@ -139,7 +164,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	report := newReport(i)
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts
-		if facts, err = survey(c, network.Ranges{}, i.host, known); err != nil {
+		if facts, err = survey(c, i.ranges, i.host, known); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {
@@ -154,7 +179,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		if facts.IsShared() {
 			report.Uplink = "shared"
 		}
-		report.Closed = closed(c, facts, packetfilter.Evidence{Port: i.outside.WireGuardPort, Opens: i.host.OpenFirewall})
+		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: i.ranges, Port: i.outside.WireGuardPort, Opens: i.host.OpenFirewall})
 	}
 	confirmed, err := h.Store.Confirmed()
 	if err != nil {
@@ -163,6 +188,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	report.Generation = confirmed.Generation()
 	if confirmed != nil && confirmed.Document != nil {
 		report.NetworkMTU = confirmed.Document.UnderlayMTU
+		report.Problems = append(report.Problems, lines(transaction.SameRanges(confirmed.Document.Ranges, i.ranges))...)
 	}
 	key, err := currentKey(h.Store)
 	report.PublicKey = key.String()

@@ -78,6 +78,7 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 	c.mergeKeys(in.Collected, hosts, names)
 
 	d := &network.Document{Format: network.FormatVersion}
+	d.Ranges = c.ranges(hosts)
 	d.UnderlayMTU = c.underlayMTU(hosts, in.Collected)
 	d.Names = c.extraHosts.extraHosts(d.Ranges, c.extraHosts.open("extra_hosts"))
 	d.Clients = c.extraWires.extraWires(fmt.Sprintf("a single address in %s, such as %s/32", d.Extrawire(), d.Extrawire().Addr().Next()), c.extraWires.open("extra_wires"))
@@ -115,8 +116,10 @@ type compilation struct {
 	sources  *sources
 	// sourcesBroken: there may be more hosts than could be read.
 	sourcesBroken bool
-	places        map[subject]place // what stands elsewhere than in the inventory
-	keys          *PublicKeys
+	// noRanges: nobody knows the networks that addresses have to be in.
+	noRanges bool
+	places   map[subject]place // what stands elsewhere than in the inventory
+	keys     *PublicKeys
 
 	extraHosts, extraWires *strictFile
 }
@@ -353,7 +356,8 @@ func (c *compilation) underlayMTU(hosts []*host, collected map[string]HostKey) i
 }
 
 // validate adds what is wrong with the network as a whole, except where a field
-// is not as it is because it could not be read.
+// is not as it is because it could not be read, and addresses where nobody knows the
+// networks that they have to be in.
 func (c *compilation) validate(d *network.Document, hosts []*host) {
 	unreadable := map[subject]bool{}
 	for _, h := range hosts {
@@ -365,7 +369,7 @@ func (c *compilation) validate(d *network.Document, hosts []*host) {
 		}
 	}
 	for _, p := range d.Validate() {
-		if !unreadable[subject{p.Entry, p.Field}] {
+		if !unreadable[subject{p.Entry, p.Field}] && (!c.noRanges || p.Field != "address" && p.Field != "endpoint") {
 			c.report(p.Entry, p.Field, p.Found, p.Want)
 		}
 	}

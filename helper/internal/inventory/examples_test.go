@@ -19,6 +19,7 @@ func resolveExample(t *testing.T, content string) []byte {
 	t.Helper()
 	var file struct {
 		All struct {
+			Vars  vars            `yaml:"vars"`
 			Hosts map[string]vars `yaml:"hosts"`
 		} `yaml:"all"`
 	}
@@ -27,6 +28,9 @@ func resolveExample(t *testing.T, content string) []byte {
 	}
 	var hosts []vars
 	for name, values := range file.All.Hosts {
+		for variable, value := range file.All.Vars {
+			values[variable] = value
+		}
 		hosts = append(hosts, vars{"name": name, "vars": values})
 	}
 	return resolvedHosts(hosts...)
@@ -60,7 +64,8 @@ func TestExamplesCompileUncommented(t *testing.T) {
 	dir := t.TempDir()
 	hosts := commented.ReplaceAllString(readExample(t, "hosts.yml.example"), "$1$2")
 	for _, v := range variableNames() {
-		if !strings.Contains(hosts, "\n      "+v+": ") {
+		indent := map[bool]string{false: "      ", true: "    "}[strings.HasSuffix(v, "_network")] // of all hosts
+		if !strings.Contains(hosts, "\n"+indent+v+": ") {
 			t.Errorf("hosts.yml.example does not show %s", v)
 		}
 	}

@@ -69,6 +69,8 @@ var variables = []struct {
 	{"confirm_timeout", (*host).readConfirmTimeout},
 	{"preshared_keys", (*host).readPresharedKeys},
 	{"mobula_packages", (*host).readPackages},
+	{wireNetwork, (*host).readWireNetwork},
+	{accessNetwork, (*host).readAccessNetwork},
 }
 
 func variableNames() []string {
@@ -88,6 +90,8 @@ type host struct {
 	underlayMTU int        // bytes; 0: not set
 	mode        string     // uplink_mode; "": not set
 	settings    HostSettings
+	// networks are wire_network and access_network as they were read; nil: not set.
+	networks [2]any
 	// endpointPort is the endpoint's, which a router forwards to port; 0: the same.
 	endpointPort uint16
 	// bad are the fields about which everything is said already.

@@ -27,6 +27,8 @@ type PublicKeys struct {
 	// 0 and "" if there was none.
 	Serial     int64
 	Generation string
+	// Ranges are those of that document.
+	Ranges network.Ranges
 	// Hosts are what each host reported, by inventory name. Never nil when it
 	// comes from ReadPublicKeys.
 	Hosts map[string]HostKey
@@ -81,7 +83,7 @@ func decodeKeys(keysFile *strictFile, keysRoot *yaml.Node, stateFile *strictFile
 		old.Serial = max(old.Serial, state.Serial)
 		return old
 	}
-	keys := &PublicKeys{Serial: state.Serial, Generation: state.Generation, Hosts: map[string]HostKey{}}
+	keys := &PublicKeys{Serial: state.Serial, Generation: state.Generation, Ranges: state.Ranges, Hosts: map[string]HostKey{}}
 	for _, p := range keysFile.entries(keysRoot, "", "a mapping of hosts to WireGuard public keys") {
 		name, isText := text(p.key)
 		if !isText || !isInventoryName(name) {
@@ -113,7 +115,7 @@ func isOneFile(root *yaml.Node) bool {
 // state reads serial, generation and a table of hosts, whose entries entry reads.
 func (f *strictFile) state(root *yaml.Node, table string, entry func(*strictFile, string, pair) HostKey) *PublicKeys {
 	keys := &PublicKeys{Hosts: map[string]HostKey{}}
-	top := f.top(root, table, "serial", "generation")
+	top := f.top(root, table, "serial", "generation", wireNetwork, accessNetwork)
 	if n := top["serial"]; n != nil {
 		serial, err := strconv.ParseInt(n.Value, 10, 64)
 		if err != nil || serial < 0 || n.Kind != yaml.ScalarNode {
@@ -126,6 +128,7 @@ func (f *strictFile) state(root *yaml.Node, table string, entry func(*strictFile
 			f.add(n, "", "generation", describe(n), "the generation of a document")
 		}
 	}
+	keys.Ranges = network.NewRanges(f.slash16(wireNetwork, top[wireNetwork]), f.slash16(accessNetwork, top[accessNetwork]))
 	for _, p := range f.entries(top[table], table, "a mapping of hosts") {
 		name, isText := text(p.key)
 		if !isText || !isInventoryName(name) || p.value.Kind != yaml.MappingNode {
@@ -135,6 +138,18 @@ func (f *strictFile) state(root *yaml.Node, table string, entry func(*strictFile
 		keys.Hosts[name] = entry(f, name, p)
 	}
 	return keys
+}
+
+// slash16 reads a network; 0: none.
+func (f *strictFile) slash16(field string, n *yaml.Node) network.Slash16 {
+	if n == nil {
+		return 0
+	}
+	is, err := network.ParseSlash16(n.Value)
+	if err != nil {
+		f.add(n, "", field, describe(n), network.WantSlash16)
+	}
+	return is
 }
 
 // hostState reads a host's entry in mobula_state.yml.
@@ -206,7 +221,7 @@ func (k *PublicKeys) Number(d *network.Document, now time.Time) {
 		k.Serial = max(now.Unix(), k.Serial+1)
 		k.Generation = generation
 	}
-	d.Serial = k.Serial
+	d.Serial, k.Ranges = k.Serial, d.Ranges
 }
 
 const keysHeader = `# Written by Mobula at every deploy: the hosts' WireGuard public keys, which are no
@@ -237,6 +252,12 @@ func (k *PublicKeys) EncodeState() []byte {
 	}
 	if k.Generation != "" {
 		fmt.Fprintf(&b, "generation: %s\n", quoted(k.Generation))
+	}
+	if k.Ranges.WireNetwork != 0 {
+		fmt.Fprintf(&b, "%s: %s\n", wireNetwork, k.Ranges.Wire())
+	}
+	if k.Ranges.AccessNetwork != 0 {
+		fmt.Fprintf(&b, "%s: %s\n", accessNetwork, k.Ranges.Access())
 	}
 	b.WriteString("hosts:\n")
 	for _, name := range k.names() {

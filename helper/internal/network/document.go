@@ -31,6 +31,7 @@ type Document struct {
 	// Serial rises with every change of the document, so that a host can refuse
 	// an older one: seconds since 1970 at which the deployer first compiled it.
 	Serial int64 `json:"serial"`
+	// Ranges show where they are not the default.
 	Ranges
 	// UnderlayMTU is the smallest MTU in bytes of all uplinks.
 	UnderlayMTU int      `json:"underlay_mtu"`
@@ -195,11 +196,21 @@ func (d *Document) Encode() []byte {
 	d.sortCanonically()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "{\"format\":%d,\"serial\":%d,\"underlay_mtu\":%d", d.Format, d.Serial, d.UnderlayMTU)
+	encodeRanges(&b, d.Ranges)
 	encodeList(&b, "hosts", d.Hosts)
 	encodeList(&b, "names", d.Names)
 	encodeList(&b, "clients", d.Clients)
 	b.WriteString("}\n")
 	return b.Bytes()
+}
+
+func encodeRanges(b *bytes.Buffer, r Ranges) {
+	if r.WireNetwork != 0 {
+		fmt.Fprintf(b, ",\"wire_network\":%q", r.Wire())
+	}
+	if r.AccessNetwork != 0 {
+		fmt.Fprintf(b, ",\"access_network\":%q", r.Access())
+	}
 }
 
 func encodeList[T any](b *bytes.Buffer, name string, list []T) {
@@ -256,6 +267,7 @@ func parse(data []byte, strict bool, newest int) (*Document, error) {
 	if d.Format < OldestFormat || d.Format > newest {
 		return nil, fmt.Errorf("network document: format: found %d, wanted %s", d.Format, formats(OldestFormat, newest))
 	}
+	d.Ranges = NewRanges(d.WireNetwork, d.AccessNetwork)
 	if problems := d.Validate(); len(problems) > 0 {
 		errs := make([]error, len(problems))
 		for i, p := range problems {

@@ -1,32 +1,48 @@
 package network
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // Ranges are the two /16 from which all addresses of a network follow. The zero Ranges
-// are those of a network that names none: 10.30.0.0/16 and 10.31.0.0/16.
+// are those of a network that names none, and those that name them are equal to it.
 type Ranges struct {
-	wire, access netip.Prefix // zero: the default
+	WireNetwork   Slash16 `json:"wire_network,omitempty"`
+	AccessNetwork Slash16 `json:"access_network,omitempty"`
 }
 
-var (
-	defaultWire   = netip.MustParsePrefix("10.30.0.0/16")
-	defaultAccess = netip.MustParsePrefix("10.31.0.0/16")
+// The networks of a network that names none.
+const (
+	defaultWire   Slash16 = 10<<8 | 30
+	defaultAccess Slash16 = 10<<8 | 31
 )
+
+// NewRanges returns the ranges with these networks; 0: the default.
+func NewRanges(wire, access Slash16) Ranges {
+	if wire == defaultWire {
+		wire = 0
+	}
+	if access == defaultAccess {
+		access = 0
+	}
+	return Ranges{wire, access}
+}
 
 // Wire is Intrawire and Extrawire together.
 func (r Ranges) Wire() netip.Prefix {
-	if r.wire.IsValid() {
-		return r.wire
+	if r.WireNetwork == 0 {
+		return defaultWire.Prefix()
 	}
-	return defaultWire
+	return r.WireNetwork.Prefix()
 }
 
 // Access is the layer 2 network that spans all hosts.
 func (r Ranges) Access() netip.Prefix {
-	if r.access.IsValid() {
-		return r.access
+	if r.AccessNetwork == 0 {
+		return defaultAccess.Prefix()
 	}
-	return defaultAccess
+	return r.AccessNetwork.Prefix()
 }
 
 // Intrawire holds one /32 of each host: the first half of Wire.
@@ -92,4 +108,59 @@ func (r Ranges) String() string { return r.Wire().String() + " and " + r.Access(
 func in(p netip.Prefix, hi, lo byte) netip.Addr {
 	b := p.Addr().As4()
 	return netip.AddrFrom4([4]byte{b[0], b[1], hi, lo})
+}
+
+// Slash16 is an IPv4 network of 65,536 addresses: its first two bytes. 0 stands for none.
+type Slash16 uint16
+
+// ParseSlash16 reads one such as 10.98.0.0/16.
+func ParseSlash16(s string) (Slash16, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is4() || p.Bits() != 16 || p != p.Masked() || p.Addr().IsUnspecified() {
+		return 0, fmt.Errorf("found %q, wanted %s", s, WantSlash16)
+	}
+	b := p.Addr().As4()
+	return Slash16(b[0])<<8 | Slash16(b[1]), nil
+}
+
+// WantSlash16 is what ParseSlash16 reads.
+const WantSlash16 = "an IPv4 network of 16 bits such as 10.98.0.0/16"
+
+// Prefix returns it as a prefix.
+func (n Slash16) Prefix() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 8), byte(n), 0, 0}), 16)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (n Slash16) MarshalText() ([]byte, error) { return n.Prefix().MarshalText() }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *Slash16) UnmarshalText(b []byte) (err error) {
+	*n, err = ParseSlash16(string(b))
+	return err
+}
+
+// ofOurOwn are the addresses that anybody may use inside: RFC 1918, and RFC 6598, which
+// providers use so.
+var ofOurOwn = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+}
+
+// Check returns what is wanted instead of a network that cannot be wire_network or
+// access_network, "" if it can.
+func (n Slash16) Check() (want string) {
+	private := false
+	for _, p := range ofOurOwn {
+		private = private || p.Overlaps(n.Prefix())
+	}
+	if !private {
+		return "a private network, in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10: any other would hide a part of the Internet"
+	}
+	for _, p := range HostOnly {
+		if p.Overlaps(n.Prefix()) {
+			return "a network without " + p.String() + ", at which clouds answer the host itself"
+		}
+	}
+	return ""
 }

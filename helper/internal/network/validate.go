@@ -30,6 +30,7 @@ func (d *Document) Validate() []Problem {
 	if d.UnderlayMTU < MinUnderlayMTU || d.UnderlayMTU > MaxUnderlayMTU {
 		v.add("", "underlay_mtu", fmt.Sprint(d.UnderlayMTU), fmt.Sprintf("%d..%d bytes", MinUnderlayMTU, MaxUnderlayMTU))
 	}
+	v.ranges()
 	v.hosts(d.Hosts)
 	v.extraHosts(d.Names)
 	v.extraWires(d.Clients)
@@ -45,6 +46,21 @@ type validation struct {
 
 func (v *validation) add(entry, field, found, want string) {
 	v.problems = append(v.problems, Problem{entry, field, found, want})
+}
+
+func (v *validation) ranges() {
+	for _, n := range []struct {
+		field string
+		is    netip.Prefix
+		named Slash16
+	}{{"wire_network", v.Wire(), v.WireNetwork}, {"access_network", v.Access(), v.AccessNetwork}} {
+		if n.named != 0 && n.named.Check() != "" {
+			v.add("", n.field, n.is.String(), n.named.Check())
+		}
+	}
+	if v.Wire() == v.Access() {
+		v.add("", "access_network", v.Access().String()+", which is wire_network", "another network")
+	}
 }
 
 func (v *validation) hosts(hosts []Host) {

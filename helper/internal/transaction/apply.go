@@ -91,6 +91,9 @@ func (h *Host) check(change *store.Change, o Options) error {
 		return fmt.Errorf("serial: found %d, wanted at least that of the running generation %s, %d; --allow-older takes it anyway",
 			change.Document.Serial, confirmed.Generation(), old.Serial)
 	}
+	if err := SameRanges(old.Ranges, change.Document.Ranges); err != nil {
+		return err
+	}
 	if err := keysMissing(old, change.Document, change.HostID); err != nil {
 		return err
 	}
@@ -98,6 +101,17 @@ func (h *Host) check(change *store.Change, o Options) error {
 		return fmt.Errorf("hosts: found no other host in the document, wanted some of the %d that there are now; --allow-alone takes it anyway", others(old, confirmed.HostID))
 	}
 	return nil
+}
+
+// SameRanges refuses to give a host addresses in other ranges than those that it has:
+// every address of it and of its peers would be another one, and the hosts would be apart
+// until the last one had changed.
+func SameRanges(old, new network.Ranges) error {
+	if old == new {
+		return nil
+	}
+	return fmt.Errorf("wire_network and access_network: found %s, wanted %s, which this host has: addresses in use do not change; "+
+		"to have others, uninstall all hosts first (playbooks/uninstall.yml)", new, old)
 }
 
 // keysMissing refuses a document in which a host is still wanted and has no key any

@@ -12,6 +12,7 @@ import (
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
 )
@@ -215,6 +216,8 @@ func TestWrongDocuments(t *testing.T) {
 	}
 	allKeyless := keyless(3)
 	allKeyless.Document.Hosts[1].PublicKey = network.Key{}
+	elsewhere := w.document(6, nil, 2, 3)
+	elsewhere.Document.Ranges = plantest.OtherRanges()
 	cases := []struct {
 		name   string
 		change *store.Change
@@ -230,6 +233,7 @@ func TestWrongDocuments(t *testing.T) {
 		{"a peer without its key", keyless(3), "found none in the document for 192.0.2.3,", nil},
 		{"a peer without its key, by another ID", keyless(9), "found none in the document for 192.0.2.3,", nil},
 		{"no peer with its key", allKeyless, "found none in the document for 192.0.2.2, 192.0.2.3,", nil},
+		{"other ranges", elsewhere, "found 172.20.0.0/16 and 192.168.0.0/16, wanted 10.30.0.0/16 and 10.31.0.0/16, which this host has: addresses in use do not change; to have others, uninstall all hosts first", nil},
 		{"another uplink", w.document(6, func(h *network.Host) { h.Uplink = "eth1" }, 2), "uplink: found eth0 in use, wanted eth1", nil},
 	}
 	for _, c := range cases {

@@ -37,6 +37,7 @@ type world struct {
 	// staying: the NIC stays with the host, which has these ways outside.
 	staying bool
 	ways    plan.Shared
+	ranges  network.Ranges // of its documents
 	kernel  *linkstest.Kernel
 	wg      *wireguardtest.Kernel
 	system  *systemtest.Machine
@@ -375,6 +376,6 @@ func (w *world) document(serial int64, change func(*network.Host), others ...uin
 		hosts = append(hosts, plantest.Host(id))
 	}
 	d := plantest.Document(hosts...)
-	d.Serial = serial
+	d.Serial, d.Ranges = serial, w.ranges
 	return &store.Change{HostID: 1, Document: d, Helper: w.program}
 }

@@ -36,6 +36,9 @@ func Canonical(d network.Document) *network.Document {
 	return parsed
 }
 
+// OtherRanges have nothing in common with the default: 172.20.0.0/16 and 192.168.0.0/16.
+func OtherRanges() network.Ranges { return network.NewRanges(172<<8|20, 192<<8|168) }
+
 // Facts returns a host that reaches the outside by eth0 with a static address.
 func Facts(managers ...plan.Manager) *plan.Facts {
 	return &plan.Facts{
