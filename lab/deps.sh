@@ -28,5 +28,19 @@ command -v go >/dev/null || {
 	echo "go is missing: Go 1.21 or later has to be installed first" >&2
 	exit 1
 }
+# Installed, systemd-resolved takes a machine's resolver over: what tests run of it in
+# namespaces is only unpacked, with the library of its version.
+resolved=${MOBULA_LAB_CACHE:-/var/cache/mobula-lab}-resolved
+if [ "${1-}" = test ] && [ ! -e "$resolved" ]; then
+	echo "unpacking systemd-resolved"
+	rm -rf "$resolved.new" && mkdir -p "$resolved.new/debs"
+	(
+		cd "$resolved.new/debs"
+		apt-get update -qq
+		apt-get -o APT::Sandbox::User=root download -qq systemd-resolved libnss-resolve libsystemd-shared
+		for deb in *.deb; do dpkg-deb -x "$deb" ..; done
+	)
+	mv "$resolved.new" "$resolved"
+fi
 # The lab's deployer builds the helper in a namespace that reaches its hosts only.
 go mod download

@@ -116,7 +116,7 @@ stage lint ansible-lint --profile production --offline --nocolor
 mapfile -t raced < <(go list ./... | grep -v '/paths$')
 stage unit go test -race -short -count=1 -timeout 25m -v "${raced[@]}"
 stage playbooks go test -tags ansible -count=1 -timeout 25m -v ./playbooks
-stage kernel go test -tags kernel -count=1 -timeout 20m -v -run '^(TestNIC|TestOnlyDevicesMove|TestNFT|TestOthers)' ./helper/internal/links ./helper/internal/firewall ./helper/internal/transaction/hosttest
+stage kernel go test -tags kernel -count=1 -timeout 20m -v -run '^(TestNIC|TestOnlyDevicesMove|TestNFT|TestOthers)' ./helper/internal/links ./helper/internal/firewall ./helper/internal/transaction/hosttest ./helper/internal/hostnames
 # Random hosts on this machine's kernel. The lab's has more kinds of links, of which it is given each once.
 stage hosts env MOBULA_HOSTS_SEEDS=1-20 go test -count=1 -timeout 20m -v ./helper/internal/transaction/hosttest
 stage switch go test -tags ovs -count=1 -timeout 10m -v ./helper/internal/vswitch

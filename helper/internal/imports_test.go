@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/endpoints", "helper/internal/probe"},
 	{"helper/internal/reconcile"},
 	{"helper/internal/links", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths", "helper/internal/rawudp",
-		"helper/internal/packetfilter"},
+		"helper/internal/packetfilter", "helper/internal/hostnames"},
 	{"helper/internal/wireguard"},
 	{"helper/internal/store"},
 	{"helper/internal/system", "helper/internal/transaction"},

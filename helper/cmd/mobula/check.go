@@ -53,10 +53,10 @@ type intended struct {
 
 // hostFlags are those of check --host.
 type hostFlags struct {
-	uplink, mode, access, dns, publish *string
-	wire, accessNetwork                *string
-	port                               *uint16
-	open, brought                      *bool
+	uplink, mode, access, resolver, dns, publish *string
+	wire, accessNetwork                          *string
+	port                                         *uint16
+	open, brought                                *bool
 }
 
 func newHostFlags(c *call) hostFlags {
@@ -64,6 +64,7 @@ func newHostFlags(c *call) hostFlags {
 		uplink:        c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
 		mode:          c.flags.String("uplink-mode", "", "with --host: moved or shared (default: as the host has it, shared if it is new)"),
 		access:        c.flags.String("access-address", "auto", "with --host: auto or manual"),
+		resolver:      c.flags.String("resolver", "", "with --host: host or gateway (default: as uplink_mode has it)"),
 		dns:           c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
 		publish:       c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
 		open:          c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
@@ -76,7 +77,7 @@ func newHostFlags(c *call) hostFlags {
 
 func (f hostFlags) intended() (intended, error) {
 	i := intended{
-		host:    network.Host{Uplink: *f.uplink, OpenFirewall: *f.open, ManualAccess: *f.access == "manual"},
+		host:    network.Host{Uplink: *f.uplink, OpenFirewall: *f.open, ManualAccess: *f.access == "manual", GatewayResolver: *f.resolver == "gateway"},
 		mode:    *f.mode,
 		brought: *f.brought,
 		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
@@ -211,9 +212,9 @@ func newReport(i intended) *hostReport {
 func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, inUse bool, i intended) {
 	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
 	switch {
-	case i.host.SharedUplink:
+	case i.host.SharedUplink && !i.host.GatewayResolver:
 		files = append(files, plan.HostsPath)
-	case !i.host.ManualAccess:
+	case i.host.SharedUplink || !i.host.ManualAccess:
 		files = append(files, plan.ResolvConfPath)
 	}
 	r.Problems = append(r.Problems, lines(system.Changeable(files))...)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/hostnames"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/packetfilter"
@@ -32,7 +33,7 @@ const documentFormat = network.FormatVersion
 func (c *call) host() *transaction.Host {
 	kept, ofHost := store.New(plan.StateDir), c.ofHost()
 	return &transaction.Host{
-		Store: kept, Alarm: system.Alarm{Program: ofHost.Self()}, Programs: ofHost, Survey: survey, Ways: links.Ways, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
+		Store: kept, Alarm: system.Alarm{Program: ofHost.Self()}, Programs: ofHost, Survey: survey, Ways: links.Ways, ResolvConf: system.ResolvConf, SSHPorts: system.SSHPorts, Run: store.New(plan.RunDir), Log: c.log,
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: c.log, Subjects: []reconcile.Subject{
 				system.New(facts.NICThatMoves(), booting),
@@ -42,6 +43,7 @@ func (c *call) host() *transaction.Host {
 				firewall.NewDoorway(plan.RunDir),
 				packetfilter.NewOpener(plan.StateDir),
 				relaying(),
+				hostnames.New(packetfilter.Run, store.WriteFile),
 				vswitch.New(vswitch.Options{RunDir: plan.OVSDir}),
 			}}
 		},

@@ -30,7 +30,7 @@ type Agent struct {
 	// Facts are what the host was before Mobula; nil: not known.
 	Facts func() (*plan.Facts, error)
 	// Resolvers are the host's own now, and ResolverFiles what they are read from.
-	Resolvers     func() []netip.Addr
+	Resolvers     func(network.Ranges) []netip.Addr
 	ResolverFiles []string
 	// Repair compares the host with its plan and puts right what differs. It
 	// runs outside the agent, which lacks the privileges.

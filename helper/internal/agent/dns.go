@@ -13,6 +13,12 @@ import (
 	"mobula/helper/internal/store"
 )
 
+// listensAt are the gateway's addresses at which it answers: guests and other hosts ask
+// the first. The second is the host's business, which reaches it whatever else it has.
+func listensAt(change *store.Change) []netip.Addr {
+	return []netip.Addr{change.Document.GatewayAddress(change.HostID), change.Document.DirectGateway()}
+}
+
 // dnsService is a nameserver for one address.
 type dnsService struct {
 	server    *nameserver.Server
@@ -71,21 +77,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 func (a *Agent) startDNS(ctx context.Context, running *store.Change, address netip.Addr) (*dnsService, error) {
 	resolvers := a.resolverFiles(running)
 	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace, Allowed: []netip.Prefix{running.Document.Wire(), running.Document.Access()}, Favored: favored(running)}
-	err := netns.Do(plan.Namespace, func() error {
-		at := netip.AddrPortFrom(address, 53).String()
-		packets, err := net.ListenPacket("udp4", at)
-		if err != nil {
-			return err
-		}
-		listener, err := net.Listen("tcp4", at)
-		if err != nil {
-			packets.Close()
-			return err
-		}
-		cfg.PacketConns, cfg.Listeners = []net.PacketConn{packets}, []net.Listener{listener}
-		return nil
-	})
-	if err != nil {
+	if err := netns.Do(plan.Namespace, func() error { return openSockets(&cfg, listensAt(running)) }); err != nil {
 		return nil, err
 	}
 	server := nameserver.New(cfg, a.Log)
@@ -99,6 +91,34 @@ func (a *Agent) startDNS(ctx context.Context, running *store.Change, address net
 		}
 	}()
 	return d, nil
+}
+
+// openSockets opens those of the nameserver, all or none.
+func openSockets(cfg *nameserver.Config, at []netip.Addr) (err error) {
+	defer func() {
+		if err != nil {
+			for _, c := range cfg.PacketConns {
+				c.Close()
+			}
+			for _, l := range cfg.Listeners {
+				l.Close()
+			}
+		}
+	}()
+	for _, address := range at {
+		at := netip.AddrPortFrom(address, 53).String()
+		packets, err := net.ListenPacket("udp4", at)
+		if err != nil {
+			return err
+		}
+		cfg.PacketConns = append(cfg.PacketConns, packets)
+		listener, err := net.Listen("tcp4", at)
+		if err != nil {
+			return err
+		}
+		cfg.Listeners = append(cfg.Listeners, listener)
+	}
+	return nil
 }
 
 // favored are whom guests cannot keep from names: hosts and clients, which the firewall
@@ -132,7 +152,7 @@ func (a *Agent) upstreams(running *store.Change) []netip.AddrPort {
 		return nameserver.Port53(self.UpstreamDNS)
 	}
 	if self.SharedUplink {
-		if now := a.Resolvers(); len(now) > 0 {
+		if now := a.Resolvers(running.Document.Ranges); len(now) > 0 {
 			return nameserver.Port53(now)
 		}
 	}

@@ -45,8 +45,11 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 		return
 	}
 	netnstest.Namespace(t, plan.Namespace)
-	address := network.Ranges{}.GatewayAddress(1)
-	netnstest.Run(t, plan.Namespace, "ip", "address", "add", address.String()+"/32", "dev", "lo")
+	change := &store.Change{HostID: 1, Document: &network.Document{Hosts: []network.Host{{ID: 1, Hostname: "a.example.com"}}}}
+	address := change.Document.GatewayAddress(1)
+	for _, a := range listensAt(change) {
+		netnstest.Run(t, plan.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
+	}
 	resolver := netnstest.Deaf(t, plan.Namespace, 53)
 	var upstream net.PacketConn
 	err := netns.Do(plan.Namespace, func() (err error) {
@@ -59,8 +62,8 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 	go truncating(upstream)
 
 	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	document := &network.Document{Hosts: []network.Host{{ID: 1, Hostname: "a.example.com", UpstreamDNS: []netip.Addr{resolver.Addr()}}}}
-	service, err := a.startDNS(context.Background(), &store.Change{HostID: 1, Document: document}, address)
+	change.Document.Hosts[0].UpstreamDNS = []netip.Addr{resolver.Addr()}
+	service, err := a.startDNS(context.Background(), change, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +115,7 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 func TestResolversOfAHostThatKeepsThem(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	had, now := netip.MustParseAddr("192.0.2.53"), []netip.Addr{netip.MustParseAddr("198.51.100.53")}
-	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resolvers: func() []netip.Addr { return now }, ResolverFiles: []string{path},
+	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resolvers: func(network.Ranges) []netip.Addr { return now }, ResolverFiles: []string{path},
 		Facts: func() (*plan.Facts, error) { return &plan.Facts{Resolvers: []netip.Addr{had}}, nil }}
 	hostOf := func(shared bool) *store.Change {
 		return &store.Change{HostID: 1, Document: &network.Document{Hosts: []network.Host{{ID: 1, SharedUplink: shared}}}}

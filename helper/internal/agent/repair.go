@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/hostnames"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/plan"
@@ -59,6 +60,7 @@ type repairer struct {
 	change        *store.Change         // of which ours are
 	ours          map[string]*links.Own // by namespace
 	doorway       *plan.Doorway         // the host's own namespace has tables of ours; nil: it has none
+	names         []string              // files that change when others change where names are found
 	subscribed    subscribed
 	subscriptions []*netns.Subscription
 	enabled       bool
@@ -127,7 +129,7 @@ func (r *repairer) know(running *store.Change) {
 		var p *plan.Host
 		if p, err = plan.Build(running.Document, running.HostID, *facts); err == nil {
 			r.ours = map[string]*links.Own{"": links.NewOwn(p, ""), plan.Namespace: links.NewOwn(p, plan.Namespace)}
-			r.doorway = p.Doorway
+			r.doorway, r.names = p.Doorway, hostnames.Watched(p)
 		}
 	}
 	if err != nil {
@@ -167,6 +169,7 @@ func (r *repairer) because(reason string) {
 func (r *repairer) run(ctx context.Context) {
 	go r.watchSwitch(ctx)
 	go r.watchWays(ctx)
+	go r.watchNames(ctx)
 	retry := firstRetry
 	wait := compareInterval
 	echo := false

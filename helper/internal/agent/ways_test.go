@@ -58,6 +58,12 @@ func TestRelayingFollowsRoutes(t *testing.T) {
 	defer r.follow(nil)
 	facts = &plan.Facts{Shared: &plan.Shared{Outside: []string{"eth0", "wlan0"}}} // as a repair notes it
 	go r.run(ctx)
+	for end := time.Now().Add(10 * time.Second); repairs.Load() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("where names are found was not looked at")
+		}
+	}
+	repairs.Store(0)
 
 	began := time.Now()
 	for round := 0; time.Since(began) < 3*waysInterval; round++ {

@@ -88,7 +88,7 @@ func Compile(ctx context.Context, in Input) (*Compiled, error) {
 			if h.SharedUplink {
 				c.warn(h.Name, "%s: has no meaning where uplink_mode is shared: the NIC and what is reachable by it stay as they are", field)
 			} else {
-				c.warn(h.Name, "%s: has no meaning where uplink_mode is moved: the gateway's firewall stands before those of the host", field)
+				c.warn(h.Name, "%s: has no meaning where uplink_mode is moved: the gateway's firewall and resolver stand before those of the host", field)
 			}
 		}
 		d.Hosts = append(d.Hosts, h.Host)

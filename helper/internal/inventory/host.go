@@ -62,6 +62,7 @@ var variables = []struct {
 	{"uplink", (*host).readUplink},
 	{"uplink_mode", (*host).readUplinkMode},
 	{"open_firewall", (*host).readOpenFirewall},
+	{"resolver", (*host).readResolver},
 	{"access_address", (*host).readAccessAddress},
 	{"upstream_dns", (*host).readUpstreamDNS},
 	{"publish", (*host).readPublish},
@@ -89,6 +90,7 @@ type host struct {
 	port        uint16     // on which WireGuard listens; 0: not readable
 	underlayMTU int        // bytes; 0: not set
 	mode        string     // uplink_mode; "": not set
+	resolver    string     // "": not set
 	settings    HostSettings
 	// networks are wire_network and access_network as they were read; nil: not set.
 	networks [2]any
@@ -138,6 +140,10 @@ func (h *host) meaningless() (fields []string) {
 		if h.OpenFirewall {
 			fields, h.OpenFirewall = append(fields, "open_firewall"), false
 		}
+		if h.resolver == resolverHost {
+			fields = append(fields, "resolver")
+		}
+		h.GatewayResolver = false // it is the gateway's anyway
 		return fields
 	}
 	if h.Uplink != "" {
@@ -382,6 +388,18 @@ func (h *host) readPackages(value any) string {
 // packageName is what names a package, or one of a version or an architecture, and is no
 // option, path or address: deb-version(7), and dnf(8) "Specifying packages".
 var packageName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._:=~-]*$`)
+
+// What resolver may be.
+const resolverHost, resolverGateway = "host", "gateway"
+
+func (h *host) readResolver(value any) string {
+	h.resolver, _ = value.(string)
+	if h.resolver != resolverHost && h.resolver != resolverGateway {
+		return resolverHost + " or " + resolverGateway
+	}
+	h.GatewayResolver = h.resolver == resolverGateway
+	return ""
+}
 
 func readBool(value any, to *bool) string {
 	s := strings.ToLower(fmt.Sprint(value)) // templates give strings

@@ -46,6 +46,10 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"opens", vars{"uplink_mode": "shared", "open_firewall": "True"}, opening, true},
 		{"opens nothing by default", vars{"uplink_mode": "shared"}, opening, false},
 		{"opens nothing before which the gateway stands", vars{"uplink_mode": "moved", "open_firewall": true}, opening, false},
+		{"its own resolver by default", vars{"uplink_mode": "shared"}, byGateway, false},
+		{"its own resolver", vars{"uplink_mode": "shared", "resolver": "host"}, byGateway, false},
+		{"the gateway's resolver", vars{"uplink_mode": "shared", "resolver": "gateway"}, byGateway, true},
+		{"the gateway's resolver anyway", vars{"uplink_mode": "moved", "resolver": "gateway"}, byGateway, false},
 		{"auto", vars{"access_address": "auto"}, manual, false},
 		{"manual", vars{"access_address": "manual"}, manual, true},
 		{"one resolver", vars{"upstream_dns": "198.51.100.53"}, dns, "[198.51.100.53]"},
@@ -85,6 +89,9 @@ func forwarded(h network.Host, _ HostSettings) any {
 func manual(h network.Host, _ HostSettings) any  { return h.ManualAccess }
 func staying(h network.Host, _ HostSettings) any { return h.SharedUplink }
 func opening(h network.Host, _ HostSettings) any { return h.OpenFirewall }
+func byGateway(h network.Host, _ HostSettings) any {
+	return h.GatewayResolver
+}
 func dns(h network.Host, _ HostSettings) any     { return fmt.Sprint(h.UpstreamDNS) }
 func publish(h network.Host, _ HostSettings) any { return fmt.Sprint(h.Publish) }
 func preshared(h network.Host, _ HostSettings) any {
@@ -104,6 +111,7 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 		"uplink_mode":     {"", true, "Shared", 1, "own"},
 		"open_firewall":   {"", "x", 1, 0, "on", []any{true}},
 		"mobula_packages": {"", "nftables", 1, true, []any{"nft; reboot"}, []any{"--allow-downgrades"}, []any{"./x.deb"}, []any{1}, []any{nil}},
+		"resolver":        {"", true, "Gateway", 1, "moved", "198.51.100.53", []any{"gateway"}},
 		"access_address":  {"", true, "Auto", 1},
 		"upstream_dns":    {"", "x", 7, []any{"198.51.100.53", nil}, "2001:db8::53", "127.0.0.53", "0.0.0.0", "224.0.0.1", vars{}},
 		"publish":         {"", "x", 0, 65536, "80,443", "80-90", "sctp/7", "tcp/", "/80", "tcp/tcp", []any{80, nil}, true, "udp/51820"},
@@ -141,6 +149,13 @@ func TestMeaninglessVariables(t *testing.T) {
 		}
 	}
 	moved := mustCompile(t, Input{Resolved: one(vars{"uplink_mode": "moved", "open_firewall": true})})
+	own := mustCompile(t, Input{Resolved: one(vars{"uplink_mode": "moved", "resolver": "host"})})
+	if got := fmt.Sprint(own.Warnings); !strings.Contains(got, "192.0.2.1: resolver: has no meaning where uplink_mode is moved") {
+		t.Errorf("resolver: found the warnings %s", got)
+	}
+	if got := fmt.Sprint(mustCompile(t, Input{Resolved: one(vars{"uplink_mode": "moved", "resolver": "gateway"})}).Warnings); strings.Contains(got, "resolver") {
+		t.Errorf("resolver: found the warnings %s", got)
+	}
 	if got := fmt.Sprint(moved.Warnings); !strings.Contains(got, "192.0.2.1: open_firewall: has no meaning where uplink_mode is moved") {
 		t.Errorf("open_firewall: found the warnings %s", got)
 	}

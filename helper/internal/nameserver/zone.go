@@ -30,12 +30,6 @@ type zone struct {
 	reverseApexes []string
 }
 
-// reverseApex returns the reverse zone of a /16.
-func reverseApex(p netip.Prefix) string {
-	b := p.Addr().As4()
-	return fmt.Sprintf("%d.%d.in-addr.arpa.", b[1], b[0])
-}
-
 // newZone computes the zone of a valid document.
 //
 // The reverse of an address names everything that has this address, a host's
@@ -50,7 +44,7 @@ func newZone(d *network.Document) *zone {
 		nonTerminals: map[string]bool{},
 		parents:      map[string]bool{},
 
-		reverseApexes: []string{reverseApex(d.Wire()), reverseApex(d.Access())},
+		reverseApexes: []string{network.ReverseZone(d.Wire()) + ".", network.ReverseZone(d.Access()) + "."},
 	}
 	for _, apex := range z.reverseApexes {
 		z.nonTerminals[apex] = true

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 )
@@ -20,6 +21,13 @@ var HostOnly = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("168.63.129.16/32"),
 	netip.MustParsePrefix("100.100.100.200/32"),
+}
+
+// ReverseZone returns the DNS zone with the names of a /16's addresses, without the final
+// dot (RFC 1035, section 3.5).
+func ReverseZone(p netip.Prefix) string {
+	b := p.Addr().As4()
+	return fmt.Sprintf("%d.%d.in-addr.arpa", b[1], b[0])
 }
 
 // Role is what an Ethernet address stands for.

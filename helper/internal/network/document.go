@@ -70,6 +70,8 @@ type Host struct {
 	// OpenFirewall has the packet filters of a host with SharedUplink let pass what
 	// Mobula needs.
 	OpenFirewall bool `json:"open_firewall,omitempty"`
+	// GatewayResolver has a host with SharedUplink look up all names by its gateway.
+	GatewayResolver bool `json:"gateway_resolver,omitempty"`
 	// ManualAccess leaves veth_fac0 blank for the operator.
 	ManualAccess bool `json:"manual_access,omitempty"`
 	// UpstreamDNS replaces the resolvers the host had before the deploy.

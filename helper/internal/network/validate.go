@@ -86,6 +86,9 @@ func (v *validation) hosts(hosts []Host) {
 		if h.OpenFirewall && !h.SharedUplink {
 			v.add(h.Name, "open_firewall", "true", "it only where uplink_mode is shared")
 		}
+		if h.GatewayResolver && !h.SharedUplink {
+			v.add(h.Name, "resolver", "gateway", "it only where uplink_mode is shared: where it is moved there is no other")
+		}
 		for _, a := range h.UpstreamDNS {
 			if !a.Is4() || a.IsUnspecified() || a.IsMulticast() {
 				v.add(h.Name, "upstream_dns", a.String(), "IPv4 addresses of resolvers")

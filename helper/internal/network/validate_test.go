@@ -47,6 +47,8 @@ func TestValidate(t *testing.T) {
 		{"long uplink", func(d *Document) { d.Hosts[0].Uplink = "enp0s31f6longer1" }, `192.0.2.3: uplink: found "enp0s31f6longer1", wanted the name of an interface`},
 		{"uplink with a slash", func(d *Document) { d.Hosts[0].Uplink = "../eth0" }, `192.0.2.3: uplink: found "../eth0", wanted the name of an interface`},
 		{"opening a firewall", func(d *Document) { d.Hosts[0].OpenFirewall, d.Hosts[0].SharedUplink = true, true }, ""},
+		{"its gateway's resolver", func(d *Document) { d.Hosts[0].GatewayResolver, d.Hosts[0].SharedUplink = true, true }, ""},
+		{"its gateway's resolver, that it has anyway", func(d *Document) { d.Hosts[0].GatewayResolver = true }, "192.0.2.3: resolver: found gateway, wanted it only where uplink_mode is shared: where it is moved there is no other"},
 		{"opening a firewall that is not before the host", func(d *Document) { d.Hosts[0].OpenFirewall = true }, "192.0.2.3: open_firewall: found true, wanted it only where uplink_mode is shared"},
 		{"IPv6 resolver", func(d *Document) { d.Hosts[0].UpstreamDNS = []netip.Addr{address("2001:db8::53")} }, "192.0.2.3: upstream_dns: found 2001:db8::53, wanted IPv4 addresses of resolvers"},
 		{"resolver 0.0.0.0", func(d *Document) { d.Hosts[0].UpstreamDNS = []netip.Addr{address("0.0.0.0")} }, "192.0.2.3: upstream_dns: found 0.0.0.0, wanted IPv4 addresses of resolvers"},

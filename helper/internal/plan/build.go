@@ -71,6 +71,7 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 		Firewall:   out.firewall(),
 		Doorway:    out.doorway(),
 		Opening:    out.opening(),
+		Names:      out.names(),
 		Switch:     b.vswitch(),
 		Files:      append(b.files(), out.files()...),
 		Services:   b.services(),
@@ -92,6 +93,7 @@ type uplink interface {
 	firewall() *Firewall
 	doorway() *Doorway
 	opening() *Opening
+	names() *Names
 	files() []File
 }
 
@@ -192,7 +194,7 @@ func (b builder) routes() []Route {
 // so would leave on the host.
 func (h *Host) OfVersionBefore() *Host {
 	before := *h
-	before.Routes, before.Former, before.Neighbors, before.Doorway, before.Opening = append([]Route{}, h.Former...), nil, nil, nil, nil
+	before.Routes, before.Former, before.Neighbors, before.Doorway, before.Opening, before.Names = append([]Route{}, h.Former...), nil, nil, nil, nil, nil
 	for _, r := range h.Routes {
 		if !(len(h.Former) > 0 && r.NS == "" && r.Table == 0 && r.Link == DirectHost) {
 			before.Routes = append(before.Routes, r)

@@ -140,6 +140,9 @@ func (f *Facts) Validate() error {
 				wrong("outside", name, "names of interfaces")
 			}
 		}
+		if f.ResolvConf.Path != "" && f.ResolvConf.Path != ResolvConfPath {
+			wrong("resolv_conf", f.ResolvConf.Path, ResolvConfPath)
+		}
 		return errors.Join(append(problems, f.validateResolvers())...)
 	}
 	if !isLinkName(f.Uplink) {

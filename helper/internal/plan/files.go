@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"text/template"
@@ -182,11 +183,14 @@ func ownResolvConf(facts Facts) File {
 	return f
 }
 
-// resolvConf names the gateway as resolver. Search domains and options stay as
-// the operator had them.
-func (b builder) resolvConf() File {
+// IsOurs reports a resolv.conf that Mobula wrote.
+func (f File) IsOurs() bool { return strings.HasPrefix(f.Content, resolvConfMark) }
+
+// resolvConf names the gateway as resolver, by that address. Search domains and options
+// stay as the operator had them.
+func (b builder) resolvConf(server netip.Addr) File {
 	var s strings.Builder
-	fmt.Fprintf(&s, resolvConfMark+"The host's resolvers from before answer through the gateway.\nnameserver %s\n", b.doc.GatewayAddress(b.self.ID))
+	fmt.Fprintf(&s, resolvConfMark+"The host's resolvers from before answer through the gateway.\nnameserver %s\n", server)
 	for _, line := range strings.Split(b.facts.ResolvConf.Content, "\n") {
 		if strings.HasPrefix(line, "search ") || strings.HasPrefix(line, "domain ") || strings.HasPrefix(line, "options ") {
 			s.WriteString(line + "\n")
@@ -207,7 +211,7 @@ func (b builder) render(path, name string) File {
 	}
 	var s strings.Builder
 	err := fileTemplates.ExecuteTemplate(&s, name, map[string]any{
-		"Shared": b.self.SharedUplink, "Helper": program, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
+		"Shared": b.self.SharedUplink, "OwnResolver": b.self.SharedUplink && !b.self.GatewayResolver, "Helper": program, "Namespace": Namespace, "State": StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + UnitsRollback + "*", "OVSDir": OVSDir,
 		"Uplink": b.facts.Uplink, "UplinkVeth": UplinkVeth(b.facts.Uplink), "AccessLink": AccessLink,
 	})
 	if err != nil {

@@ -96,6 +96,7 @@ func (b moved) firewall() *Firewall {
 
 func (b moved) doorway() *Doorway { return nil }
 func (b moved) opening() *Opening { return nil }
+func (b moved) names() *Names     { return nil }
 
 // published returns the host's ports open to the outside: SSH, so that the
 // operator still gets in, and what the document lists.
@@ -125,7 +126,7 @@ func (b moved) files() []File {
 	if b.self.ManualAccess {
 		return append(files, ownResolvConf(b.facts))
 	}
-	return append(files, b.resolvConf())
+	return append(files, b.resolvConf(b.doc.GatewayAddress(b.self.ID)))
 }
 
 // managerFiles keeps a network manager from configuring the uplink, and from waiting

@@ -112,6 +112,12 @@ func TestGolden(t *testing.T) {
 	t.Run("shared", func(t *testing.T) {
 		golden(t, "testdata/host256-shared.txt", mustBuild(t, staying, 256, withProgram(sharedFacts(Ifupdown, Networkd, NetworkManager))).text())
 	})
+	t.Run("gateway-resolver", func(t *testing.T) {
+		d := document(t, func(d *network.Document) {
+			d.Hosts[2].SharedUplink, d.Hosts[2].GatewayResolver, d.Hosts[2].Publish = true, true, nil
+		})
+		golden(t, "testdata/host256-gateway-resolver.txt", mustBuild(t, d, 256, withProgram(sharedFacts(Ifupdown, Networkd, NetworkManager))).text())
+	})
 	t.Run("opening", func(t *testing.T) {
 		opening := document(t, func(d *network.Document) {
 			d.Hosts[2].SharedUplink, d.Hosts[2].OpenFirewall, d.Hosts[2].Publish = true, true, nil

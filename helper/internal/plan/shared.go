@@ -1,7 +1,7 @@
 package plan
 
 import (
-	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -35,6 +35,20 @@ func (f *Facts) WithWays(now Shared) (next *Facts, changed bool) {
 	s.Outside, s.Opened, s.Bridges, s.Router = add(s.Outside, now.Outside), add(s.Opened, now.Opened), add(s.Bridges, now.Bridges), now.Router
 	with.Shared = &s
 	return &with, changed
+}
+
+// WithResolver returns the facts with the /etc/resolv.conf that the host has now and the
+// resolvers in it, if that is its own: whoever writes it, as for a new lease, wants it
+// there when Mobula's is gone. One that is away or without a resolver is on its way.
+func (f *Facts) WithResolver(now File, resolvers []netip.Addr) (next *Facts, changed bool) {
+	if now.IsOurs() || now == f.ResolvConf || now.Target == "" && !strings.Contains(now.Content, "nameserver") {
+		return f, false
+	}
+	with := *f
+	if with.ResolvConf = now; len(resolvers) > 0 {
+		with.Resolvers = resolvers
+	}
+	return &with, true
 }
 
 // IsShared reports that the NIC stays with the host.
@@ -97,24 +111,25 @@ func (b shared) opening() *Opening {
 	return &Opening{Ranges: b.doc.Ranges, Port: b.self.ListenPort(), Outside: b.facts.Shared.Outside}
 }
 
-// HostsPath is where private names stand where the host keeps its resolver.
-const HostsPath = "/etc/hosts"
-
-func (b shared) files() []File { return []File{b.hosts()} }
-
-// hosts are the private names. The host's own resolver knows nothing of them, and
-// stays as it is.
-func (b shared) hosts() File {
-	var s strings.Builder
-	for _, n := range b.doc.PrivateNames() {
-		fmt.Fprintf(&s, "%s\t%s\n", n.Address, n.Name)
+// files lead the host's own lookups to the gateway only where the operator wants it.
+func (b shared) files() []File {
+	if b.self.GatewayResolver {
+		return []File{b.resolvConf(b.doc.DirectGateway())}
 	}
-	return File{Path: HostsPath, Content: s.String(), Block: true}
+	return ownResolvConfs(b.facts)
+}
+
+// ownResolvConfs is ownResolvConf; facts may have none.
+func ownResolvConfs(facts Facts) []File {
+	if facts.ResolvConf.Path == "" {
+		return nil
+	}
+	return []File{ownResolvConf(facts)}
 }
 
 // withoutShared is the host as it was. What forwards by itself meanwhile goes on.
 func withoutShared(facts Facts) *Host {
-	h := &Host{Files: []File{{Path: HostsPath, Block: true}}}
+	h := &Host{Files: ownResolvConfs(facts)}
 	for _, name := range facts.Shared.Opened {
 		h.Settings = append(h.Settings, Setting{Key: conf(name, "forwarding"), Like: "net/ipv4/ip_forward", NIC: name})
 	}

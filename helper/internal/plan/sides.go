@@ -76,6 +76,11 @@ var ErrNoWay = errors.New("uplink: found no default route, wanted one")
 // host by the facts before, and may forward for the gateway's sake. Else it would do what
 // the host does, which is a router or not.
 func (f *Facts) Moves(before *Facts, router bool) *Facts {
+	if f.ResolvConf.IsOurs() && before.ResolvConf.Path != "" {
+		own := *f
+		own.ResolvConf, own.Resolvers = before.ResolvConf, before.Resolvers
+		f = &own
+	}
 	if !slices.Contains(before.Shared.Opened, f.Uplink) || f.Baseline == nil {
 		return f
 	}

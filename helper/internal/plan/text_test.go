@@ -65,6 +65,9 @@ func (h *Host) text() string {
 	if h.Opening != nil {
 		part("opening", *h.Opening)
 	}
+	if n := h.Names; n != nil {
+		line("names by %s: %s for %v, beside it %q, alone\n%s", n.Link, n.Server, n.Domains, n.Beside, n.All)
+	}
 	if h.Switch != nil {
 		part("switch", *h.Switch)
 	}
@@ -75,8 +78,7 @@ func (h *Host) text() string {
 	files := append([]File{}, h.Files...)
 	sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
 	for _, f := range files {
-		line("\nfile %s mode=%o target=%s late=%v missing=%v over=%q%s", f.Path, f.Mode, f.Target, f.Late, f.Missing, f.Over,
-			map[bool]string{true: " block"}[f.Block])
+		line("\nfile %s mode=%o target=%s late=%v missing=%v over=%q", f.Path, f.Mode, f.Target, f.Late, f.Missing, f.Over)
 		b.WriteString(f.Content)
 	}
 	return b.String()

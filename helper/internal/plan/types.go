@@ -32,8 +32,10 @@ type Host struct {
 	// Opening is what the host's own packet filters have to let pass; nil: they are left
 	// as they are.
 	Opening *Opening `json:",omitempty"`
-	Switch  *Switch
-	Files   []File
+	// Names are the private names for the host itself; nil: its resolver is the gateway's.
+	Names  *Names `json:",omitempty"`
+	Switch *Switch
+	Files  []File
 	// Keep lists files that stay although they are not in Files.
 	Keep     []string
 	Services []Service
@@ -316,9 +318,6 @@ type File struct {
 	Late bool
 	// Missing says that nothing may be at Path.
 	Missing bool
-	// Block is a part of the file, between two lines that mark it; the rest is the
-	// operator's. No Content: no block. It has no Mode.
-	Block bool `json:",omitempty"`
 	// Over is how the content begins that this one replaces; whatever else is at
 	// Path stays. "": it replaces everything.
 	Over string

@@ -30,6 +30,7 @@ const (
 	StepUplink // the NIC moves, with its addresses and routes
 	StepRelays // follows the host's routing, whatever it is by then
 	StepResolver
+	StepNames // others may change at any time where these are found
 	StepServices
 )
 

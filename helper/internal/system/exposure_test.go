@@ -118,7 +118,7 @@ func TestExposure(t *testing.T) {
 func TestNoUsableResolver(t *testing.T) {
 	for content, want := range map[string]string{"nameserver 127.0.0.1\nnameserver ::1\n": "found only 127.0.0.1, ::1 in", "nameserver 2001:db8::53\n": "found only 2001:db8::53 in", "": "found none in"} {
 		facts := plantest.Facts()
-		facts.ResolvConf.Content, facts.Resolvers = content, Resolvers(content)
+		facts.ResolvConf.Content, facts.Resolvers = content, Resolvers(network.Ranges{}, content)
 		_, warnings := Outside{}.Exposure(facts, nil, nil)
 		if len(warnings) != 1 || !strings.Contains(warnings[0], want) || !strings.Contains(warnings[0], "set upstream_dns") {
 			t.Errorf("%q: %q", content, warnings)

@@ -68,8 +68,6 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 			continue
 		case f.Missing:
 			op.Verb = reconcile.Remove
-		case f.Block && f.Content == "": // a change: with the boot unit, removed last, goes who would do the rest
-			op.Detail = "without the private names"
 		case !exists:
 			op.Verb = reconcile.Add
 		case path == plan.UnitDir+plan.UnitOVSDB || path == plan.UnitDir+plan.UnitVSwitch:
@@ -132,9 +130,6 @@ func (s *System) compare(f plan.File) (same, exists bool, err error) {
 
 // compare reports whether the file is as wanted and whether it exists at all.
 func compare(f plan.File) (same, exists bool, err error) {
-	if f.Block {
-		return compareBlock(f)
-	}
 	info, err := os.Lstat(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f.Missing || f.Over != "", false, nil
@@ -161,9 +156,6 @@ func compare(f plan.File) (same, exists bool, err error) {
 }
 
 func (m Machine) put(f plan.File) error {
-	if f.Block {
-		return m.putBlock(f)
-	}
 	if f.Missing {
 		return remove(f.Path)
 	}

@@ -24,23 +24,30 @@ func Survey(ctx context.Context, ranges network.Ranges, facts *plan.Facts) error
 	}
 	facts.ResolvConf, facts.Managers = file, managers()
 	if facts.IsShared() {
-		facts.Resolvers = ResolversElsewhere()
+		facts.Resolvers = ResolversElsewhere(ranges)
 		return nil
 	}
-	facts.Resolvers = ResolversNow()
+	facts.Resolvers = ResolversNow(ranges)
 	return errors.Join(surveyIfupdown("", facts), surveySSH(ctx, output, "/proc", ranges, facts), SurveyHooks(ctx, facts))
 }
 
 // ResolverFiles are the files with the host's resolvers: systemd-resolved's stub in the
-// first stands for those of the second.
-var ResolverFiles = []string{plan.ResolvConfPath, "/run/systemd/resolve/resolv.conf"}
+// first stands for those of the second, and another one, or the gateway, for those of
+// NetworkManager.
+var ResolverFiles = []string{plan.ResolvConfPath, "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf"}
 
-// ResolversNow returns the IPv4 resolvers that the host has now and that are not on the
-// loopback.
-func ResolversNow() []netip.Addr {
+// ResolvConf returns /etc/resolv.conf as it is now, and the resolvers that the gateway can
+// of a network with these ranges can ask of it.
+func ResolvConf(ranges network.Ranges) (plan.File, []netip.Addr, error) {
+	f, err := resolvConf(plan.ResolvConfPath)
+	return f, elsewhere(Resolvers(ranges, f.Content)), err
+}
+
+// ResolversNow returns the IPv4 resolvers that the host has now, as Resolvers does.
+func ResolversNow(ranges network.Ranges) []netip.Addr {
 	for _, path := range ResolverFiles {
 		if data, err := os.ReadFile(path); err == nil {
-			if all := Resolvers(string(data)); len(all) > 0 {
+			if all := Resolvers(ranges, string(data)); len(all) > 0 {
 				return all
 			}
 		}
@@ -50,8 +57,9 @@ func ResolversNow() []netip.Addr {
 
 // ResolversElsewhere is ResolversNow without the host's own addresses: where the NIC stays
 // with the host its gateway does not reach services there.
-func ResolversElsewhere() (some []netip.Addr) {
-	all := ResolversNow()
+func ResolversElsewhere(ranges network.Ranges) []netip.Addr { return elsewhere(ResolversNow(ranges)) }
+
+func elsewhere(all []netip.Addr) (some []netip.Addr) {
 	own := map[netip.Addr]bool{}
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
@@ -125,15 +133,15 @@ func resolvConf(path string) (plan.File, error) {
 }
 
 // Resolvers returns the IPv4 name servers of a resolv.conf(5) that are not on
-// the loopback.
-func Resolvers(resolvConf string) []netip.Addr {
+// the loopback, and not inside: the gateway would ask itself.
+func Resolvers(inside network.Ranges, resolvConf string) []netip.Addr {
 	var all []netip.Addr
 	for _, line := range strings.Split(resolvConf, "\n") {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || fields[0] != "nameserver" {
 			continue
 		}
-		if a, err := netip.ParseAddr(fields[1]); err == nil && a.Is4() && !a.IsLoopback() {
+		if a, err := netip.ParseAddr(fields[1]); err == nil && a.Is4() && !a.IsLoopback() && !inside.Contains(a) {
 			all = append(all, a)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 )
@@ -17,12 +18,13 @@ func TestResolvers(t *testing.T) {
 		{"usual", "# comment\ndomain example.com\nnameserver 192.0.2.53\nnameserver\t192.0.2.54 # second\n", "[192.0.2.53 192.0.2.54]"},
 		{"stub", "nameserver 127.0.0.53\noptions edns0 trust-ad\n", "[]"},
 		{"IPv6", "nameserver 2001:db8::53\nnameserver fe80::1%eth0\nnameserver 192.0.2.53\n", "[192.0.2.53]"},
+		{"the gateway's", "nameserver 10.30.0.0\nnameserver 10.31.0.1\nnameserver 10.32.0.1\n", "[10.32.0.1]"},
 		{"rubbish", "nameserver\nnameserver x\n;nameserver 192.0.2.1\nnameserverx 192.0.2.1\n", "[]"},
 		{"without the last newline", "nameserver 192.0.2.53", "[192.0.2.53]"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if got := fmt.Sprint(Resolvers(c.file)); got != c.want {
+			if got := fmt.Sprint(Resolvers(network.Ranges{}, c.file)); got != c.want {
 				t.Errorf("found %s, wanted %s", got, c.want)
 			}
 		})

@@ -54,7 +54,7 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 		return h.free(ctx, facts, late)
 	}
 	if err == nil {
-		err = h.build(ctx, confirmed, h.withWays(facts), late)
+		err = h.build(ctx, confirmed, h.withWays(facts, confirmed), late)
 	}
 	if err != nil {
 		h.Log.Error("the network cannot be built; the host goes back to its own", "error", err)

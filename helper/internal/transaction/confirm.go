@@ -3,8 +3,10 @@ package transaction
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
 )
 
@@ -151,8 +153,20 @@ func (h *Host) takeBackNews(ctx context.Context, confirmed *store.Change) error 
 		return err
 	}
 	r := h.Reconciler(t.facts, false)
-	r.Subjects = named(r.Subjects, []string{"links", "doorway", "openings"})
+	subjects := named(r.Subjects, []string{"links", "doorway", "openings", "names"})
+	for _, system := range named(r.Subjects, []string{"system"}) {
+		subjects = append(subjects, resolvConfOnly{system})
+	}
+	r.Subjects = subjects
 	return r.Insist(ctx, t.want.OfVersionBefore(), t.previous)
+}
+
+// resolvConfOnly is of a subject what it does to the host's resolv.conf.
+type resolvConfOnly struct{ reconcile.Subject }
+
+func (s resolvConfOnly) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+	ops, err := s.Subject.Diff(ctx, want, previous)
+	return slices.DeleteFunc(ops, func(op reconcile.Operation) bool { return op.Object != "file "+plan.ResolvConfPath }), err
 }
 
 // drop forgets the pending change. If that fails, the clock tries again.

@@ -88,7 +88,7 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 		if facts == nil {
 			return h.Survey(ctx, network.Ranges{}, network.Host{}, nil)
 		}
-		return h.withWays(facts), nil
+		return h.withWays(facts, change), nil
 	}
 	self, ok := change.Document.Host(change.HostID)
 	if !ok {
@@ -108,32 +108,47 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 		return other.Beside(facts), nil
 	}
 	facts = facts.In(self.SharedUplink)
-	return h.withWays(facts), facts.Suit(self)
+	return h.withWays(facts, change), facts.Suit(self)
 }
 
-// withWays returns the facts with the ways outside that a host with its NIC has now.
-func (h *Host) withWays(facts *plan.Facts) *plan.Facts {
-	if !facts.IsShared() || h.Ways == nil {
+// withWays returns the facts with the ways outside, and the resolvers of its own, that a
+// host with its NIC has now, for that change.
+func (h *Host) withWays(facts *plan.Facts, change *store.Change) *plan.Facts {
+	if !facts.IsShared() {
 		return facts
 	}
-	now, err := h.Ways()
-	if err != nil {
-		h.Log.Warn("looking for ways outside", "error", err)
-		return facts
+	if h.Ways != nil {
+		if now, err := h.Ways(); err != nil {
+			h.Log.Warn("looking for ways outside", "error", err)
+		} else {
+			facts, _ = facts.WithWays(now)
+		}
 	}
-	facts, _ = facts.WithWays(now)
+	if h.ResolvConf != nil {
+		var ranges network.Ranges
+		if change != nil && change.Document != nil {
+			ranges = change.Document.Ranges
+		}
+		if now, resolvers, err := h.ResolvConf(ranges); err != nil {
+			h.Log.Warn("looking for resolvers", "error", err)
+		} else {
+			facts, _ = facts.WithResolver(now, resolvers)
+		}
+	}
 	return facts
 }
 
-// keepWays notes ways outside that the host has got since, before anything is done to
-// them: they have to be given back.
+// keepWays notes ways outside, and resolvers, that the host has got since, before anything
+// is done to them: they have to be given back.
 func (h *Host) keepWays(facts *plan.Facts) error {
 	kept, err := h.Known()
 	if err != nil || kept == nil || !facts.IsShared() || kept.In(true) == nil {
 		return err
 	}
-	if _, news := kept.In(true).WithWays(*facts.Shared); news {
-		h.Log.Info("a way outside is new", "outside", facts.Shared.Outside)
+	_, ways := kept.In(true).WithWays(*facts.Shared)
+	_, resolvers := kept.In(true).WithResolver(facts.ResolvConf, nil)
+	if ways || resolvers {
+		h.Log.Info("ways outside or resolvers are new", "outside", facts.Shared.Outside, "resolvers", facts.Resolvers)
 		return h.keep(facts)
 	}
 	return nil

@@ -42,6 +42,9 @@ func newSystem(w *world) *systemtest.Machine {
 	}
 	own := w.facts.ResolvConf
 	err := errors.Join(m.PowerCycle(), m.Put(own.Path, own.Content, own.Mode))
+	if own.Target != "" {
+		err = errors.Join(err, os.Remove(m.At(own.Path)), os.Symlink(own.Target, m.At(own.Path)))
+	}
 	if slices.Contains(m.Managers, plan.Ifupdown) {
 		err = errors.Join(err, m.Put("/etc/network/interfaces", "iface "+m.Uplink+" inet static\n\tdns-nameservers 192.0.2.53\n", 0o644),
 			m.Put("/etc/network/if-up.d/000resolvconf", "", 0o755), m.Put("/etc/network/if-up.d/resolved", "", 0o755))
@@ -110,7 +113,7 @@ func (w *world) String() string {
 	if w.vswitch.bridge != nil {
 		bridge = fmt.Sprintf("%+v", *w.vswitch.bridge)
 	}
-	return strings.Join([]string{w.kernel.String(), w.wg.String(), w.nft.String(), bridge, w.system.String()}, "--\n")
+	return strings.Join([]string{w.kernel.String(), w.wg.String(), w.nft.String(), bridge, w.resolved.String(), w.system.String()}, "--\n")
 }
 
 // kept renders the names of what the store holds; the copy of the facts only if

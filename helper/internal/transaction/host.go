@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"mobula/helper/internal/network"
@@ -76,6 +77,9 @@ type Host struct {
 	Survey func(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error)
 	// Ways returns the ways outside of a host that keeps its NIC; nil: those of the facts.
 	Ways func() (plan.Shared, error)
+	// ResolvConf returns /etc/resolv.conf as it is now, and the resolvers in it outside of
+	// these ranges, of a host that keeps its NIC; nil: that of the facts.
+	ResolvConf func(ranges network.Ranges) (plan.File, []netip.Addr, error)
 	// SSHPorts returns the ports on which SSH answers now, in a network of these ranges.
 	SSHPorts func(ctx context.Context, ranges network.Ranges) ([]uint16, error)
 	// Reconciler returns the hands of a host with these facts.

@@ -96,8 +96,15 @@ func (h *Host) carryingOut(t *target, r *reconcile.Reconciler, ops []reconcile.O
 	return append(steps,
 		step{"verify", func(ctx context.Context) error {
 			left, err := r.Plan(ctx, t.want, t.want)
-			// Relays follow the host's routing, which may change at any time.
-			left = slices.DeleteFunc(left, func(op reconcile.Operation) bool { return op.Step == reconcile.StepRelays })
+			// Relays follow the host's routing, and names are found where others say: both may
+			// change at any time. What others have just written of names is put right.
+			changed := left
+			left = slices.DeleteFunc(slices.Clone(left), func(op reconcile.Operation) bool {
+				return op.Step == reconcile.StepRelays || op.Step == reconcile.StepNames
+			})
+			if err == nil && len(left) == 0 {
+				err = r.Execute(ctx, slices.DeleteFunc(changed, func(op reconcile.Operation) bool { return op.Step != reconcile.StepNames }))
+			}
 			if err == nil && len(left) > 0 {
 				err = fmt.Errorf("%d differences are left, the first: %s", len(left), left[0])
 			}

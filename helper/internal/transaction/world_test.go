@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -43,6 +44,8 @@ type world struct {
 	system  *systemtest.Machine
 	nft     *firewalltest.NFT
 	vswitch *fakeSwitch
+	// resolved is systemd-resolved; nil: it is not installed.
+	resolved *resolved
 	// sshPorts are those of SSH, or sshError why nobody knows.
 	sshPorts []uint16
 	sshError error
@@ -58,6 +61,8 @@ type world struct {
 	// fresh is what the host's keys rotate to; its file is made by rotating.
 	fresh, freshPrivate network.Key
 
+	// cloudInit writes /etc/hosts at each boot.
+	cloudInit bool
 	// followed is what the agent had done after the last boot, when there were routes.
 	followed []string
 
@@ -187,7 +192,16 @@ func newWorld(t *testing.T, managers ...plan.Manager) *world {
 // newStaying is a host with which the NIC stays.
 func newStaying(t *testing.T, managers ...plan.Manager) *world {
 	t.Helper()
-	w := newWorld(t, managers...)
+	facts := plantest.Facts(managers...)
+	withResolved := len(managers) > 0 && managers[0] != plan.Ifupdown
+	if withResolved {
+		facts.ResolvConf = plan.File{Path: plan.ResolvConfPath, Target: "../run/systemd/resolve/stub-resolv.conf"}
+	}
+	w := newWorldOf(t, facts)
+	if withResolved {
+		w.resolved = &resolved{world: w}
+		w.resolved.starts()
+	}
 	w.staying, w.ways = true, plan.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
 	err := errors.Join(w.system.Put(plan.HostsPath, "127.0.0.1 localhost\n", 0o644), w.putUFW())
 	if err != nil {
@@ -248,11 +262,15 @@ func (w *world) hostOf(program string) *Host {
 				return &found, nil
 			}
 		},
+		ResolvConf: func(ranges network.Ranges) (plan.File, []netip.Addr, error) {
+			f := w.resolvConf()
+			return f, system.Resolvers(ranges, f.Content), nil
+		},
 		Ways:     func() (plan.Shared, error) { return w.ways, nil },
 		SSHPorts: func(context.Context, network.Ranges) ([]uint16, error) { return w.sshPorts, w.sshError },
 		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), firewall.RelayingOn(w.nft, filepath.Join(w.dir, "run"), w.kernel.Onward), w.opener(), w.vswitch} {
+			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), firewall.RelayingOn(w.nft, filepath.Join(w.dir, "run"), w.kernel.Onward), w.opener(), w.names(), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r
@@ -265,6 +283,7 @@ func (w *world) powerCycle() {
 	w.kernel.Reboot()
 	w.wg = &wireguardtest.Kernel{Link: w.wg.Link, Made: w.wg.Made}
 	w.vswitch.bridge, w.armed = nil, false
+	w.resolved.powerCycle()
 	if err := errors.Join(w.system.PowerCycle(), os.RemoveAll(filepath.Join(w.dir, "run"))); err != nil {
 		w.Fatal(err)
 	}
@@ -301,19 +320,28 @@ func (w *world) startServices() {
 			w.Fatal(err)
 		}
 	}
+	w.resolved.starts()
+	if w.cloudInit {
+		if err := w.system.Put(plan.HostsPath, hostsOfCloudInit, 0o644); err != nil {
+			w.Fatal(err)
+		}
+	}
 	if w.system.Enabled(plan.UnitAgent) {
 		w.system.Start(plan.UnitAgent)
-		w.followRouting()
+		w.follow()
 	}
 }
 
-// followRouting is what the agent has done when there are ways to other hosts, which a
-// boot does not wait for: an interruption of it is none of the walk's.
-func (w *world) followRouting() {
+// follow is what the agent has done when there are ways to other hosts, and those who
+// look up names, for which a boot does not wait: an interruption of it is none of the walk's.
+func (w *world) follow() {
 	struck, steps := w.fault, w.steps
 	w.fault = fault{}
 	var err error
 	if w.followed, err = w.host.Repair(ctx, "relays"); err != nil {
+		w.Fatal(err)
+	}
+	if _, err = w.host.Repair(ctx, "names"); err != nil {
 		w.Fatal(err)
 	}
 	w.fault, w.steps = struck, steps

@@ -18,6 +18,7 @@ import (
 	"mobula/helper/internal/firewall"
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns/netnstest"
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 )
 
@@ -89,7 +90,7 @@ func (b *beside) agent() {
 	relaying := firewall.NewRelaying(plan.RunDir, links.Onward)
 	a := &agent.Agent{Host: b.Host, Log: said, PrivateKey: b.Store.Keys().PrivateKey, Facts: b.Known, Repair: b.mend,
 		Relaying: relaying, RelaysPath: firewall.RelaysPath(plan.RunDir), Ways: links.Ways, Superseded: func() bool { return false },
-		Resolvers: func() []netip.Addr { return nil }, AppliedPath: filepath.Join(plan.RunDir, "applied.json"), SwitchDir: plan.OVSDir, StatePath: "/run/state.sock"}
+		Resolvers: func(network.Ranges) []netip.Addr { return nil }, AppliedPath: filepath.Join(plan.RunDir, "applied.json"), SwitchDir: plan.OVSDir, StatePath: "/run/state.sock"}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = a.Run(ctx) }()

@@ -1,7 +1,10 @@
-package system
+package hostnames
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,34 +12,57 @@ import (
 	"testing"
 
 	"mobula/helper/internal/plan"
-	"mobula/helper/internal/store"
 )
+
+// on is the subject of a host below a new directory, with /etc.
+func on(t *testing.T) *Resolver {
+	t.Helper()
+	r := &Resolver{Root: t.TempDir(), WriteFile: os.WriteFile, Index: func(string) int { return 0 }}
+	if err := os.Mkdir(r.Root+"/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// isAsPut reports that nothing is left to do.
+func isAsPut(t *testing.T, r *Resolver, block string) bool {
+	t.Helper()
+	ops, err := r.lines(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(ops) == 0
+}
+
+func put(t *testing.T, r *Resolver, path, content string) {
+	t.Helper()
+	if err := r.putBlock(path, content); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestBlock: a part of a file comes, changes and goes, and what is around it stays to
 // the byte, whatever it is.
 func TestBlock(t *testing.T) {
-	m := Machine{WriteFile: store.WriteFile}
 	for _, before := range []string{"", "\n", "127.0.0.1 localhost\n", "# a comment without an end", "a\n\n\nb\n", blockEnd + "x\n", "crlf\r\n"} {
-		path := filepath.Join(t.TempDir(), "hosts")
+		r := on(t)
+		path := r.Root + plan.HostsPath
 		if before != "" {
 			if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
 				t.Fatal(err)
 			}
 		}
-		put := func(content string) string {
+		put := func(content string) {
 			t.Helper()
-			f := plan.File{Path: path, Content: content, Block: true}
-			if same, _, err := compareBlock(f); err != nil || same != (content == "") {
-				t.Errorf("%q: before %q is put it is the same: %v, %v", before, content, same, err)
+			if same := isAsPut(t, r, content); same != (content == "") {
+				t.Errorf("%q: before %q is put it is the same: %v", before, content, same)
 			}
-			if err := m.putBlock(f); err != nil {
+			if err := r.putBlock(path, content); err != nil {
 				t.Fatal(err)
 			}
-			if same, _, err := compareBlock(f); err != nil || !same {
-				t.Errorf("%q: %q is not as it was put: %v", before, content, err)
+			if !isAsPut(t, r, content) {
+				t.Errorf("%q: %q is not as it was put", before, content)
 			}
-			data, _ := os.ReadFile(path)
-			return string(data)
 		}
 		put("10.31.128.1 a\n")
 		file, err := os.ReadFile(path)
@@ -48,7 +74,9 @@ func TestBlock(t *testing.T) {
 			t.Fatal(err)
 		}
 		put("10.31.128.1 a\n10.31.128.2 b\n")
-		m.putBlock(plan.File{Path: path, Block: true})
+		if err := r.putBlock(path, ""); err != nil {
+			t.Fatal(err)
+		}
 		data, _ := os.ReadFile(path)
 		want := before + "192.0.2.7 later\n"
 		if before == "# a comment without an end" {
@@ -63,15 +91,23 @@ func TestBlock(t *testing.T) {
 // TestBlockGoesWithoutATrace: a file that was not there is not there afterwards, and
 // one without a final newline is given back without.
 func TestBlockGoesWithoutATrace(t *testing.T) {
-	m := Machine{WriteFile: store.WriteFile}
-	path := filepath.Join(t.TempDir(), "hosts")
+	r := on(t)
+	path := r.Root + plan.HostsPath
 	for _, content := range []string{"10.31.128.1 a\n", ""} {
-		if err := m.putBlock(plan.File{Path: path, Content: content, Block: true}); err != nil {
-			t.Fatal(err)
-		}
+		put(t, r, path, content)
 	}
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("found %v, wanted no file", err)
+	}
+	const unended = "127.0.0.1 localhost\n# the last line"
+	if err := os.WriteFile(path, []byte(unended), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"10.31.128.1\ta.example.com\n", "10.31.128.1\ta.example.com\n10.31.128.2\tb.example.com\n", ""} {
+		put(t, r, path, content)
+	}
+	if data, _ := os.ReadFile(path); string(data) != unended {
+		t.Errorf("found %q, wanted %q", data, unended)
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.WriteFile(path, []byte("x\n"), 0o600); err != nil {
@@ -80,9 +116,7 @@ func TestBlockGoesWithoutATrace(t *testing.T) {
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.putBlock(plan.File{Path: link, Content: "y\n", Block: true}); err != nil {
-		t.Fatal(err)
-	}
+	put(t, r, link, "y\n")
 	if target, err := os.Readlink(link); err != nil || target != path {
 		t.Errorf("the link is %q, %v", target, err)
 	}
@@ -103,6 +137,8 @@ func TestDamagedBlocks(t *testing.T) {
 		"of another system":        {strings.ReplaceAll(operators+blockBegin+own+blockEnd, "\n", "\r\n"), strings.ReplaceAll(operators, "\n", "\r\n")},
 		"operator's lines like it": {"10.31.0.9\tmine.example.com\n" + blockBegin + own + blockEnd, "10.31.0.9\tmine.example.com\n"},
 		"an end alone":             {operators + blockEnd, operators + blockEnd},
+		"no end, after no newline": {"mine\n" + blockBegin + unendedLine + own + operators, "mine\n" + operators},
+		"after no newline":         {"mine\n" + blockBegin + unendedLine + own + blockEnd, "mine"},
 	} {
 		if got := withBlock(c.content, ""); got != c.without {
 			t.Errorf("%s: left %q, wanted %q", name, got, c.without)
@@ -128,12 +164,46 @@ func TestBlockKeepsOwnerAndNames(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, []byte("x\n"), 0o600), os.Chown(path, 7, 8), os.Link(path, other)); err != nil {
 		t.Fatal(err)
 	}
-	if err := (Machine{WriteFile: store.WriteFile}).putBlock(plan.File{Path: path, Content: "y\n", Block: true}); err != nil {
-		t.Fatal(err)
-	}
+	put(t, on(t), path, "y\n")
 	info, err := os.Stat(path)
 	same, otherErr := os.Stat(other)
 	if err != nil || otherErr != nil || info.Sys().(*syscall.Stat_t).Uid != 7 || !os.SameFile(info, same) {
 		t.Errorf("found %+v (%v, %v)", info, err, otherErr)
+	}
+}
+
+// TestHostsWrittenMeanwhile: what somebody writes while the new file is made is kept.
+func TestHostsWrittenMeanwhile(t *testing.T) {
+	r := on(t)
+	path, others := r.Root+plan.HostsPath, 0
+	if err := os.WriteFile(path, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.WriteFile = func(to string, data []byte, mode fs.FileMode) error {
+		if others++; others < 3 {
+			if err := os.WriteFile(path, []byte(fmt.Sprintf("127.0.0.1 localhost\n192.0.2.%d another\n", others)), 0o644); err != nil {
+				return err
+			}
+		}
+		return os.WriteFile(to, data, mode)
+	}
+	put(t, r, path, "10.31.128.1\ta.example.com\n")
+	data, _ := os.ReadFile(path)
+	if want := withBlock("127.0.0.1 localhost\n192.0.2.2 another\n", "10.31.128.1\ta.example.com\n"); string(data) != want {
+		t.Errorf("found %q, wanted %q", data, want)
+	}
+	if left, _ := filepath.Glob(path + "?*"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	// One that was killed leaves its file, which goes.
+	if err := os.WriteFile(path+temporary, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ops, err := r.lines("10.31.128.1\ta.example.com\n")
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("found %v, %v", ops, err)
+	}
+	if err := ops[0].Do(context.Background()); err != nil || !isAsPut(t, r, "10.31.128.1\ta.example.com\n") {
+		t.Errorf("it stays: %v", err)
 	}
 }

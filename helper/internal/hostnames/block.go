@@ -1,4 +1,4 @@
-package system
+package hostnames
 
 import (
 	"errors"
@@ -8,14 +8,14 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-
-	"mobula/helper/internal/plan"
 )
 
 // What is between these lines of a file is Mobula's, the rest is the operator's.
 const (
 	blockBegin = "# Mobula: what follows is written anew whenever it differs.\n"
 	blockEnd   = "# Mobula: end.\n"
+	// unendedLine is in the block where the file ended above it, without a newline.
+	unendedLine = "# Mobula: the line above this block had no newline.\n"
 )
 
 // aroundBlocks returns the lines of a file, each with its end, before the first block in it
@@ -35,7 +35,7 @@ func aroundBlocks(content string) (before, after []string, found bool) {
 			}
 		case state != outside && is == strings.TrimSpace(blockEnd):
 			state = outside
-		case state == inside, state == unended && written.MatchString(is):
+		case state == inside, state == unended && (written.MatchString(is) || is == strings.TrimSpace(unendedLine)):
 		default:
 			state = outside
 			if found {
@@ -68,59 +68,83 @@ func ends(lines []string) bool {
 // first one or at its end.
 func withBlock(content, block string) string {
 	before, after, found := aroundBlocks(content)
-	text := strings.Join(before, "")
-	if block == "" {
-		return text + strings.Join(after, "")
+	text, rest := strings.Join(before, ""), strings.Join(after, "")
+	mark := ""
+	if !found && text != "" && !strings.HasSuffix(text, "\n") || found && strings.Contains(content, blockBegin+unendedLine) {
+		mark = unendedLine
 	}
-	if !found && text != "" && !strings.HasSuffix(text, "\n") {
+	if block == "" {
+		if mark != "" && rest == "" {
+			text = strings.TrimSuffix(text, "\n")
+		}
+		return text + rest
+	}
+	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	return text + blockBegin + block + blockEnd + strings.Join(after, "")
+	return text + blockBegin + mark + block + blockEnd + rest
 }
 
-func readBlockFile(path string) (content string, mode fs.FileMode, exists bool, err error) {
+func readBlockFile(path string) (content string, mode fs.FileMode, err error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", 0o644, false, nil
+		return "", 0o644, nil
 	}
 	if err != nil {
-		return "", 0, false, err
+		return "", 0, err
 	}
 	data, err := os.ReadFile(path)
-	return string(data), info.Mode().Perm(), true, err
-}
-
-func compareBlock(f plan.File) (same, exists bool, err error) {
-	content, _, _, err := readBlockFile(f.Path)
-	if err != nil {
-		return false, false, err
-	}
-	_, _, found := aroundBlocks(content)
-	return withBlock(content, f.Content) == content, found, nil
+	return string(data), info.Mode().Perm(), err
 }
 
 // putBlock replaces the block and nothing else, also where the file is a symbolic link
-// or mounted. A file that held nothing else goes with the block.
-func (m Machine) putBlock(f plan.File) error {
-	path := f.Path
+// or mounted. A file that held nothing else goes with the block. What others write while
+// the new one is made counts.
+func (r *Resolver) putBlock(path, block string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	content, mode, _, err := readBlockFile(path)
-	if err != nil {
-		return err
+	for {
+		content, mode, err := readBlockFile(path)
+		if err != nil {
+			return err
+		}
+		text := withBlock(content, block)
+		if text == content {
+			return nil
+		}
+		written, err := r.replace(path, content, text, mode)
+		if written || err != nil {
+			return err
+		}
 	}
-	text := []byte(withBlock(content, f.Content))
-	if len(text) == 0 && len(content) > 0 {
-		return remove(path)
+}
+
+// temporary ends the name of a file that is to take the place of another one.
+const temporary = ".mobula"
+
+// replace writes a file if it still has the content that it had.
+func (r *Resolver) replace(path, content, text string, mode fs.FileMode) (written bool, err error) {
+	inPlace := others(path)
+	if !inPlace && text != "" {
+		if err := r.WriteFile(path+temporary, []byte(text), mode); err != nil {
+			return false, err
+		}
+		defer os.Remove(path + temporary) // fails after the rename, as it should
 	}
-	if others(path) {
-		return os.WriteFile(path, text, mode)
+	if now, _, err := readBlockFile(path); err != nil || now != content {
+		return false, err
 	}
-	if err = m.WriteFile(path, text, mode); errors.Is(err, syscall.EBUSY) { // a bind mount can only be written to
-		err = os.WriteFile(path, text, mode)
+	switch {
+	case text == "" && content != "":
+		return true, os.Remove(path)
+	case inPlace:
+		return true, os.WriteFile(path, []byte(text), mode)
 	}
-	return err
+	if err = os.Rename(path+temporary, path); errors.Is(err, syscall.EBUSY) { // a bind mount can only be written to
+		err = os.WriteFile(path, []byte(text), mode)
+	}
+	return true, err
 }
 
 // others reports a file of another owner, or with another name: replaced, it would lose

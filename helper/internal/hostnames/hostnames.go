@@ -1,0 +1,211 @@
+// Package hostnames has a host that keeps its resolver find the private names: where
+// systemd-resolved answers its lookups by domains of a link of Mobula's own, set at run
+// time, else by a part of /etc/hosts. Others may change at any time which it is.
+package hostnames
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"mobula/helper/internal/plan"
+	"mobula/helper/internal/reconcile"
+)
+
+// Commands runs a program and returns what it prints.
+type Commands func(ctx context.Context, name string, args ...string) (string, error)
+
+// Resolver is the reconcile.Subject for that.
+type Resolver struct {
+	// Root is in front of all paths; "" outside of tests.
+	Root string
+	Run  Commands
+	// WriteFile replaces a file in one step.
+	WriteFile func(path string, data []byte, mode fs.FileMode) error
+	// Index returns the number (ifindex) of a link of the host's own namespace; 0: there is
+	// none.
+	Index func(link string) int
+	// Patience is how long systemd-resolved may take to notice a new link.
+	Patience time.Duration
+}
+
+// New returns the subject of this host.
+func New(run Commands, writeFile func(string, []byte, fs.FileMode) error) *Resolver {
+	return &Resolver{Run: run, WriteFile: writeFile, Patience: 2 * time.Second, Index: func(link string) int {
+		found, err := net.InterfaceByName(link)
+		if err != nil {
+			return 0
+		}
+		return found.Index
+	}}
+}
+
+// Name implements reconcile.Subject.
+func (r *Resolver) Name() string { return "names" }
+
+// Diff implements reconcile.Subject.
+func (r *Resolver) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
+	s, err := r.look(ctx, want.Names)
+	if err != nil {
+		return nil, err
+	}
+	block, route := s.wanted(want.Names)
+	asks, err := r.asking(s, want.Names, route)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := r.lines(block)
+	if err != nil {
+		return nil, err
+	}
+	if route { // nobody is without the names meanwhile
+		return append(asks, lines...), nil
+	}
+	return append(lines, asks...), nil
+}
+
+// asking is what differs in systemd-resolved.
+func (r *Resolver) asking(s seen, n *plan.Names, route bool) ([]reconcile.Operation, error) {
+	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "names by " + plan.DirectHost}
+	switch {
+	case !s.runs:
+		return nil, nil // it comes, and the agent sees it, or nobody asks it
+	case route && s.link.is(n):
+		return nil, nil
+	case route:
+		if s.link.isEmpty() {
+			op.Verb = reconcile.Add
+		}
+		op.Detail = fmt.Sprintf("systemd-resolved asks %s for %d domains", n.Server, len(n.Domains))
+		op.Do = func(ctx context.Context) error { return r.route(ctx, n) }
+	case s.link.isEmpty():
+		return nil, nil
+	default: // a change: with the boot unit, removed last, goes who would do the rest
+		op.Detail = "systemd-resolved asks nobody"
+		op.Do = func(ctx context.Context) error { return r.resolvectl(ctx, "revert", plan.DirectHost) }
+	}
+	return []reconcile.Operation{op}, nil
+}
+
+// lines is what differs in /etc/hosts.
+func (r *Resolver) lines(block string) (ops []reconcile.Operation, err error) {
+	path := r.Root + plan.HostsPath
+	content, _, err := readBlockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if withBlock(content, block) != content {
+		_, _, found := aroundBlocks(content)
+		op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + plan.HostsPath,
+			Do: func(context.Context) error { return r.putBlock(path, block) }}
+		switch {
+		case block == "":
+			op.Detail = "without the private names"
+		case !found:
+			op.Verb, op.Detail = reconcile.Add, "the private names"
+		}
+		ops = append(ops, op)
+	}
+	if _, err := os.Lstat(path + temporary); err == nil { // of one that was killed
+		ops = append(ops, reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + plan.HostsPath + temporary,
+			Detail: "is removed", Do: func(context.Context) error { return remove(path + temporary) }})
+	}
+	return ops, nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// seen is what matters of the host.
+type seen struct {
+	// answers: systemd-resolved answers the host's own lookups, now or as soon as it runs.
+	answers, runs bool
+	link          link
+}
+
+// wanted returns which lines are to be in /etc/hosts, and whether systemd-resolved is to
+// be told.
+func (s seen) wanted(n *plan.Names) (block string, route bool) {
+	switch {
+	case n == nil:
+		return "", false
+	case s.answers:
+		return n.Beside, true
+	}
+	return n.All, false
+}
+
+func (r *Resolver) look(ctx context.Context, n *plan.Names) (s seen, err error) {
+	if _, err := os.Stat(r.Root + runDir); n == nil && errors.Is(err, fs.ErrNotExist) {
+		return s, nil // it has not run since the boot
+	}
+	if n != nil && r.leads() {
+		s.answers = r.starts(ctx)
+	}
+	if s.runs = r.runs(ctx); !s.runs {
+		return s, nil
+	}
+	if index := r.Index(plan.DirectHost); index > 0 {
+		s.link, err = r.linkNow(ctx, index)
+	}
+	return s, err
+}
+
+// route has systemd-resolved ask for the domains by the link. They come first, by which
+// what was interrupted shows, and the server last: without it nothing is asked there. What
+// the host says of DNSSEC and DNS over TLS does not hold here: nobody signs private names,
+// and the gateway is next door.
+func (r *Resolver) route(ctx context.Context, n *plan.Names) error {
+	domains := []string{"domain", n.Link}
+	for _, d := range n.Domains {
+		domains = append(domains, "~"+d)
+	}
+	for end := time.Now().Add(r.Patience); ; time.Sleep(r.Patience / 20) {
+		err := r.resolvectl(ctx, domains...)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+	}
+	for _, setting := range []string{"default-route", "llmnr", "mdns", "dnssec", "dnsovertls"} {
+		if err := r.resolvectl(ctx, setting, n.Link, "no"); err != nil {
+			return err
+		}
+	}
+	return r.resolvectl(ctx, "dns", n.Link, n.Server.String())
+}
+
+func (r *Resolver) resolvectl(ctx context.Context, args ...string) error {
+	_, err := r.Run(ctx, "resolvectl", args...)
+	return err
+}
+
+// link is what systemd-resolved knows of a link; the zero value is what a new one has.
+type link struct {
+	servers, domains []string
+	defaultRoute     bool
+	settings         [4]string // LLMNR, mDNS, DNSSEC, DNS over TLS
+}
+
+func (l link) isEmpty() bool { return len(l.servers) == 0 && len(l.domains) == 0 }
+
+func (l link) is(n *plan.Names) bool {
+	var domains []string
+	for _, d := range n.Domains {
+		domains = append(domains, "~"+d)
+	}
+	slices.Sort(domains)
+	return slices.Equal(l.servers, []string{n.Server.String()}) && slices.Equal(l.domains, domains) && !l.defaultRoute &&
+		l.settings == [4]string{"no", "no", "no", "no"}
+}
