@@ -148,8 +148,8 @@ func (r *Resolver) look(ctx context.Context, n *plan.Names) (s seen, err error) 
 	if _, err := os.Stat(r.Root + runDir); n == nil && errors.Is(err, fs.ErrNotExist) {
 		return s, nil // it has not run since the boot
 	}
-	if n != nil && r.leads() {
-		s.answers = r.starts(ctx)
+	if n != nil {
+		s.answers = r.answers(ctx)
 	}
 	if s.runs = r.runs(ctx); !s.runs {
 		return s, nil

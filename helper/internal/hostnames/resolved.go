@@ -39,17 +39,22 @@ func Watched(want *plan.Host) (paths []string) {
 	return nil
 }
 
-// leads reports that the C library's lookups go to systemd-resolved: by its stub in
-// resolv.conf(5), also before that is there, or by nss-resolve(8).
-func (r *Resolver) leads() bool {
+// answers reports that the C library's lookups go to systemd-resolved, which runs: by its
+// stub in resolv.conf(5), or by nss-resolve(8). The stub answers alone, so while that host
+// boots, or stops it, there is nobody else.
+func (r *Resolver) answers(ctx context.Context) bool {
 	path := r.Root + plan.ResolvConfPath
 	target, _ := os.Readlink(path)
 	content, _ := os.ReadFile(path)
-	if leadsToStub(target, string(content)) {
-		return true
+	stub := leadsToStub(target, string(content))
+	if !stub {
+		switches, _ := os.ReadFile(r.Root + nsswitch)
+		if !asksResolved(string(switches)) || !r.hasModule() {
+			return false
+		}
 	}
-	switches, _ := os.ReadFile(r.Root + nsswitch)
-	return asksResolved(string(switches)) && r.hasModule()
+	active, enabled := r.state(ctx)
+	return active || stub && enabled
 }
 
 // leadsToStub tells by the first name server, which is asked first.
@@ -95,19 +100,18 @@ func (r *Resolver) hasModule() bool {
 	return false
 }
 
-// starts reports that systemd-resolved runs, or will: the host may boot.
-func (r *Resolver) starts(ctx context.Context) bool {
+// state reports that systemd-resolved runs or is about to, and that a boot starts it.
+func (r *Resolver) state(ctx context.Context) (active, enabled bool) {
 	out, err := r.Run(ctx, "systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", unit)
 	if err != nil {
-		return false
+		return false, false
 	}
 	values := map[string]string{}
 	for _, line := range strings.Split(out, "\n") {
 		key, value, _ := strings.Cut(line, "=")
 		values[key] = value
 	}
-	active := values["ActiveState"]
-	return active == "active" || active == "activating" || active == "reloading" ||
+	return slices.Contains([]string{"active", "activating", "reloading"}, values["ActiveState"]),
 		values["LoadState"] == "loaded" && strings.HasPrefix(values["UnitFileState"], "enabled")
 }
 

@@ -4,9 +4,11 @@ package hostnames
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,12 +29,16 @@ func document() *network.Document {
 
 func (w *world) wanted(d *network.Document) *plan.Host {
 	w.Helper()
-	facts := plan.Facts{Shared: &plan.Shared{Outside: []string{"eth0"}}}
-	h, err := plan.Build(d, 1, facts)
+	return &plan.Host{Names: w.plan(d).Names}
+}
+
+func (w *world) plan(d *network.Document) *plan.Host {
+	w.Helper()
+	h, err := plan.Build(d, 1, plan.Facts{Shared: &plan.Shared{Outside: []string{"eth0"}}, Managers: []plan.Manager{plan.Networkd}})
 	if err != nil {
 		w.Fatal(err)
 	}
-	return &plan.Host{Names: h.Names}
+	return h
 }
 
 // reaches brings the host to a plan, in so many operations, and finds nothing left to do.
@@ -153,6 +159,39 @@ func TestOthersSystemdResolved(t *testing.T) {
 	}
 	if after != before {
 		t.Errorf("left behind\n%s\nwanted\n%s", after, before)
+	}
+}
+
+// TestOthersSystemdResolvedBesideNetworkd: systemd-networkd, which tells systemd-resolved
+// of the links that it has, is told to leave Mobula's alone, comes and goes.
+func TestOthersSystemdResolvedBesideNetworkd(t *testing.T) {
+	w := newWorld(t, "")
+	if w == nil {
+		return
+	}
+	d := document()
+	w.serveGateway(d, []netip.Addr{netip.MustParseAddr(outside)})
+	// It takes a host with a read-only /sys for one without udev, for which it would wait.
+	w.sh("", `mount -t sysfs -o ro sysfs /sys; mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp; chown -R systemd-network: /run/systemd/netif
+mkdir -p /etc/systemd/network; printf '[Match]\nName=eth0\n[Network]\nKeepConfiguration=yes\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nDNS=`+outside+`\n' >/etc/systemd/network/50-eth0.network`)
+	for _, f := range w.plan(d).Files {
+		if strings.HasPrefix(f.Path, "/etc/systemd/network") {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(f.Path), 0o755), os.WriteFile(f.Path, []byte(f.Content), f.Mode)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const networkd, ready = "/lib/systemd/systemd-networkd", "networkctl --no-pager list | grep -q 'mo-dir-hs .* unmanaged' && networkctl --no-pager list | grep -q 'eth0 .* configured'"
+	w.sh("", w.at("resolvectl")+" revert eth0")
+	w.reaches(w.wanted(d), 2)
+	for _, when := range []string{"started", "restarted"} {
+		stop := daemon(t, "", networkd, ready)
+		w.reaches(w.wanted(d), 0)
+		w.resolves(when, d)
+		w.resolvesOthers(when)
+		stop()
+		w.reaches(w.wanted(d), 0)
+		w.resolves(when+" and stopped", d)
 	}
 }
 
