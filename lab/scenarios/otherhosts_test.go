@@ -12,11 +12,12 @@ import (
 )
 
 // otherHosts is what must hold on hosts that are not like those of the scenarios: grace
-// has NetworkManager (Debian 13), and erin keeps her NIC, with an address by DHCP and a
-// firewall of her own (ufw), which drops what nobody allowed.
+// has NetworkManager (Debian 13), and erin keeps her NIC, with an address by DHCP,
+// systemd-resolved and a firewall of her own (ufw), which drops what nobody allowed.
 var otherHosts = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
 	{"the NIC stays", nicStays},
+	{"names where the NIC stays", namesWhereTheNICStays},
 	{"a guest of a host that keeps its NIC", guestThrough},
 	{"another address of the NIC", anotherAddress},
 	{"the NIC comes back beside NetworkManager", modesBesideNM},
@@ -33,7 +34,7 @@ func TestOtherHosts(t *testing.T) {
 		case "grace":
 			specs = append(specs, spec)
 		case "erin":
-			spec.DHCP = true
+			spec.DHCP, spec.Resolved = true, true
 			specs = append(specs, spec)
 		}
 	}
@@ -44,6 +45,7 @@ func TestOtherHosts(t *testing.T) {
 		before[h.Name] = w.on(t, h.Name, fingerprint)
 	}
 	beforeShared = w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding+"; "+ufwRules)
+	beforeNames = w.on(t, "erin", ownNames)
 	delete(w.modes, "erin") // she is new
 	w.extra["erin"] = "      open_firewall: true\n"
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
@@ -105,6 +107,7 @@ func rebootOthers(t *testing.T, w *world) {
 	}
 	holdsBesideNM(t, w)
 	nicStays(t, w)
+	namesByResolved(t, w, "after a reboot")
 }
 
 // uninstallOthers: the hosts are as they were.
@@ -129,5 +132,8 @@ func uninstallOthers(t *testing.T, w *world) {
 	}
 	if now := w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding+"; "+ufwRules); now != beforeShared {
 		t.Errorf("erin's network is not as it was: %s", difference(beforeShared, now))
+	}
+	if now := w.on(t, "erin", ownNames); now != beforeNames {
+		t.Errorf("erin's resolver is not as it was: %s", difference(beforeNames, now))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mobula/helper/internal/plan"
 )
@@ -115,9 +116,15 @@ func (r *Resolver) state(ctx context.Context) (active, enabled bool) {
 		values["LoadState"] == "loaded" && strings.HasPrefix(values["UnitFileState"], "enabled")
 }
 
+// busTimeout is how long the bus may take to answer: while the host boots its socket may be
+// there before it.
+const busTimeout = 5 * time.Second
+
 // runs asks the bus, which would start it for other questions. Without a bus nobody is
 // there.
 func (r *Resolver) runs(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
 	out, err := r.Run(ctx, "busctl", "--system", "call", "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", "s", name)
 	return err == nil && strings.TrimSpace(out) == "b true"
 }

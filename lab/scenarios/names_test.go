@@ -1,0 +1,137 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+const (
+	// ownNames is all that a host with systemd-resolved says of where it finds names, but for
+	// which server it took last.
+	ownNames = `resolvectl status --no-pager | grep -v 'Current DNS Server' | sed 's/^ *//'; cat /run/systemd/resolve/*resolv.conf; readlink /etc/resolv.conf
+cat /etc/hosts /etc/nsswitch.conf; find /etc/systemd/resolved.conf* -type f; ls /run/systemd/resolve/netif`
+	// unresolved has a host go on without systemd-resolved, and resolvedAgain with it.
+	unresolved    = `systemctl disable --now systemd-resolved; rm /etc/resolv.conf; echo nameserver ` + lab.ResolverAddress + ` >/etc/resolv.conf`
+	resolvedAgain = `systemctl enable --now systemd-resolved; ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`
+	// likeCloudInit is what a boot does to /etc/hosts where cloud-init manages it.
+	likeCloudInit = `cp /etc/hosts /root/hosts; printf '127.0.0.1 localhost\n# by cloud-init, without an end' >/etc/hosts`
+)
+
+// beforeNames is what erin said before anything of Mobula touched her.
+var beforeNames string
+
+// namesOfErin are those that she has to find: private ones, and one from outside.
+func namesOfErin(w *world) map[string]string {
+	return map[string]string{"nas.example.com": "10.31.0.254", w.Host("grace").FQDN(): w.Host("grace").AccessAddress(), lab.OutsideName: lab.OutsideAddress}
+}
+
+// finds has erin look all names up, by the C library and, where it runs, systemd-resolved.
+func finds(t *testing.T, w *world, when string, byResolved bool) {
+	t.Helper()
+	eventually(t, 15*time.Second, "erin finds names "+when, func() error {
+		for name, address := range namesOfErin(w) {
+			if found := w.on(t, "erin", "getent ahostsv4 "+name+" || true"); !strings.HasPrefix(found, address+" ") {
+				return fmt.Errorf("%s: getent found %q, wanted %s", name, found, address)
+			}
+			if !byResolved {
+				continue
+			}
+			if found := w.on(t, "erin", "resolvectl query --cache=no "+name+" || true"); !strings.Contains(strings.ReplaceAll(found, "\n", " ")+" ", ": "+address+" ") {
+				return fmt.Errorf("%s: resolvectl found %q, wanted %s", name, found, address)
+			}
+		}
+		return nil
+	})
+}
+
+// namesByResolved: systemd-resolved finds private names by Mobula's link, all others as
+// before, and nothing below /etc says so.
+func namesByResolved(t *testing.T, w *world, when string) {
+	t.Helper()
+	finds(t, w, when, true)
+	before, err := w.Queries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	finds(t, w, when, true)
+	asked, err := w.Queries()
+	if err != nil || strings.Contains(strings.TrimPrefix(asked, before), ".example.com.") {
+		t.Errorf("%s: outside was asked for a private name (%v)", when, err)
+	}
+	if left := w.on(t, "erin", "grep -i mobula /etc/hosts || true; grep -rl mo-dir-hs /etc/systemd/resolved.conf* /etc/resolv.conf || true"); left != "" {
+		t.Errorf("%s: found %s", when, left)
+	}
+	status := w.on(t, "erin", "resolvectl domain mo-dir-hs; resolvectl dns mo-dir-hs; resolvectl default-route mo-dir-hs; resolvectl dnssec mo-dir-hs")
+	for _, want := range []string{"~nas.example.com", "~30.10.in-addr.arpa", ": 10.30.0.0", ": no"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("%s: found %s, wanted %s in it", when, status, want)
+		}
+	}
+	if found := w.on(t, "erin", "resolvectl query "+w.Host("grace").AccessAddress()); !strings.Contains(found, w.Host("grace").FQDN()) {
+		t.Errorf("%s: the name of grace's address is %s", when, found)
+	}
+}
+
+// namesWhereTheNICStays: whoever looks names up for erin, and whatever becomes of it, she
+// finds private ones and all others, and what is hers stays.
+func namesWhereTheNICStays(t *testing.T, w *world) {
+	namesByResolved(t, w, "after the deploy")
+	for _, unit := range []string{"systemd-resolved", "systemd-networkd"} {
+		w.on(t, "erin", "systemctl restart "+unit)
+		namesByResolved(t, w, "after a restart of "+unit)
+	}
+	// A link that is made again is another one to systemd-resolved.
+	w.on(t, "erin", "ip link del mo-dir-hs")
+	eventually(t, time.Minute, "the link is back", func() error {
+		if s := w.status(t, "erin"); len(s.Differences) > 0 {
+			return fmt.Errorf("%v", s.Differences)
+		}
+		return nil
+	})
+	namesByResolved(t, w, "with a new link")
+
+	w.on(t, "erin", unresolved)
+	finds(t, w, "without systemd-resolved", false)
+	w.on(t, "erin", likeCloudInit)
+	began := time.Now()
+	finds(t, w, "with a new /etc/hosts", false)
+	t.Logf("/etc/hosts was put right within %v", time.Since(began).Round(time.Second))
+	if hosts := w.on(t, "erin", "cat /etc/hosts"); !strings.HasPrefix(hosts, "127.0.0.1 localhost\n# by cloud-init, without an end\n") {
+		t.Errorf("/etc/hosts is %s", hosts)
+	}
+	w.on(t, "erin", resolvedAgain)
+	namesByResolved(t, w, "with systemd-resolved again")
+	if last := w.on(t, "erin", "tail -c 1 /etc/hosts | od -An -c"); last != "d" {
+		t.Errorf("/etc/hosts ends in %s", last)
+	}
+	w.on(t, "erin", "cat /root/hosts >/etc/hosts; sed -i '/Mobula/,/Mobula: end/d' /etc/hosts; rm /root/hosts")
+	eventually(t, 15*time.Second, "nothing differs", func() error {
+		if s := w.status(t, "erin"); len(s.Differences) > 0 {
+			return fmt.Errorf("%v", s.Differences)
+		}
+		return nil
+	})
+
+	// All lookups by the gateway, and back.
+	extra := w.extra["erin"]
+	w.extra["erin"] += "      resolver: gateway\n"
+	w.inventory(t)
+	w.deploy(t)
+	finds(t, w, "by the gateway", false)
+	if conf := w.on(t, "erin", "cat /etc/resolv.conf; resolvectl domain mo-dir-hs"); !strings.Contains(conf, "nameserver 10.30.0.0\n") || strings.Contains(conf, "~nas") {
+		t.Errorf("resolv.conf is %s", conf)
+	}
+	w.extra["erin"] = extra
+	w.inventory(t)
+	w.deploy(t)
+	namesByResolved(t, w, "by herself again")
+	if now := w.on(t, "erin", "readlink /etc/resolv.conf"); now != "../run/systemd/resolve/stub-resolv.conf" {
+		t.Errorf("resolv.conf leads to %s", now)
+	}
+}
