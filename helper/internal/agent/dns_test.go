@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/store"
 )
 
@@ -107,6 +109,54 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 	close(done)
 	if most := <-threads; most > mostThreads {
 		t.Errorf("found %d threads, %d before, wanted at most %d", most, before, mostThreads)
+	}
+}
+
+// TestDNSInOtherRanges: a gateway in other ranges answers these, and nobody else.
+func TestDNSInOtherRanges(t *testing.T) {
+	if !netnstest.Alone(t) {
+		return
+	}
+	netnstest.Namespace(t, plan.Namespace)
+	ranges := plantest.OtherRanges()
+	for _, a := range []netip.Addr{ranges.GatewayAddress(1), ranges.AccessAddress(1), ranges.IntrawireAddress(1), network.Ranges{}.AccessAddress(1)} {
+		netnstest.Run(t, plan.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
+	}
+	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Facts: func() (*plan.Facts, error) { return nil, nil }}
+	document := &network.Document{Ranges: ranges, Hosts: []network.Host{{ID: 1, Hostname: "a.example.com"}}}
+	service := a.serveDNS(context.Background(), nil, &store.Change{HostID: 1, Document: document})
+	if service == nil {
+		t.Fatal("it does not start")
+	}
+	defer service.stop()
+	ask := func(from netip.Addr) (answer []byte) {
+		err := netns.Do(plan.Namespace, func() error {
+			c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(ranges.GatewayAddress(1), 53)))
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if _, err := c.Write([]byte("\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x03com\x00\x00\x01\x00\x01")); err != nil {
+				return err
+			}
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			answer = make([]byte, 512)
+			n, _ := c.Read(answer)
+			answer = answer[:n]
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	for _, from := range []netip.Addr{ranges.AccessAddress(1), ranges.IntrawireAddress(1)} {
+		if got := ask(from); !bytes.HasSuffix(got, ranges.AccessAddress(1).AsSlice()) {
+			t.Errorf("%s got %q", from, got)
+		}
+	}
+	if got := ask(network.Ranges{}.AccessAddress(1)); len(got) > 0 {
+		t.Errorf("an address in the default ranges got %q", got)
 	}
 }
 

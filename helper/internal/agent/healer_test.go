@@ -15,6 +15,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/probe"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/wireguard"
@@ -84,8 +85,9 @@ func (n *testNet) carry(from *testHost, inside bool, b []byte, to netip.AddrPort
 	defer n.mu.Unlock()
 	source, target := underlay(from.id), uint16(to.Addr().As4()[3])
 	if inside {
-		target = network.Ranges{}.HostID(to.Addr())
-		source = netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(from.id), plan.ProbeUDPPort)
+		ranges := from.change.Document.Ranges
+		target = ranges.HostID(to.Addr())
+		source = netip.AddrPortFrom(ranges.IntrawireAddress(from.id), plan.ProbeUDPPort)
 		peer, _ := from.change.Document.Host(target)
 		if n.cut[[2]uint16{from.id, target}] && from.endpoints[peer.PublicKey] == underlay(target) {
 			return
@@ -131,10 +133,12 @@ func (h *testHost) Peers() ([]wireguard.PeerState, error) {
 	return all, nil
 }
 
-func newTestNet(t *testing.T, hosts uint16) *testNet {
+func newTestNet(t *testing.T, hosts uint16) *testNet { return newTestNetIn(t, network.Ranges{}, hosts) }
+
+func newTestNetIn(t *testing.T, ranges network.Ranges, hosts uint16) *testNet {
 	t.Helper()
 	n := &testNet{t: t, healers: map[uint16]*testHost{}, cut: map[[2]uint16]bool{}}
-	document := &network.Document{Format: network.FormatVersion, UnderlayMTU: 1500}
+	document := &network.Document{Format: network.FormatVersion, UnderlayMTU: 1500, Ranges: ranges}
 	private := map[network.Key]network.Key{}
 	for id := uint16(1); id <= hosts; id++ {
 		seed := [32]byte{7, byte(id)} // X25519 ignores three bits of the first byte
@@ -255,26 +259,33 @@ func TestDirectMessagesAreVerified(t *testing.T) {
 }
 
 func TestMessagesInsideComeFromTheirHost(t *testing.T) {
-	n := newTestNet(t, 2)
+	testMessagesInside(t, network.Ranges{}, plantest.OtherRanges())
+	testMessagesInside(t, plantest.OtherRanges(), network.Ranges{})
+}
+
+// testMessagesInside: addresses in other ranges are nobody's.
+func testMessagesInside(t *testing.T, ranges, others network.Ranges) {
+	n := newTestNetIn(t, ranges, 2)
 	for _, h := range n.healers {
 		h.stop()
 	}
 	n.healers[2].inside.(*testSocket).drain()
 	b := probe.Traffic{Type: probe.Request, Sequence: 1, Session: 1}.Append(nil)
-	intrawire := netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(2), plan.ProbeUDPPort)
+	intrawire := netip.AddrPortFrom(ranges.IntrawireAddress(2), plan.ProbeUDPPort)
 	for name, c := range map[string]struct {
 		from netip.AddrPort
 		want int
 	}{
 		"its own address": {intrawire, 1},
 		"another port":    {netip.AddrPortFrom(intrawire.Addr(), 1024), 0},
-		"nobody's":        {netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(3), plan.ProbeUDPPort), 0},
-		"a client's":      {netip.MustParseAddrPort("10.30.128.2:6255"), 0},
+		"nobody's":        {netip.AddrPortFrom(ranges.IntrawireAddress(3), plan.ProbeUDPPort), 0},
+		"in other ranges": {netip.AddrPortFrom(others.IntrawireAddress(2), plan.ProbeUDPPort), 0},
+		"a client's":      {netip.AddrPortFrom(ranges.Extrawire().Addr().Next().Next(), plan.ProbeUDPPort), 0},
 		"outside":         {netip.MustParseAddrPort("192.0.2.2:6255"), 0},
 	} {
 		n.healers[1].takeInside(b, c.from)
 		if got := len(n.healers[2].inside.(*testSocket).drain()); got != c.want {
-			t.Errorf("%s: %d answers, wanted %d", name, got, c.want)
+			t.Errorf("%s, %s: %d answers, wanted %d", ranges, name, got, c.want)
 		}
 	}
 }

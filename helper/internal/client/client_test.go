@@ -33,6 +33,10 @@ func TestFreeAddress(t *testing.T) {
 			t.Errorf("found %s, %v, wanted %s", got, err, want)
 		}
 	}
+	others := network.NewRanges(10<<8|98, 0)
+	if got, err := FreeAddress(others, []network.Client{at("10.98.128.1"), at("10.30.128.2")}); err != nil || got.String() != "10.98.128.2" {
+		t.Errorf("in %s: found %s, %v", others, got, err)
+	}
 	var all []network.Client
 	extrawire := network.Ranges{}.Extrawire()
 	for a := extrawire.Addr(); extrawire.Contains(a); a = a.Next() {
@@ -85,6 +89,10 @@ PersistentKeepalive = 25
 	d.UnderlayMTU = 1400
 	if got := Config(d, one, network.Key{}, d.Hosts[0]); !strings.Contains(got, "MTU = 1340\n") || !strings.Contains(got, "PrivateKey = <") {
 		t.Errorf("with a small MTU and no private key:\n%s", got)
+	}
+	d.Ranges = network.NewRanges(172<<8|20, 192<<8|168)
+	if got := Config(d, one, network.Key{8}, d.Hosts[0]); !strings.Contains(got, "DNS = 192.168.0.1\n") || !strings.Contains(got, "AllowedIPs = 172.20.0.0/16, 192.168.0.0/16\n") {
+		t.Errorf("in other ranges:\n%s", got)
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestRenderGolden(t *testing.T) {
-	moved := &plan.Firewall{
+// examples are firewalls of hosts whose NICs have moved and stay, and doorways.
+func examples() (moved, shared *plan.Firewall, ajar, doorway *plan.Doorway) {
+	moved = &plan.Firewall{
 		HostID: 256, External: plan.ExternalLink, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
 		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort,
 		Public:    []netip.Addr{netip.MustParseAddr("192.0.2.3")},
@@ -25,20 +26,26 @@ func TestRenderGolden(t *testing.T) {
 		Relays: []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 			{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")}},
 	}
-	shared := &plan.Firewall{HostID: 256, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
+	shared = &plan.Firewall{HostID: 256, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
 		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort}
-	doorway := plan.Doorway{HostID: 256, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820}
-	ajar := doorway
+	doorway = &plan.Doorway{HostID: 256, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820}
+	half := *doorway
+	ajar = &half
 	ajar.Relays = []plan.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")}, {HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("203.0.113.2:443")}}
+	ajar.Outside, ajar.Opened, ajar.Bridges = []string{"eth0", "br-lan", "wg7"}, []string{"eth0", "br-lan"}, []string{"br-lan"}
+	return moved, shared, ajar, doorway
+}
+
+func TestRenderGolden(t *testing.T) {
+	moved, shared, ajar, doorway := examples()
 	onward := &plan.Onward{Links: []plan.OnwardLink{{Name: "br-lan", Index: 7, MTU: 9000}, {Name: "eth0", Index: 2, MTU: 1500}}}
 	for _, way := range [][4]string{{"198.51.100.1", "192.0.2.1", "198.51.100.254", "eth0"}, {"198.51.100.1", "203.0.113.2", "203.0.113.2", "br-lan"}, {"203.0.113.1", "203.0.113.2", "203.0.113.2", "br-lan"}} {
 		onward.Ways = append(onward.Ways, plan.Way{From: netip.MustParseAddr(way[0]), To: netip.MustParseAddr(way[1]), Hop: netip.MustParseAddr(way[2]), Link: way[3]})
 	}
-	ajar.Outside, ajar.Opened, ajar.Bridges = []string{"eth0", "br-lan", "wg7"}, []string{"eth0", "br-lan"}, []string{"br-lan"}
 	for name, got := range map[string]string{
 		"host256": Render(moved, plenty), "shared256": Render(shared, plenty),
-		"doorway256": RenderDoorway(&ajar), "doorway256-router": RenderDoorway(&doorway),
-		"relays256": RenderRelays(&ajar, onward),
+		"doorway256": RenderDoorway(ajar), "doorway256-router": RenderDoorway(doorway),
+		"relays256": RenderRelays(ajar, onward),
 	} {
 		golden := "testdata/" + name + ".nft"
 		if *update {

@@ -28,8 +28,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Upstreams are asked in this order. None: only private names are answered.
 	Upstreams []netip.AddrPort
-	// Allowed are the sources that get an answer. Default: 10.30.0.0/16 and
-	// 10.31.0.0/16.
+	// Allowed are the sources that get an answer. Default: those of a network in the
+	// default ranges.
 	Allowed []netip.Prefix
 	// Favored are sources that nobody else can take, for whom a quarter of all that
 	// is bounded by source is kept free. Default: none.

@@ -2,6 +2,7 @@ package nameserver
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -25,8 +26,21 @@ func render(a answer) string {
 	return strings.Join(parts, " ")
 }
 
+// TestLookup asks in the default ranges and in others, 192.168.0.0/16 for 10.31.0.0/16 and
+// so on, and the other way round.
 func TestLookup(t *testing.T) {
-	z := newZone(testDocument())
+	same := func(text string) string { return text }
+	t.Run("default", func(t *testing.T) { testLookup(t, newZone(testDocument()), same) })
+	d := testDocument()
+	d.Ranges = network.NewRanges(172<<8|20, 192<<8|168)
+	other := strings.NewReplacer("30.10.in", "20.172.in", "31.10.in", "168.192.in", "168.192.in", "31.10.in", "10.30.", "172.20.", "10.31.", "192.168.").Replace
+	for i, n := range d.Names {
+		d.Names[i].Address = netip.MustParseAddr(other(n.Address.String()))
+	}
+	t.Run("others", func(t *testing.T) { testLookup(t, newZone(d), other) })
+}
+
+func testLookup(t *testing.T, z *zone, in func(string) string) {
 	const forwarded = "forwarded"
 	for _, test := range []struct {
 		about string
@@ -76,11 +90,11 @@ func TestLookup(t *testing.T) {
 	} {
 		t.Run(test.about, func(t *testing.T) {
 			got := forwarded
-			if a, ours := z.lookup(test.name, test.qtype); ours {
+			if a, ours := z.lookup(in(test.name), test.qtype); ours {
 				got = render(a)
 			}
-			if got != test.want {
-				t.Errorf("%s %s:\n found %s\nwanted %s", test.name, dns.TypeToString[test.qtype], got, test.want)
+			if want := in(test.want); got != want {
+				t.Errorf("%s %s:\n found %s\nwanted %s", in(test.name), dns.TypeToString[test.qtype], got, want)
 			}
 		})
 	}

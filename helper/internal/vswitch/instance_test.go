@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -28,6 +29,7 @@ type instance struct {
 	dir       string
 	namespace string
 	daemons   map[string]*exec.Cmd
+	ranges    network.Ranges // of the frames that it plays
 }
 
 var instances atomic.Int32

@@ -6,6 +6,9 @@ import (
 	"context"
 	"fmt"
 	"testing"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan/plantest"
 )
 
 // Stations of the tests. The host is 1, the others are 2 and 256.
@@ -40,9 +43,21 @@ func (f frame) flow() string {
 	return flow + "," + f.more
 }
 
-func TestForwarding(t *testing.T) {
-	in := startInstance(t)
-	in.apply(example(1, 1, 2, 256), nil)
+// inAllRanges has a test play its frames in the default ranges and in others.
+func inAllRanges(t *testing.T, test func(*testing.T, *instance)) {
+	for _, ranges := range []network.Ranges{{}, plantest.OtherRanges()} {
+		t.Run(ranges.String(), func(t *testing.T) {
+			in := startInstance(t)
+			in.ranges = ranges
+			in.apply(inRanges(ranges, example(1, 1, 2, 256)), nil)
+			test(t, in)
+		})
+	}
+}
+
+func TestForwarding(t *testing.T) { inAllRanges(t, testForwarding) }
+
+func testForwarding(t *testing.T, in *instance) {
 	scenarios := map[string][]frame{
 		"unknown and broadcast from a guest": {
 			{"guest", guestA, guestB, "", "LOCAL 10.30.0.2 10.30.1.0"},
@@ -123,9 +138,9 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
-func TestPins(t *testing.T) {
-	in := startInstance(t)
-	in.apply(example(1, 1, 2, 256), nil)
+func TestPins(t *testing.T) { inAllRanges(t, testPins) }
+
+func testPins(t *testing.T, in *instance) {
 	const flood, local = "LOCAL 10.30.0.2 10.30.1.0", "LOCAL 2"
 	arp := func(sender string) string { return "arp,arp_op=2,arp_spa=" + sender }
 	ip := func(source string) string { return "ip,nw_src=" + source }
@@ -246,8 +261,12 @@ func TestPins(t *testing.T) {
 func (in *instance) play(t *testing.T, frames []frame) {
 	t.Helper()
 	for i, f := range frames {
-		if got := in.send(f.flow()); got != f.to {
-			t.Errorf("frame %d from %s (%s):\nfound  %s\nwanted %s", i+1, f.from, f.flow(), got, f.to)
+		flow, to := f.flow(), f.to
+		if in.ranges != (network.Ranges{}) {
+			flow, to = plantest.InOtherRanges(flow), plantest.InOtherRanges(to)
+		}
+		if got := in.send(flow); got != to {
+			t.Errorf("frame %d from %s (%s):\nfound  %s\nwanted %s", i+1, f.from, flow, got, to)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
@@ -103,4 +104,9 @@ func FactsWithAll(managers ...plan.Manager) *plan.Facts {
 	}
 	f.Baseline.Absent[0].Link = f.Uplink
 	return f
+}
+
+// InOtherRanges returns a text about the default ranges as one about OtherRanges.
+func InOtherRanges(text string) string {
+	return strings.NewReplacer("10.30.", "172.20.", "10.31.", "192.168.", "0xa1e", "0xac14", "0xa1f", "0xc0a8").Replace(text)
 }
