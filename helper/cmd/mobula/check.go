@@ -93,6 +93,7 @@ func (f hostFlags) intended() (intended, error) {
 		}
 		i.outside.UpstreamDNS = append(i.outside.UpstreamDNS, a)
 	}
+	i.host.UpstreamDNS = i.outside.UpstreamDNS
 	for _, s := range items(*f.publish) {
 		p, ok := inventory.ParsePort(s)
 		if !ok {

@@ -75,7 +75,11 @@ func survey(ctx context.Context, ranges network.Ranges, self network.Host, known
 		ways, waysErr := links.Ways()
 		facts, err = facts.Moves(known, ways.Router), errors.Join(err, waysErr)
 	}
-	return facts, errors.Join(err, system.Survey(ctx, ranges, facts))
+	err = errors.Join(err, system.Survey(ctx, ranges, facts))
+	if known == nil {
+		err = errors.Join(err, system.Near(ranges, self, facts))
+	}
+	return facts, err
 }
 
 // root refuses to go on without the privileges that the kernel will ask for.

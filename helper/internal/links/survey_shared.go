@@ -3,7 +3,6 @@ package links
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -114,17 +113,9 @@ func (v *view) conflicts(ranges network.Ranges) []error {
 	if v.occupied {
 		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
 	}
-	for _, a := range v.addresses {
-		if inOurs(ranges, netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())) {
-			problem("interface %s: found address %s, wanted %s to be free", a.Link, a.Prefix, ranges)
-		}
-	}
 	for _, r := range v.routes {
-		switch {
-		case r.Table == plan.RouteTable:
+		if r.Table == plan.RouteTable {
 			problem("routing table %d: found a route to %s, wanted it to be free", plan.RouteTable, r.To)
-		case r.Table == 0 && r.Protocol != protocolKernel && inOurs(ranges, r.To):
-			problem("interface %s: found a route to %s, wanted %s to be free", r.Link, r.To, ranges)
 		}
 	}
 	for _, r := range v.rules {
@@ -132,16 +123,5 @@ func (v *view) conflicts(ranges network.Ranges) []error {
 			problem("routing table %d: found rule %d, which leads to it, wanted it to be free", plan.RouteTable, r.priority)
 		}
 	}
-	return problems
-}
-
-// inOurs reports that p overlaps one of the networks but is not a route to
-// everything or to a supernet of them.
-func inOurs(ranges network.Ranges, p netip.Prefix) bool {
-	for _, ours := range []netip.Prefix{ranges.Wire(), ranges.Access()} {
-		if p.Bits() >= ours.Bits() && ours.Contains(p.Addr()) {
-			return true
-		}
-	}
-	return false
+	return append(problems, v.clashes(ranges)...)
 }

@@ -38,7 +38,8 @@ type foundAddress struct {
 type foundRoute struct {
 	plan.Route
 	index   int
-	others  []int // interfaces of further next hops
+	others  []int        // interfaces of further next hops
+	vias    []netip.Addr // and their routers
 	unicast bool
 	local   bool // of the table of that name
 	expires bool
@@ -236,7 +237,7 @@ func readRoute(m []byte, names map[int]string) (foundRoute, error) {
 		case unix.RTA_EXPIRES:
 			r.expires = r.expires || numberIn(value) != 0
 		case unix.RTA_MULTIPATH:
-			r.others = nextHops(value)
+			r.others, r.vias = nextHops(value)
 			odd("several next hops")
 		case rtaNexthop:
 			odd("nexthop object %d", numberIn(value))
@@ -282,17 +283,20 @@ func routeScope(r plan.Route) uint8 {
 	return unix.RT_SCOPE_LINK
 }
 
-// nextHops returns the interfaces of a route with several next hops.
-func nextHops(b []byte) (all []int) {
+// nextHops returns the interfaces and routers of a route with several next hops.
+func nextHops(b []byte) (all []int, vias []netip.Addr) {
 	for len(b) >= unix.SizeofRtNexthop {
 		length := int(binary.NativeEndian.Uint16(b))
 		if length < unix.SizeofRtNexthop || length > len(b) {
 			break
 		}
 		all = append(all, int(binary.NativeEndian.Uint32(b[4:])))
+		if via, ok := netip.AddrFromSlice(attributes(b[unix.SizeofRtNexthop:length])[unix.RTA_GATEWAY]); ok {
+			vias = append(vias, via)
+		}
 		b = b[min(len(b), (length+3)&^3):]
 	}
-	return all
+	return all, vias
 }
 
 // metricNames are the metrics of a route by their numbers (RTAX_…).

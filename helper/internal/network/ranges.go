@@ -99,7 +99,23 @@ func (r Ranges) HostID(a netip.Addr) uint16 {
 }
 
 // Contains reports that an address is of either network.
-func (r Ranges) Contains(a netip.Addr) bool { return r.Wire().Contains(a) || r.Access().Contains(a) }
+func (r Ranges) Contains(a netip.Addr) bool { _, inside := r.In(a); return inside }
+
+// Named is one of the networks, and the variable that says which.
+type Named struct {
+	Prefix   netip.Prefix
+	Variable string
+}
+
+// In returns the network that an address is in.
+func (r Ranges) In(a netip.Addr) (Named, bool) {
+	for _, n := range []Named{{r.Wire(), "wire_network"}, {r.Access(), "access_network"}} {
+		if n.Prefix.Contains(a) {
+			return n, true
+		}
+	}
+	return Named{}, false
+}
 
 // String names both.
 func (r Ranges) String() string { return r.Wire().String() + " and " + r.Access().String() }

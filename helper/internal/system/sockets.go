@@ -63,20 +63,27 @@ func parseTable(table, protocol, waiting string) []Socket {
 		if len(f) < 10 || f[3] != waiting {
 			continue
 		}
-		address, port, _ := strings.Cut(f[1], ":")
-		number, err := strconv.ParseUint(port, 16, 16)
-		words, err2 := hex.DecodeString(address)
-		if err != nil || err2 != nil || len(words) != 4 && len(words) != 16 {
-			continue
+		if at, ok := parseEnd(f[1]); ok {
+			all = append(all, Socket{Protocol: protocol, Address: at.Addr(), Port: at.Port(), inode: f[9]})
 		}
-		// The kernel prints 32 bits at a time, as this machine's integers.
-		for i := 0; i < len(words); i += 4 {
-			binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(words[i:]))
-		}
-		a, _ := netip.AddrFromSlice(words)
-		all = append(all, Socket{Protocol: protocol, Address: a.Unmap(), Port: uint16(number), inode: f[9]})
 	}
 	return all
+}
+
+// parseEnd reads the address and port of a socket or its peer.
+func parseEnd(s string) (netip.AddrPort, bool) {
+	address, port, _ := strings.Cut(s, ":")
+	number, err := strconv.ParseUint(port, 16, 16)
+	words, err2 := hex.DecodeString(address)
+	if err != nil || err2 != nil || len(words) != 4 && len(words) != 16 {
+		return netip.AddrPort{}, false
+	}
+	// The kernel prints 32 bits at a time, as this machine's integers.
+	for i := 0; i < len(words); i += 4 {
+		binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(words[i:]))
+	}
+	a, _ := netip.AddrFromSlice(words)
+	return netip.AddrPortFrom(a.Unmap(), uint16(number)), true
 }
 
 // name finds out which programs have the sockets, as far as that can be known.

@@ -3,6 +3,7 @@ package hosttest
 import (
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/plan/plantest"
 )
 
 var onSettings = []feature{
@@ -226,6 +227,35 @@ var inTheWay = []feature{
 	}},
 	{name: "an address of a greater network", carried: true, make: func(h *host) {
 		h.ip("address add 10.77.0.9/8 dev %s", h.uplink)
+	}},
+	{name: "another end in our networks", make: func(h *host) {
+		h.nic("lan6", h.subnet())
+		h.ip("address add %s1 peer 10.3%s.0.1/32 dev lan6", h.subnet(), h.pick("0", "1"))
+	}},
+	{name: "a used table with a route to our networks", make: func(h *host) {
+		h.nic("lan7", h.subnet())
+		h.ip("route add 10.31.%d.0/24 dev lan7 table 111", h.Intn(256))
+		h.ip("rule add %s table 111 priority %d", h.pick("from all", "fwmark 7"), 1+h.Intn(32000))
+	}},
+	{name: "a router in our networks", make: func(h *host) {
+		h.nic("lan8", h.subnet())
+		h.ip("address add 10.77.0.9/8 dev lan8")
+		h.ip("route add %s0/24 via 10.31.0.254 dev lan8", h.subnet())
+	}},
+	{name: "routes to more than our networks", carried: true, make: func(h *host) {
+		net := h.subnet()
+		h.nic("lan9", net)
+		h.ip("route add %s via %s9 dev lan9", h.pick("10.0.0.0/8", "10.30.0.0/15", "8.0.0.0/6"), net)
+	}},
+	{name: "our networks taken and others named", carried: true, make: func(h *host) {
+		h.ranges = plantest.OtherRanges()
+		h.nic("lan10", "10.30.0.")
+		h.ip("route add 10.31.0.0/16 via 10.30.0.9 dev lan10")
+	}},
+	{name: "other ranges", carried: true, make: func(h *host) { h.ranges = plantest.OtherRanges() }},
+	{name: "other ranges in which something is", make: func(h *host) {
+		h.ranges = plantest.OtherRanges()
+		h.nic("lan11", h.pick("172.20.7.", "192.168.0."))
 	}},
 	{name: "our namespace", make: func(h *host) { h.ip("netns add mobula") }},
 	{name: "a leftover of our namespace", carried: true, make: func(h *host) {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns/netnstest"
+	"mobula/helper/internal/network"
 )
 
 // feature is one thing that a host may have.
@@ -39,6 +40,7 @@ type host struct {
 	asked   string // the uplink as the document has it; "": by the default route
 	address netip.Addr
 	gateway netip.Addr
+	ranges  network.Ranges // of the document
 	subnets int
 	todo    []command
 }

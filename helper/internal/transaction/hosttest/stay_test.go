@@ -1,12 +1,12 @@
 package hosttest
 
 import (
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/store"
 )
 
@@ -14,7 +14,7 @@ import (
 func (b *bench) staying() *store.Change {
 	self := b.self
 	self.Uplink, self.SharedUplink = "", true
-	return &store.Change{HostID: self.ID, Document: plantest.Document(self, plantest.Host(2))}
+	return b.changeOf(self)
 }
 
 // stay has Mobula come and go while the NIC stays with the host. Whatever the host has,
@@ -22,7 +22,7 @@ func (b *bench) staying() *store.Change {
 func (b *bench) stay() bool {
 	b.Helper()
 	b.change = b.staying()
-	if _, err := survey(b.ctx(), network.Ranges{}, network.Host{SharedUplink: true}, nil); err != nil {
+	if _, err := survey(b.ctx(), b.made.ranges, network.Host{SharedUplink: true}, nil); err != nil {
 		b.Logf("refused where the NIC stays: %v", err)
 		if b.made.certain() {
 			b.Error("wanted it to be taken: nothing of Mobula's is there")
@@ -36,6 +36,7 @@ func (b *bench) stay() bool {
 	b.apply()
 	b.beside()
 	b.answers("an apply where the NIC stays")
+	b.reaches("an apply where the NIC stays")
 	if err := b.Rollback(b.ctx()); err != nil {
 		b.failed("rolling back", err)
 	}
@@ -51,12 +52,18 @@ func (b *bench) stay() bool {
 }
 
 // ours is what may come to a host that keeps its NIC.
-var ours = regexp.MustCompile(`mo-dir-hs|veth_fac0|"table":"?1030|10\.3[01]\.|/forwarding = 1$`)
+func (b *bench) ours() *regexp.Regexp {
+	inside := func(p netip.Prefix) string {
+		return regexp.QuoteMeta(strings.TrimSuffix(p.Addr().String(), "0.0"))
+	}
+	return regexp.MustCompile(`mo-dir-hs|veth_fac0|"table":"?1030|\b(` + inside(b.made.ranges.Wire()) + "|" + inside(b.made.ranges.Access()) + `)|/forwarding = 1$`)
+}
 
 // beside holds that the host has all that it had, and beside it only what is Mobula's.
 func (b *bench) beside() {
 	b.Helper()
 	var wrong []string
+	ours := b.ours()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		wrong = nil
 		now := look(b.T)

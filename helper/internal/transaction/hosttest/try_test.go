@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -66,7 +67,7 @@ func try(t *testing.T, h *host) verdict {
 // come moves the NIC and has Mobula go again.
 func (b *bench) come() verdict {
 	t, h := b.T, b.made
-	if _, err := survey(b.ctx(), network.Ranges{}, network.Host{Uplink: h.asked}, nil); err != nil {
+	if _, err := survey(b.ctx(), b.made.ranges, network.Host{Uplink: h.asked}, nil); err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
 			t.Error("wanted it to be taken: it has nothing that could not be given back")
@@ -80,6 +81,7 @@ func (b *bench) come() verdict {
 	b.answers("a host without Mobula")
 	b.apply()
 	b.answers("an apply")
+	b.reaches("an apply")
 	if err := b.Rollback(b.ctx()); err != nil {
 		b.failed("rolling back", err)
 	}
@@ -115,9 +117,32 @@ func newBench(t *testing.T, h *host) *bench {
 	self := plantest.Host([]uint16{1, 256, 300, 32766, 32767}[h.Intn(5)])
 	self.PublicKey, self.Uplink, self.ManualAccess = key, h.asked, h.Intn(3) == 0
 	b.self = self
-	d := plantest.Document(self, plantest.Host(2))
-	b.change = &store.Change{HostID: self.ID, Document: d}
+	b.change = b.changeOf(self)
 	return b
+}
+
+// changeOf gives the host a network with another one.
+func (b *bench) changeOf(self network.Host) *store.Change {
+	d := plantest.Document(self, plantest.Host(2))
+	d.Ranges = b.made.ranges
+	return &store.Change{HostID: self.ID, Document: d}
+}
+
+// reaches holds that the host looks for the other member inside: whatever else it has,
+// nothing that the survey let pass takes its addresses.
+func (b *bench) reaches(after string) {
+	b.Helper()
+	r := b.made.ranges
+	links := map[netip.Addr]string{r.IntrawireAddress(2): plan.DirectHost}
+	if !b.self.ManualAccess && r.HasAccessAddress(b.self.ID) {
+		links[r.GatewayAddress(2)], links[r.AccessAddress(2)], links[r.GatewayAddress(32767)] = plan.AccessLink, plan.AccessLink, plan.AccessLink
+	}
+	for to, link := range links {
+		out, err := exec.Command("ip", "route", "get", to.String()).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), " dev "+link+" ") {
+			b.Errorf("after %s the way to %s is %s (%v), wanted it by %s\n%s", after, to, out, err, link, b.ways())
+		}
+	}
 }
 
 // survey is that of the kernel and of the packet filter: of files the host has none.
