@@ -97,13 +97,17 @@ func (h *Host) carryingOut(t *target, r *reconcile.Reconciler, ops []reconcile.O
 		step{"verify", func(ctx context.Context) error {
 			left, err := r.Plan(ctx, t.want, t.want)
 			// Relays follow the host's routing, and names are found where others say: both may
-			// change at any time. What others have just written of names is put right.
+			// change at any time. What others have just written of names is put right, by the
+			// agent if it does not succeed here.
 			changed := left
 			left = slices.DeleteFunc(slices.Clone(left), func(op reconcile.Operation) bool {
 				return op.Step == reconcile.StepRelays || op.Step == reconcile.StepNames
 			})
 			if err == nil && len(left) == 0 {
-				err = r.Execute(ctx, slices.DeleteFunc(changed, func(op reconcile.Operation) bool { return op.Step != reconcile.StepNames }))
+				names := slices.DeleteFunc(changed, func(op reconcile.Operation) bool { return op.Step != reconcile.StepNames })
+				if err := r.Execute(ctx, names); err != nil {
+					h.Log.Warn("somebody else changed where names are found", "error", err)
+				}
 			}
 			if err == nil && len(left) > 0 {
 				err = fmt.Errorf("%d differences are left, the first: %s", len(left), left[0])
