@@ -6,7 +6,7 @@ SHELL := /bin/bash
 LOGS ?= .build/test
 export CGO_ENABLED ?= 1
 
-.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing hosts faults
+.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing throughput hosts faults
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ bench: ## figures that need no lab: compiling 3,000 hosts, DNS, the agent's cost
 
 healing: deps ## break paths and hosts and watch the network heal, with figures
 	@go test -tags lab -count=1 -timeout 60m -v -run TestHealing ./lab/scenarios
+
+throughput: deps ## both modes beside plain WireGuard, with figures
+	@go test -tags lab -count=1 -timeout 60m -v -run TestThroughput ./lab/scenarios
 
 hosts: deps ## random hosts on the lab's kernels (MOBULA_HOSTS_SEEDS=1-60 for more)
 	@go test -tags lab -count=1 -timeout 12h -v -run TestRandomHosts ./lab/scenarios

@@ -25,6 +25,11 @@ type HostSpec struct {
 	MTU int
 	// NoIPv6 has the kernel begin without IPv6.
 	NoIPv6 bool
+	// Bridged gives the machine two NICs, of which the second stands in when the first has no
+	// carrier (a bond), and puts the address on a bridge of that bond, as hypervisors do (networkd).
+	Bridged bool
+	// Docker starts Docker at boot (Debian 12, image full).
+	Docker bool
 }
 
 // DefaultHosts are the machines the scenarios know. Those after carol start only when asked for.
@@ -35,6 +40,7 @@ func DefaultHosts() []HostSpec {
 		{Name: "carol", ID: 256, Address: "192.0.2.3", Manager: "ifupdown", Image: "full"},
 		{Name: "dave", ID: 300, Address: "192.0.2.4", Manager: "networkd", Image: "bare", NoIPv6: true},
 		{Name: "erin", ID: 32766, Address: "192.0.2.5", Manager: "networkd", Image: "full"},
+		{Name: "heidi", ID: 402, Address: "192.0.2.8", Manager: "networkd", Image: "full", Bridged: true, Docker: true},
 		{Name: "grace", ID: 401, Address: "192.0.2.7", Debian: 13, Manager: "NetworkManager", Image: "full"},
 	}
 }
@@ -66,8 +72,21 @@ func (s HostSpec) GatewayAddress() string { return fmt.Sprintf("10.31.%d.%d", s.
 // AccessAddress is the host's own address on the access network.
 func (s HostSpec) AccessAddress() string { return fmt.Sprintf("10.31.%d.%d", s.ID/256+128, s.ID%256) }
 
-// NIC is the name of the network interface in every machine.
-const NIC = "ens3"
+// Names of network interfaces: NIC in every machine, the others where HostSpec.Bridged is set.
+const (
+	NIC       = "ens3"
+	SecondNIC = "ens6"
+	Bond      = "bond0"
+	Bridge    = "vmbr0"
+)
+
+// Uplink is the interface that has the host's address.
+func (s HostSpec) Uplink() string {
+	if s.Bridged {
+		return Bridge
+	}
+	return NIC
+}
 
 // Host is a machine of a running lab.
 type Host struct {
@@ -94,3 +113,17 @@ func (h *Host) SerialLog() string { return h.lab.path(h.Name + ".serial.log") }
 
 // MAC is the hardware address of the host's NIC.
 func (h *Host) MAC() string { return fmt.Sprintf("52:54:00:1a:%02x:%02x", h.ID/256, h.ID%256) }
+
+// nic is a network interface of a machine as QEMU has it.
+type nic struct {
+	id, tap, mac string
+	slot         int // of the PCI bus, from which the machine's kernel names it
+}
+
+func (h *Host) nics() []nic {
+	all := []nic{{"nic", h.port(), h.MAC(), 3}}
+	if h.Bridged {
+		all = append(all, nic{"nic2", h.port() + "-2", fmt.Sprintf("52:54:00:1b:%02x:%02x", h.ID/256, h.ID%256), 6})
+	}
+	return all
+}

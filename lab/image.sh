@@ -22,6 +22,8 @@ bare_packages=(
 # What Mobula asks for on a host, and so what the lab's repository must offer.
 host_packages=(openvswitch-switch nftables wireguard-tools conntrack)
 tool_packages=(tcpdump iperf3 bind9-dnsutils systemd-resolved ufw)
+# Debian 12: for the hosts that are to have it (HostSpec.Docker), and what its image is made of.
+docker_packages=(docker.io apparmor busybox-static)
 
 started=$SECONDS
 say() { printf '[%3ds] %s\n' "$((SECONDS - started))" "$*" >&2; }
@@ -55,10 +57,13 @@ install_in() {
 
 build_bare() {
     say "debootstrap $suite (about a minute)"
-    debootstrap --variant=minbase "$suite" "$tree/bare" >>"$log" 2>&1
+    debootstrap --variant=minbase "$suite" "$tree/bare" >>"$log" 2>&1 ||
+        { sleep 10 && rm -rf "$tree/bare" && debootstrap --variant=minbase "$suite" "$tree/bare" >>"$log" 2>&1; }
     cp /etc/resolv.conf "$tree/bare/etc/resolv.conf"
     # The trees are thrown away when a step fails, so dpkg need not wait for the disk.
     echo force-unsafe-io >"$tree/bare/etc/dpkg/dpkg.cfg.d/lab"
+    # A name server that does not answer once need not end the build.
+    echo 'Acquire::Retries "5";' >"$tree/bare/etc/apt/apt.conf.d/lab"
     printf '#!/bin/sh\nexit 101\n' >"$tree/bare/usr/sbin/policy-rc.d"
     chmod 755 "$tree/bare/usr/sbin/policy-rc.d"
     # The initrd holds only what finds the root disk.
@@ -105,6 +110,7 @@ build_full() {
     if [[ $suite == bookworm ]]; then
         cp -a "$tree/bare" "$tree/full"
         cp "$out"/repo/*.deb "$tree/full/var/cache/apt/archives/"
+        tool_packages+=("${docker_packages[@]}")
     else
         mv "$tree/bare" "$tree/full"
     fi
@@ -114,6 +120,7 @@ build_full() {
     # others there is no resolvconf for NetworkManager, as if it were not installed.
     in_root "$tree/full" systemctl disable openvswitch-switch.service systemd-resolved.service
     rm -f "$tree/full/usr/sbin/resolvconf"
+    [[ $suite != bookworm ]] || in_root "$tree/full" systemctl disable docker.service docker.socket containerd.service apparmor.service
 }
 
 # finish NAME: what must not differ between a tree and a machine that was never a chroot, then the disk.
@@ -121,7 +128,7 @@ finish() {
     local root=$tree/$1
     say "$suite: disk image $1"
     in_root "$root" apt-get clean
-    rm -rf "$root"/var/lib/apt/lists/* "$root"/usr/sbin/policy-rc.d "$root"/etc/dpkg/dpkg.cfg.d/lab \
+    rm -rf "$root"/var/lib/apt/lists/* "$root"/usr/sbin/policy-rc.d "$root"/etc/{dpkg/dpkg.cfg.d,apt/apt.conf.d}/lab \
         "$root"/usr/share/{doc,man,locale,info}/* "$root"/etc/resolv.conf "$root"/etc/apt/sources.list{,.d/*}
     mkdir -p "$root"/var/lib/apt/lists/partial
     # Or the first boot rebuilds what the packages have built, for minutes (systemd-update-done.service(8)).

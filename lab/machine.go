@@ -17,8 +17,10 @@ const longestBoot = 6 * time.Minute
 
 // create gives the host its disk and its place on the network, starts it and waits for SSH.
 func (h *Host) create(ctx context.Context) error {
-	if err := h.lab.addTap(ctx, h.port()); err != nil {
-		return err
+	for _, n := range h.nics() {
+		if err := h.lab.addTap(ctx, n.tap); err != nil {
+			return err
+		}
 	}
 	if err := h.writeSeed(ctx); err != nil {
 		return fmt.Errorf("writing its identity: %w", err)
@@ -76,15 +78,16 @@ func (h *Host) Start() error {
 		"-device", "virtio-blk-pci,drive=root,addr=4",
 		"-drive", "id=seed,if=none,format=raw,readonly=on,file=" + h.seed(),
 		"-device", "virtio-blk-pci,drive=seed,addr=5",
-		"-netdev", "tap,id=nic,script=no,downscript=no,ifname=" + h.port(),
-		// Slot 3 makes the interface ens3. Without segmentation offload the frames on the lab's
-		// wire are those of a real wire, so MTU and packet counts mean something.
-		"-device", "virtio-net-pci,netdev=nic,addr=3,mac=" + h.MAC() +
-			",host_tso4=off,host_tso6=off,host_ufo=off,guest_tso4=off,guest_tso6=off,guest_ufo=off",
 		"-device", "virtio-rng-pci",
 		"-chardev", "file,id=serial,append=on,path=" + h.SerialLog(), "-serial", "chardev:serial",
 		"-serial", "unix:" + h.console() + ",server=on,wait=off",
 		"-qmp", "unix:" + h.monitor() + ",server=on,wait=off",
+	}
+	for _, n := range h.nics() {
+		args = append(args, "-netdev", "tap,id="+n.id+",script=no,downscript=no,ifname="+n.tap,
+			// Without segmentation offload the frames on the lab's wire are those of a real
+			// wire, so MTU and packet counts mean something.
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,addr=%d,mac=%s,host_tso4=off,host_tso6=off,host_ufo=off,guest_tso4=off,guest_tso6=off,guest_ufo=off", n.id, n.slot, n.mac))
 	}
 	return startProcess(h.pidFile(), h.lab.path(h.Name+".qemu.log"), "ip", args...)
 }

@@ -57,6 +57,13 @@ func (h *Host) writeSeed(ctx context.Context) error {
 	s.file("etc/ssh/ssh_host_ed25519_key.pub", 0o644, string(public))
 	s.authorizedKeys("root", 0, string(authorized))
 	s.authorizedKeys("home/ops", 1000, string(authorized))
+	if h.Docker {
+		// What `systemctl enable docker` does.
+		for _, unit := range []string{"containerd.service", "docker.service"} {
+			s.link("etc/systemd/system/multi-user.target.wants/"+unit, "/lib/systemd/system/"+unit)
+		}
+		s.link("etc/systemd/system/sockets.target.wants/docker.socket", "/lib/systemd/system/docker.socket")
+	}
 	if err := h.seedNetwork(s); err != nil {
 		return err
 	}
@@ -107,7 +114,10 @@ func (h *Host) seedNetwork(s *seed) error {
 		if h.MTU != 0 {
 			network += fmt.Sprintf("\n[Link]\nMTUBytes=%d\n", h.MTU)
 		}
-		s.file("etc/systemd/network/10-uplink.network", 0o644, "[Match]\nName="+NIC+"\n\n[Network]\n"+network)
+		s.file("etc/systemd/network/10-uplink.network", 0o644, "[Match]\nName="+h.Uplink()+"\n\n[Network]\n"+network)
+		if h.Bridged {
+			s.bridged()
+		}
 		// What `systemctl enable systemd-networkd` does.
 		s.link(units+"dbus-org.freedesktop.network1.service", "/lib/systemd/system/systemd-networkd.service")
 		s.link(units+"multi-user.target.wants/systemd-networkd.service", "/lib/systemd/system/systemd-networkd.service")
@@ -157,6 +167,16 @@ address1=%[5]s/64,%[6]s
 		return fmt.Errorf("host %s: no network manager %q (Debian %d, DHCP: %v) in the lab; there are networkd, ifupdown (Debian 12, static), netplan and NetworkManager (Debian 13, static)", h.Name, h.Manager, h.Debian, h.DHCP)
 	}
 	return nil
+}
+
+// bridged is a bridge over a bond of the two NICs (systemd.netdev(5)).
+func (s *seed) bridged() {
+	const folder = "etc/systemd/network/"
+	s.file(folder+"05-bond.netdev", 0o644, "[NetDev]\nName="+Bond+"\nKind=bond\n\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n")
+	s.file(folder+"05-bridge.netdev", 0o644, "[NetDev]\nName="+Bridge+"\nKind=bridge\n\n[Bridge]\nForwardDelaySec=0\n")
+	s.file(folder+"06-first.network", 0o644, "[Match]\nName="+NIC+"\n\n[Network]\nBond="+Bond+"\nPrimarySlave=yes\n")
+	s.file(folder+"06-second.network", 0o644, "[Match]\nName="+SecondNIC+"\n\n[Network]\nBond="+Bond+"\n")
+	s.file(folder+"07-bond.network", 0o644, "[Match]\nName="+Bond+"\n\n[Network]\nBridge="+Bridge+"\n")
 }
 
 // cloudInit comes at boot when cloud-init's network stage does (its unit in Debian 13):

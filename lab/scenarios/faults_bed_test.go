@@ -158,8 +158,10 @@ func changed(t *testing.T, document []byte, self int) []byte {
 		host := h.(map[string]any)
 		switch {
 		case host["id"].(float64) == float64(self):
-			host["publish"] = []map[string]any{{"protocol": "tcp", "port": 8443}, {"protocol": "udp", "port": 5000}}
 			host["manual_access"] = true
+			if host["shared_uplink"] == nil {
+				host["publish"] = []map[string]any{{"protocol": "tcp", "port": 8443}, {"protocol": "udp", "port": 5000}}
+			}
 		case !gone:
 			gone = true
 			continue

@@ -19,6 +19,7 @@ import (
 //	MOBULA_FAULTS='change ///2-5'                the fourth part are rounds, in each of the five every step comes once;
 //	                                             a cell is tried if one of the patterns names it
 //	MOBULA_FAULTS_MANAGER=ifupdown               the hosts' network manager; networkd has more steps
+//	MOBULA_FAULTS_MODE=shared                    their uplink_mode; moved has more steps
 func TestFaults(t *testing.T) {
 	w := startBeds(t)
 	beds := w.beds(t)
@@ -71,18 +72,27 @@ var playbook sync.Mutex
 // startBeds brings up hosts that are all alike, so that their steps are the same.
 func startBeds(t *testing.T) *world {
 	t.Helper()
-	manager := os.Getenv("MOBULA_FAULTS_MANAGER")
-	if manager == "" {
-		manager = "networkd"
-	}
+	manager := chosenOr("MOBULA_FAULTS_MANAGER", "networkd")
 	var specs []lab.HostSpec
 	for _, spec := range lab.DefaultHosts() {
-		if spec.Image == "full" && spec.Debian == 0 {
+		if spec.Image == "full" && spec.Debian == 0 && !spec.Bridged {
 			spec.Manager = manager
 			specs = append(specs, spec)
 		}
 	}
-	return startWith(t, specs)
+	w := startWith(t, specs)
+	for name := range w.modes {
+		w.modes[name] = chosenOr("MOBULA_FAULTS_MODE", "moved")
+	}
+	return w
+}
+
+// chosenOr is a variable of the environment, or what holds without it.
+func chosenOr(variable, otherwise string) string {
+	if chosen := os.Getenv(variable); chosen != "" {
+		return chosen
+	}
+	return otherwise
 }
 
 // beds prepares all hosts of one kind: what they are, bare and deployed.

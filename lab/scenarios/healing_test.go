@@ -287,28 +287,13 @@ func (w *world) ping(t *testing.T, from, to string) time.Duration {
 
 func (w *world) pings(t *testing.T, from, to, options string) time.Duration {
 	t.Helper()
-	out := w.on(t, from, "ping -q "+options+" "+w.Host(to).IntrawireAddress()+" | tail -1")
-	fields := strings.Split(out, "/")
-	if len(fields) < 5 {
-		t.Fatalf("ping: %s", out)
-	}
-	ms, err := strconv.ParseFloat(fields[4], 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ms * float64(time.Millisecond))
+	return w.roundTrip(t, from, w.Host(to).IntrawireAddress(), options)
 }
 
 // throughput returns what one TCP stream carries over intrawire, in Mbit/s.
 func (w *world) throughput(t *testing.T, from, to string) float64 {
 	t.Helper()
-	w.on(t, to, "systemd-run --quiet --collect --unit lab-iperf iperf3 -s -1; sleep 1")
-	out := w.on(t, from, "iperf3 -c "+w.Host(to).IntrawireAddress()+" -t 10 -f m | awk '/receiver/ {print $7}'")
-	rate, err := strconv.ParseFloat(out, 64)
-	if err != nil {
-		t.Fatalf("iperf3: %q", out)
-	}
-	return rate
+	return w.stream(t, w.Host(from), w.Host(to), w.Host(to).IntrawireAddress())
 }
 
 func relayAndBack(t *testing.T, w *world) {

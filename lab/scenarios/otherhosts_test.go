@@ -12,13 +12,15 @@ import (
 )
 
 // otherHosts is what must hold on hosts that are not like those of the scenarios: grace
-// has NetworkManager (Debian 13), and erin keeps her NIC, with an address by DHCP,
-// systemd-resolved and a firewall of her own (ufw), which drops what nobody allowed.
+// has NetworkManager (Debian 13). Erin keeps her NIC, with an address by DHCP,
+// systemd-resolved and a firewall of her own (ufw), which drops what nobody allowed. Heidi
+// keeps hers, too: a bridge over a bond of two, and runs Docker, which drops what is forwarded.
 var otherHosts = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
 	{"the NIC stays", nicStays},
 	{"names where the NIC stays", namesWhereTheNICStays},
 	{"a guest of a host that keeps its NIC", guestThrough},
+	{"beside Docker, on a bridge over a bond", besideDocker},
 	{"another address of the NIC", anotherAddress},
 	{"the NIC comes back beside NetworkManager", modesBesideNM},
 	{"other hosts after a reboot", rebootOthers},
@@ -31,7 +33,7 @@ func TestOtherHosts(t *testing.T) {
 	var specs []lab.HostSpec
 	for _, spec := range lab.DefaultHosts() {
 		switch spec.Name {
-		case "grace":
+		case "grace", "heidi":
 			specs = append(specs, spec)
 		case "erin":
 			spec.DHCP, spec.Resolved = true, true
@@ -41,13 +43,16 @@ func TestOtherHosts(t *testing.T) {
 	w := startWith(t, specs)
 	w.on(t, "grace", manageAll)
 	w.on(t, "erin", useUFW)
+	w.on(t, "heidi", useDocker)
 	for _, h := range w.members() {
 		before[h.Name] = w.on(t, h.Name, fingerprint)
 	}
-	beforeShared = w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding+"; "+ufwRules)
+	for _, name := range sharing {
+		beforeShared[name] = w.on(t, name, allOfShared)
+		delete(w.modes, name) // they are new
+		w.extra[name] = "      open_firewall: true\n"
+	}
 	beforeNames = w.on(t, "erin", ownNames)
-	delete(w.modes, "erin") // she is new
-	w.extra["erin"] = "      open_firewall: true\n"
 	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
 	w.inventory(t)
 	w.all(t, otherHosts)
@@ -64,7 +69,7 @@ systemctl reload NetworkManager
 for i in $(seq 60); do grep -qs ^nameserver /etc/resolv.conf && break; sleep 1; done`
 
 func deployBesideNM(t *testing.T, w *world) {
-	undisturbed := onTheNIC(t, w)
+	undisturbed := onTheNICs(t, w)
 	w.deploy(t)
 	undisturbed()
 	holdsBesideNM(t, w)
@@ -108,11 +113,12 @@ func rebootOthers(t *testing.T, w *world) {
 	holdsBesideNM(t, w)
 	nicStays(t, w)
 	namesByResolved(t, w, "after a reboot")
+	holdsBesideDocker(t, w)
 }
 
 // uninstallOthers: the hosts are as they were.
 func uninstallOthers(t *testing.T, w *world) {
-	undisturbed := onTheNIC(t, w)
+	undisturbed := onTheNICs(t, w)
 	if out, err := w.play(t, "playbooks/uninstall.yml"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -127,11 +133,13 @@ func uninstallOthers(t *testing.T, w *world) {
 		return nil
 	})
 	w.on(t, "grace", "ping -q -c 1 -W 5 "+lab.OutsideAddress+"; getent ahostsv4 "+lab.OutsideName)
-	if now := w.on(t, "erin", fingerprint); now != before["erin"] {
-		t.Errorf("erin is not as she was: %s", difference(before["erin"], now))
-	}
-	if now := w.on(t, "erin", ownNetwork+"; cat /etc/hosts; "+forwarding+"; "+ufwRules); now != beforeShared {
-		t.Errorf("erin's network is not as it was: %s", difference(beforeShared, now))
+	for _, name := range sharing {
+		if now := w.on(t, name, fingerprint); now != before[name] {
+			t.Errorf("%s is not as it was: %s", name, difference(before[name], now))
+		}
+		if now := w.on(t, name, allOfShared); now != beforeShared[name] {
+			t.Errorf("the network of %s is not as it was: %s", name, difference(beforeShared[name], now))
+		}
 	}
 	if now := w.on(t, "erin", ownNames); now != beforeNames {
 		t.Errorf("erin's resolver is not as it was: %s", difference(beforeNames, now))

@@ -18,28 +18,49 @@ import (
 
 const (
 	// ownNetwork is what of a host that keeps its NIC is its own, without what Mobula adds,
-	// to ufw's rules, too.
-	ownNetwork = `ip -d address show dev ens3 | sed 's/_lft [0-9a-z]*//g'; ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
+	// to the rules of ufw and Docker, too. A container's link has another name each time.
+	ownNetwork = `for d in ens3 ens6 bond0 vmbr0 docker0; do [ ! -e /sys/class/net/$d ] || ip -d address show dev $d; done | sed 's/_lft [0-9a-z]*//g; /^ *bridge forward_delay/d'
+ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
 cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s list ruleset 2>/dev/null | sed '/^table [a-z]* mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
 	// ufwRules are what ufw keeps.
 	ufwRules = `ufw status verbose; cat /etc/ufw/user.rules`
 	// useUFW is what an administrator does who thinks of SSH.
 	useUFW = `ufw allow 22/tcp comment 'not to be locked out'; ufw --force enable`
 	// forwarding is which interfaces forward.
-	forwarding = `grep -s . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/{all,default,ens3}/forwarding`
+	forwarding = `grep -s . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/{all,default,ens3,vmbr0}/forwarding || true`
+	// allOfShared is everything that is their own.
+	allOfShared = ownNetwork + "; cat /etc/hosts; " + forwarding + "; ! ufw status 2>/dev/null | grep -q ' active' || { " + ufwRules + "; }"
 )
 
-// beforeShared is erin's own network before anything of Mobula touched it.
-var beforeShared string
+// sharing are the hosts that keep their NICs.
+var sharing = []string{"erin", "heidi"}
+
+// beforeShared is their own network before anything of Mobula touched it, by name.
+var beforeShared = map[string]string{}
 
 var pinged = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
 
-// onTheNIC sends packets to erin's own address all the time, and keeps an SSH connection
-// there. What it returns ends both: nothing may have been lost.
-func onTheNIC(t *testing.T, w *world) (undisturbed func()) {
+// onTheNICs is onTheNIC for all hosts that keep theirs.
+func onTheNICs(t *testing.T, w *world) (undisturbed func()) {
 	t.Helper()
-	erin := w.Host("erin")
-	session := erin.SSH(w.ctx, "-S", "none", "echo in; read answer; echo still $answer")
+	var all []func()
+	for _, name := range sharing {
+		all = append(all, onTheNIC(t, w, name))
+	}
+	return func() {
+		t.Helper()
+		for _, undisturbed := range all {
+			undisturbed()
+		}
+	}
+}
+
+// onTheNIC sends packets to a host's own address all the time, and keeps an SSH connection
+// there. What it returns ends both: nothing may have been lost.
+func onTheNIC(t *testing.T, w *world, name string) (undisturbed func()) {
+	t.Helper()
+	host := w.Host(name)
+	session := host.SSH(w.ctx, "-S", "none", "echo in; read answer; echo still $answer")
 	in, err := session.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +77,7 @@ func onTheNIC(t *testing.T, w *world) (undisturbed func()) {
 		t.Fatalf("an SSH session says %q, %v", line, err)
 	}
 	var said strings.Builder
-	ping := lab.Command(w.ctx, w.Namespace(), "ping", "-q", "-i", "0.2", erin.Address)
+	ping := lab.Command(w.ctx, w.Namespace(), "ping", "-q", "-i", "0.2", host.Address)
 	ping.Stdout = &said
 	if err := ping.Start(); err != nil {
 		t.Fatal(err)
@@ -69,16 +90,16 @@ func onTheNIC(t *testing.T, w *world) (undisturbed func()) {
 		t.Helper()
 		_, _ = io.WriteString(in, "here\n")
 		if line, err := lines.ReadString('\n'); line != "still here\n" {
-			t.Errorf("the SSH session to erin's own address says %q, %v", line, err)
+			t.Errorf("the SSH session to the own address of %s says %q, %v", name, line, err)
 		}
 		_ = session.Wait()
 		_ = ping.Process.Signal(syscall.SIGINT)
 		_ = ping.Wait()
 		m := pinged.FindStringSubmatch(said.String())
 		if m == nil || m[1] != m[2] {
-			t.Errorf("packets to erin's own address were lost:\n%s", said.String())
+			t.Errorf("packets to the own address of %s were lost:\n%s", name, said.String())
 		} else {
-			t.Logf("%s packets to erin's own address, none lost", m[1])
+			t.Logf("%s packets to the own address of %s, none lost", m[1], name)
 		}
 	}
 }
@@ -86,16 +107,18 @@ func onTheNIC(t *testing.T, w *world) (undisturbed func()) {
 // nicStays: the host's own network is what it was, and beside it the host is a member
 // like any other, also to one whose NIC has moved.
 func nicStays(t *testing.T, w *world) {
-	was, _, _ := strings.Cut(beforeShared, "127.0.0.1 localhost")
-	if now := w.on(t, "erin", ownNetwork); strings.TrimSpace(now) != strings.TrimSpace(was) {
-		t.Errorf("erin's own network is another one: %s", difference(was, now))
+	for _, name := range sharing {
+		was, _, _ := strings.Cut(beforeShared[name], "127.0.0.1 localhost")
+		if now := w.on(t, name, ownNetwork); strings.TrimSpace(now) != strings.TrimSpace(was) {
+			t.Errorf("%s: its own network is another one: %s", name, difference(was, now))
+		}
+		if s := w.status(t, name); len(s.Differences) > 0 || s.Waiting != "" {
+			t.Errorf("%s: %+v", name, s)
+		}
 	}
-	if s := w.status(t, "erin"); len(s.Differences) > 0 || s.Waiting != "" {
-		t.Errorf("erin: %+v", s)
-	}
-	erin, grace := w.Host("erin"), w.Host("grace")
-	eventually(t, time.Minute, "erin and grace reach each other", func() error {
-		for _, pair := range [][2]*lab.Host{{erin, grace}, {grace, erin}} {
+	erin, heidi, grace := w.Host("erin"), w.Host("heidi"), w.Host("grace")
+	eventually(t, time.Minute, "all reach each other", func() error {
+		for _, pair := range [][2]*lab.Host{{erin, grace}, {grace, erin}, {erin, heidi}, {heidi, erin}, {heidi, grace}, {grace, heidi}} {
 			for _, to := range []string{pair[1].IntrawireAddress(), pair[1].AccessAddress(), pair[1].GatewayAddress(), pair[1].FQDN()} {
 				if _, err := pair[0].Run(w.ctx, "ping -q -c 2 -i 0.3 -W 2 "+to); err != nil {
 					return err
@@ -105,7 +128,7 @@ func nicStays(t *testing.T, w *world) {
 		return nil
 	})
 	eventually(t, 30*time.Second, "a direct path", func() error {
-		for _, host := range []string{"erin", "grace"} {
+		for _, host := range []string{"erin", "heidi", "grace"} {
 			for _, p := range w.quick(t, host).Peers {
 				if p.Path == nil || p.Path.State != "up" || p.Relay != "" {
 					return fmt.Errorf("%s: %+v, path %+v", host, p, p.Path)
@@ -115,8 +138,10 @@ func nicStays(t *testing.T, w *world) {
 		return nil
 	})
 	for _, c := range []struct{ name, want string }{{"nas.example.com", "10.31.0.254"}, {lab.OutsideName, lab.OutsideAddress}} {
-		if found := w.on(t, "erin", "getent ahostsv4 "+c.name+" || true"); !strings.HasPrefix(found, c.want+" ") {
-			t.Errorf("erin: %s: found %q, wanted %s", c.name, found, c.want)
+		for _, name := range sharing {
+			if found := w.on(t, name, "getent ahostsv4 "+c.name+" || true"); !strings.HasPrefix(found, c.want+" ") {
+				t.Errorf("%s: %s: found %q, wanted %s", name, c.name, found, c.want)
+			}
 		}
 	}
 	// The resolver of her gateway, for guests and clients, looks up other names through her.
@@ -125,25 +150,33 @@ func nicStays(t *testing.T, w *world) {
 	}
 }
 
+// askOutside has the outside say who asks.
+const askOutside = `python3 -c "import urllib.request; print(urllib.request.urlopen('http://` + lab.OutsideAddress + `/', timeout=10).read().decode())"`
+
+// guestOf bridges a machine to a host's veth_fac0: in is what runs a command there.
+func (w *world) guestOf(t *testing.T, host *lab.Host) (in string, leave func()) {
+	t.Helper()
+	w.on(t, host.Name, `ip link add lab-br type bridge; ip link set veth_fac0 master lab-br; ip link set lab-br up
+ip netns add guest; ip link add lab-g type veth peer name eth0 netns guest; ip link set lab-g master lab-br up
+ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev eth0; ip -n guest route add default via `+host.GatewayAddress())
+	return "ip netns exec guest ", func() {
+		t.Helper()
+		if _, err := host.Run(w.ctx, "ip netns del guest; ip link set veth_fac0 nomaster; ip link del lab-br"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // guestThrough: a machine bridged to erin's veth_fac0 gets outside through her, as her,
 // and nobody from outside gets in; her own services are not for guests.
 func guestThrough(t *testing.T, w *world) {
 	erin, grace := w.Host("erin"), w.Host("grace")
-	w.on(t, "erin", `ip link add lab-br type bridge; ip link set veth_fac0 master lab-br; ip link set lab-br up
-ip netns add guest; ip link add lab-g type veth peer name eth0 netns guest; ip link set lab-g master lab-br up
-ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev eth0; ip -n guest route add default via `+erin.GatewayAddress())
-	const leave = "ip netns del guest; ip link set veth_fac0 nomaster; ip link del lab-br"
-	defer func() {
-		if _, err := erin.Run(w.ctx, leave); err != nil {
-			t.Error(err)
-		}
-	}()
-	in := "ip netns exec guest "
+	in, leave := w.guestOf(t, erin)
+	defer leave()
 	for _, address := range []string{erin.GatewayAddress(), erin.IntrawireAddress(), grace.GatewayAddress(), grace.AccessAddress(), grace.IntrawireAddress(), lab.OutsideAddress} {
 		w.on(t, "erin", in+"ping -q -c 2 -i 0.3 -W 5 "+address)
 	}
-	ask := in + `python3 -c "import urllib.request; print(urllib.request.urlopen('http://` + lab.OutsideAddress + `/', timeout=10).read().decode())"`
-	if from := w.on(t, "erin", ask); !strings.Contains(from, erin.Address) {
+	if from := w.on(t, "erin", in+askOutside); !strings.Contains(from, erin.Address) {
 		t.Errorf("the outside sees the guest as %q, wanted erin's own address", from)
 	}
 	for what, command := range map[string]string{
@@ -202,7 +235,9 @@ func anotherAddress(t *testing.T, w *world) {
 	_ = ping.Wait()
 	at := ""
 	for _, p := range w.quick(t, "grace").Peers {
-		at = p.Endpoint
+		if p.Name == erin.Address || p.Name == erin.FQDN() {
+			at = p.Endpoint
+		}
 	}
 	if out, err := erin.Console(w.ctx, change(other, erin.Address)); err != nil {
 		t.Fatalf("%v\n%s", err, out)
