@@ -55,14 +55,14 @@ func (r *Resolver) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Op
 		return nil, err
 	}
 	block, route := s.wanted(want.Names)
-	asks, err := r.asking(s, want.Names, route)
-	if err != nil {
-		return nil, err
+	if route && !s.runs {
+		return nil, nil // it comes, and the agent sees it; until then what there is stays
 	}
 	lines, err := r.lines(block)
 	if err != nil {
 		return nil, err
 	}
+	asks := r.asking(s, want.Names, route)
 	if route { // nobody is without the names meanwhile
 		return append(asks, lines...), nil
 	}
@@ -70,26 +70,22 @@ func (r *Resolver) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Op
 }
 
 // asking is what differs in systemd-resolved.
-func (r *Resolver) asking(s seen, n *plan.Names, route bool) ([]reconcile.Operation, error) {
+func (r *Resolver) asking(s seen, n *plan.Names, route bool) []reconcile.Operation {
 	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "names by " + plan.DirectHost}
 	switch {
-	case !s.runs:
-		return nil, nil // it comes, and the agent sees it, or nobody asks it
-	case route && s.link.is(n):
-		return nil, nil
+	case route && s.link.is(n), !route && s.link.isEmpty():
+		return nil
 	case route:
 		if s.link.isEmpty() {
 			op.Verb = reconcile.Add
 		}
 		op.Detail = fmt.Sprintf("systemd-resolved asks %s for %d domains", n.Server, len(n.Domains))
 		op.Do = func(ctx context.Context) error { return r.route(ctx, n) }
-	case s.link.isEmpty():
-		return nil, nil
 	default: // a change: with the boot unit, removed last, goes who would do the rest
 		op.Detail = "systemd-resolved asks nobody"
 		op.Do = func(ctx context.Context) error { return r.resolvectl(ctx, "revert", plan.DirectHost) }
 	}
-	return []reconcile.Operation{op}, nil
+	return []reconcile.Operation{op}
 }
 
 // lines is what differs in /etc/hosts.

@@ -62,7 +62,10 @@ func TestNamesFollowTheResolver(t *testing.T) {
 	w.resolved = nil
 	w.repaired()
 	w.finds("it was removed", false, true)
-	w.resolved = gone
+	w.resolved, gone.runs = gone, false
+	w.repaired()
+	w.finds("it is back, and does not run yet", true, true)
+	w.resolved.starts()
 	w.repaired()
 	w.finds("it is back", true, false)
 	if err := w.resolved.resolvectl("revert", plan.DirectHost, nil); err != nil {
