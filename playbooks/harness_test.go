@@ -139,6 +139,14 @@ func (d *deployer) write(name, content string) {
 	}
 }
 
+// folder makes one in the operator's folder.
+func (d *deployer) folder(name string) {
+	d.Helper()
+	if err := os.MkdirAll(filepath.Join(d.dir, name), 0o755); err != nil {
+		d.Fatal(err)
+	}
+}
+
 // play runs a playbook and returns what it says, with the line breaks of messages
 // taken out.
 func (d *deployer) play(playbook string, args ...string) (string, error) {

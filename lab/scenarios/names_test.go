@@ -15,7 +15,7 @@ const (
 	// ownNames is all that a host with systemd-resolved says of where it finds names, but for
 	// which server it took last.
 	ownNames = `resolvectl status --no-pager | grep -v 'Current DNS Server' | sed 's/^ *//'; cat /run/systemd/resolve/*resolv.conf; readlink /etc/resolv.conf
-cat /etc/hosts /etc/nsswitch.conf; find /etc/systemd/resolved.conf* -type f; ls /run/systemd/resolve/netif`
+cat /etc/hosts /etc/nsswitch.conf; find /etc/systemd/resolved.conf* -type f; ls /run/systemd/resolve/netif 2>/dev/null || true`
 	// unresolved has a host go on without systemd-resolved, and resolvedAgain with it.
 	unresolved    = `systemctl disable --now systemd-resolved; rm /etc/resolv.conf; echo nameserver ` + lab.ResolverAddress + ` >/etc/resolv.conf`
 	resolvedAgain = `systemctl enable --now systemd-resolved; ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`

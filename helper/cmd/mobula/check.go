@@ -191,6 +191,9 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	if confirmed != nil && confirmed.Document != nil {
 		report.NetworkMTU = confirmed.Document.UnderlayMTU
 		report.Problems = append(report.Problems, lines(transaction.SameRanges(confirmed.Document.Ranges, i.ranges))...)
+		// It works all the same, but for what the error names.
+		clashes, err := links.Clashes(confirmed.Document.Ranges, i.host.ManualAccess)
+		report.Warnings = append(report.Warnings, lines(errors.Join(append(clashes, err)...))...)
 	}
 	key, err := currentKey(h.Store)
 	report.PublicKey = key.String()

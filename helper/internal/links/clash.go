@@ -2,7 +2,10 @@ package links
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
+
+	"github.com/vishvananda/netlink"
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
@@ -50,6 +53,33 @@ func (v *view) clashes(ranges network.Ranges) (problems []error) {
 		}
 	}
 	return problems
+}
+
+// Clashes are those of a host in use, without what is Mobula's own. Where the operator
+// gives the access address away, what is in the access network may be what it was given to.
+func Clashes(ranges network.Ranges, manual bool) (problems []error, err error) {
+	err = again(func() error {
+		return in("", func(h *netlink.Handle) error {
+			v, err := look(h)
+			if err != nil {
+				return err
+			}
+			problems = v.withoutOurs(ranges, manual).clashes(ranges)
+			return nil
+		})
+	})
+	return problems, err
+}
+
+// withoutOurs leaves out the addresses and routes that a host in use has inside.
+func (v *view) withoutOurs(ranges network.Ranges, manual bool) *view {
+	others := *v
+	ours := func(link string, to netip.Prefix) bool {
+		return link == plan.DirectHost || link == plan.AccessLink || manual && ranges.Access().Overlaps(to)
+	}
+	others.addresses = slices.DeleteFunc(slices.Clone(v.addresses), func(a foundAddress) bool { return ours(a.Link, a.Prefix) })
+	others.routes = slices.DeleteFunc(slices.Clone(v.routes), func(r foundRoute) bool { return ours(r.Link, r.To) })
+	return &others
 }
 
 // looksInto reports that a rule of the host leads to the table of a route. Those that do

@@ -1,6 +1,7 @@
 package links_test
 
 import (
+	"errors"
 	"os/exec"
 	"strings"
 	"testing"
@@ -70,6 +71,36 @@ func TestClashes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestClashesOfAHostInUse: what is Mobula's own is none, nor what an operator gave the
+// access address to.
+func TestClashesOfAHostInUse(t *testing.T) {
+	if !netnstest.Alone(t) {
+		return
+	}
+	netnstest.Namespace(t, "isp")
+	ip(t, "link add veth_fac0 type veth peer name a netns isp; link set veth_fac0 up; link add mo-dir-hs type veth peer name b netns isp; link set mo-dir-hs up; "+
+		"link add br0 type veth peer name c netns isp; link set br0 up; "+
+		"address add 10.30.1.0/32 dev mo-dir-hs; address add 10.31.129.0/16 dev veth_fac0; route add 10.30.0.0/16 via 10.30.0.0 dev mo-dir-hs onlink table 1030; "+
+		"route add default via 10.30.0.0 dev mo-dir-hs onlink; rule add to 10.30.0.0/16 table 1030 priority 1031; route add 10.0.0.0/8 dev br0")
+	clashes := func(manual bool) string {
+		problems, err := links.Clashes(network.Ranges{}, manual)
+		return about(errors.Join(append(problems, err)...), "")
+	}
+	for _, manual := range []bool{false, true} {
+		if got := clashes(manual); got != "" {
+			t.Errorf("manual %v: found\n%s", manual, got)
+		}
+	}
+	ip(t, "address add 10.31.7.1/24 dev br0; route add 10.30.7.0/24 dev br0")
+	const access, wire = "interface br0: found address 10.31.7.1/24" + accessTaken, "interface br0: found a route to 10.30.7.0/24" + wireTaken
+	if got, want := clashes(false), access+"\n"+wire; got != want {
+		t.Errorf("found\n%s\nwanted\n%s", got, want)
+	}
+	if got := clashes(true); got != wire {
+		t.Errorf("manual: found\n%s\nwanted\n%s", got, wire)
 	}
 }
 

@@ -46,6 +46,13 @@ func config(listen ...string) string {
 	return "port 22\naddressfamily any\nlistenaddress " + strings.Join(listen, "\nlistenaddress ") + "\nusepam yes\n"
 }
 
+func TestSSHPortsInOtherRanges(t *testing.T) {
+	listening := []netip.AddrPort{netip.MustParseAddrPort("10.30.1.2:22"), netip.MustParseAddrPort("10.98.1.2:2222")}
+	if got := fmt.Sprint(forwarded(network.NewRanges(10<<8|98, 0), listening)); got != "[2222]" {
+		t.Errorf("found %s, wanted those that answer at the intrawire address", got)
+	}
+}
+
 func TestSSHPorts(t *testing.T) {
 	for _, c := range []struct {
 		name, sockets, sshd string

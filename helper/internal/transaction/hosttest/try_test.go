@@ -133,11 +133,14 @@ func (b *bench) changeOf(self network.Host) *store.Change {
 func (b *bench) reaches(after string) {
 	b.Helper()
 	r := b.made.ranges
-	links := map[netip.Addr]string{r.IntrawireAddress(2): plan.DirectHost}
+	ways := map[netip.Addr]string{r.IntrawireAddress(2): plan.DirectHost}
 	if !b.self.ManualAccess && r.HasAccessAddress(b.self.ID) {
-		links[r.GatewayAddress(2)], links[r.AccessAddress(2)], links[r.GatewayAddress(32767)] = plan.AccessLink, plan.AccessLink, plan.AccessLink
+		ways[r.GatewayAddress(2)], ways[r.AccessAddress(2)], ways[r.GatewayAddress(32767)] = plan.AccessLink, plan.AccessLink, plan.AccessLink
 	}
-	for to, link := range links {
+	if clashes, err := links.Clashes(r, b.self.ManualAccess); err != nil || len(clashes) > 0 {
+		b.Errorf("after %s found %v, %v, wanted no clash with what is Mobula's own", after, clashes, err)
+	}
+	for to, link := range ways {
 		out, err := exec.Command("ip", "route", "get", to.String()).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), " dev "+link+" ") {
 			b.Errorf("after %s the way to %s is %s (%v), wanted it by %s\n%s", after, to, out, err, link, b.ways())
