@@ -9,7 +9,7 @@ packages=(
 	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
 	openssh-client bind9-dnsutils gcc libc6-dev
 )
-[ "${1-}" != test ] || packages+=(iptables iptables-persistent ufw firewalld docker.io dbus dhcpcd-base)
+[ "${1-}" != test ] || packages+=(qemu-user iptables iptables-persistent ufw firewalld docker.io dbus dhcpcd-base)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
@@ -21,8 +21,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 	for unit in firewalld:firewalld.service docker.io:docker.service docker.io:docker.socket docker.io:containerd.service iptables-persistent:netfilter-persistent.service; do
 		[[ " ${missing[*]} " != *" ${unit%%:*} "* ]] || systemctl mask --quiet "${unit#*:}" || true
 	done
-	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+	apt-get -o Acquire::Retries=5 update -qq
+	apt-get -o Acquire::Retries=5 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 command -v go >/dev/null || {
 	echo "go is missing: Go 1.21 or later has to be installed first" >&2
@@ -36,8 +36,8 @@ if [ "${1-}" = test ] && [ ! -e "$resolved" ]; then
 	rm -rf "$resolved.new" && mkdir -p "$resolved.new/debs"
 	(
 		cd "$resolved.new/debs"
-		apt-get update -qq
-		apt-get -o APT::Sandbox::User=root download -qq systemd-resolved libnss-resolve libsystemd-shared
+		apt-get -o Acquire::Retries=5 update -qq
+		apt-get -o Acquire::Retries=5 -o APT::Sandbox::User=root download -qq systemd-resolved libnss-resolve libsystemd-shared
 		for deb in *.deb; do dpkg-deb -x "$deb" ..; done
 	)
 	mv "$resolved.new" "$resolved"

@@ -107,6 +107,8 @@ lab/image.sh bookworm trixie >"$logs/image.log" 2>&1 &
 # The long walks, whole: the race detector would make hours of them.
 beside walks env "TMPDIR=$memory" "GOTMPDIR=${TMPDIR:-/tmp}" go test -count=1 -timeout 60m -v ./helper/internal/transaction ./helper/internal/paths
 beside fuzz lab/fuzz.sh
+# The helper on another processor, emulated: what computes, and what it says to the kernel.
+beside arm64 env CGO_ENABLED=0 GOARCH=arm64 go test -short -count=1 -timeout 60m -v -exec qemu-aarch64 ./helper/internal/{network,plan,probe,store,reconcile,client,packetfilter,wireguard}
 
 stage format format
 stage build build
@@ -124,6 +126,7 @@ stage lab go test -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Me
 stage scenarios go test -tags lab -count=1 -timeout 80m -v -run 'TestScenarios|TestOtherHosts' ./lab/scenarios
 join walks
 join fuzz
+join arm64
 
 [ "$failed" -eq 0 ] || tail -n 80 "$logs/why.log"
 echo "$skipped not run"

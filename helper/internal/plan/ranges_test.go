@@ -12,7 +12,7 @@ import (
 // TestOtherRanges: the plan of a network in other ranges is that of the default ones with
 // the first bytes of these everywhere.
 func TestOtherRanges(t *testing.T) {
-	other := strings.NewReplacer("10.30.", "172.20.", "10.31.", "192.168.")
+	other := strings.NewReplacer("10.30.", "172.20.", "10.31.", "192.168.", "30.10.in-addr", "20.172.in-addr", "31.10.in-addr", "168.192.in-addr")
 	ranges := network.NewRanges(172<<8|20, 192<<8|168)
 	for path, c := range map[string]struct {
 		id    uint16
