@@ -34,7 +34,7 @@ func namesOfErin(w *world) map[string]string {
 // finds has erin look all names up, by the C library and, where it runs, systemd-resolved.
 func finds(t *testing.T, w *world, when string, byResolved bool) {
 	t.Helper()
-	eventually(t, 15*time.Second, "erin finds names "+when, func() error {
+	eventually(t, time.Minute, "erin finds names "+when, func() error {
 		for name, address := range namesOfErin(w) {
 			if found := w.on(t, "erin", "getent ahostsv4 "+name+" || true"); !strings.HasPrefix(found, address+" ") {
 				return fmt.Errorf("%s: getent found %q, wanted %s", name, found, address)
