@@ -42,8 +42,9 @@ type hostReport struct {
 
 // intended is what the inventory says of a host, as far as the look at it needs it.
 type intended struct {
-	host   network.Host
-	ranges network.Ranges
+	host network.Host
+	// ranges are nil where the inventory is not asked: as the host has them.
+	ranges *network.Ranges
 	// mode is uplink_mode; "": the inventory says none.
 	mode    string
 	outside system.Outside
@@ -68,8 +69,8 @@ func newHostFlags(c *call) hostFlags {
 		dns:           c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
 		publish:       c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
 		open:          c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
-		wire:          c.flags.String("wire-network", "", "with --host: wire_network of the inventory (default: 10.30.0.0/16)"),
-		accessNetwork: c.flags.String("access-network", "", "with --host: access_network of the inventory (default: 10.31.0.0/16)"),
+		wire:          c.flags.String("wire-network", "", "with --host: wire_network of the inventory (default: as the host has it)"),
+		accessNetwork: c.flags.String("access-network", "", "with --host: access_network of the inventory (default: as the host has it)"),
 		brought:       c.flags.Bool("packages-brought", false, "with --host: a package that is missing is a problem, nobody else installs it"),
 		port:          c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
 	}
@@ -104,20 +105,24 @@ func (f hostFlags) intended() (intended, error) {
 	return i, nil
 }
 
-// ranges are those of the inventory; "" stands for a default.
-func (f hostFlags) ranges() (network.Ranges, error) {
+// ranges are those of the inventory; nil: nobody said any.
+func (f hostFlags) ranges() (*network.Ranges, error) {
 	var named [2]network.Slash16
+	if *f.wire == "" && *f.accessNetwork == "" {
+		return nil, nil
+	}
 	for i, s := range []string{*f.wire, *f.accessNetwork} {
 		if s == "" {
 			continue
 		}
 		n, err := network.ParseSlash16(s)
 		if err != nil {
-			return network.Ranges{}, exitError{exitUsage, fmt.Errorf("--%s-network: %w", [2]string{"wire", "access"}[i], err)}
+			return nil, exitError{exitUsage, fmt.Errorf("--%s-network: %w", [2]string{"wire", "access"}[i], err)}
 		}
 		named[i] = n
 	}
-	return network.NewRanges(named[0], named[1]), nil
+	ranges := network.NewRanges(named[0], named[1])
+	return &ranges, nil
 }
 
 // items splits a list with commas.
@@ -159,6 +164,11 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	if err != nil {
 		return nil, err
 	}
+	confirmed, err := h.Store.Confirmed()
+	if err != nil {
+		return nil, err
+	}
+	ranges := i.rangesOf(confirmed)
 	if i.mode == "" {
 		i.mode = network.UplinkMode(facts == nil || facts.IsShared())
 	}
@@ -166,7 +176,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 	report := newReport(i)
 	if facts == nil || facts.IsShared() != i.host.SharedUplink {
 		known := facts
-		if facts, err = survey(c, i.ranges, i.host, known); err != nil {
+		if facts, err = survey(c, ranges, i.host, known); err != nil {
 			report.Problems = append(report.Problems, lines(err)...)
 		}
 		if facts != nil {
@@ -181,16 +191,12 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		if facts.IsShared() {
 			report.Uplink = "shared"
 		}
-		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: i.ranges, Port: i.outside.WireGuardPort, Opens: i.host.OpenFirewall})
-	}
-	confirmed, err := h.Store.Confirmed()
-	if err != nil {
-		return nil, err
+		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: ranges, Port: i.outside.WireGuardPort, Opens: i.host.OpenFirewall})
 	}
 	report.Generation = confirmed.Generation()
 	if confirmed != nil && confirmed.Document != nil {
 		report.NetworkMTU = confirmed.Document.UnderlayMTU
-		report.Problems = append(report.Problems, lines(transaction.SameRanges(confirmed.Document.Ranges, i.ranges))...)
+		report.Problems = append(report.Problems, lines(transaction.SameRanges(confirmed.Document.Ranges, ranges))...)
 		// It works all the same, but for what the error names.
 		clashes, err := links.Clashes(confirmed.Document.Ranges, i.host.ManualAccess)
 		report.Warnings = append(report.Warnings, lines(errors.Join(append(clashes, err)...))...)
@@ -209,6 +215,17 @@ func newReport(i intended) *hostReport {
 	}
 	r.Problems = lines(errors.Join(cannot...))
 	return r
+}
+
+// rangesOf are the ranges that the host is to have, which has this change, or none.
+func (i intended) rangesOf(confirmed *store.Change) network.Ranges {
+	switch {
+	case i.ranges != nil:
+		return *i.ranges
+	case confirmed != nil && confirmed.Document != nil:
+		return confirmed.Document.Ranges
+	}
+	return network.Ranges{}
 }
 
 // beforeTheChange adds what the operator has to know before the first change, or before
