@@ -16,7 +16,7 @@ const module = "mobula/"
 // layers are the packages from the lowest to the highest: each may import those
 // of the layers above its own line only.
 var layers = [][]string{
-	{"templates", "helper/internal/network", "helper/internal/netns"},
+	{"templates", "helper/internal/network", "helper/internal/netns", "helper/internal/block"},
 	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/endpoints", "helper/internal/probe"},
 	{"helper/internal/reconcile"},
 	{"helper/internal/links", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths", "helper/internal/rawudp",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"mobula/helper/internal/inventory"
@@ -232,6 +233,9 @@ func (i intended) rangesOf(confirmed *store.Change) network.Ranges {
 // the NIC of a host in use moves or comes back.
 func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, inUse bool, i intended) {
 	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
+	if slices.Contains(facts.Managers, plan.Dhcpcd) {
+		files = append(files, plan.DhcpcdConf)
+	}
 	switch {
 	case i.host.SharedUplink && !i.host.GatewayResolver:
 		files = append(files, plan.HostsPath)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"mobula/helper/internal/block"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -54,11 +55,11 @@ func (r *Resolver) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Op
 	if err != nil {
 		return nil, err
 	}
-	block, route := s.wanted(want.Names)
+	hosts, route := s.wanted(want.Names)
 	if route && !s.runs {
 		return nil, nil // it comes, and the agent sees it; until then what there is stays
 	}
-	lines, err := r.lines(block)
+	lines, err := r.lines(hosts)
 	if err != nil {
 		return nil, err
 	}
@@ -89,36 +90,21 @@ func (r *Resolver) asking(s seen, n *plan.Names, route bool) []reconcile.Operati
 }
 
 // lines is what differs in /etc/hosts.
-func (r *Resolver) lines(block string) (ops []reconcile.Operation, err error) {
-	path := r.Root + plan.HostsPath
-	content, _, err := readBlockFile(path)
-	if err != nil {
+func (r *Resolver) lines(wanted string) ([]reconcile.Operation, error) {
+	b := block.Block{Path: r.Root + plan.HostsPath, Lines: wanted}
+	same, found, err := b.Compare()
+	if err != nil || same {
 		return nil, err
 	}
-	if withBlock(content, block) != content {
-		_, _, found := aroundBlocks(content)
-		op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + plan.HostsPath,
-			Do: func(context.Context) error { return r.putBlock(path, block) }}
-		switch {
-		case block == "":
-			op.Detail = "without the private names"
-		case !found:
-			op.Verb, op.Detail = reconcile.Add, "the private names"
-		}
-		ops = append(ops, op)
+	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + plan.HostsPath,
+		Do: func(context.Context) error { return b.Put(r.WriteFile) }}
+	switch {
+	case wanted == "":
+		op.Detail = "without the private names"
+	case !found:
+		op.Verb, op.Detail = reconcile.Add, "the private names"
 	}
-	if _, err := os.Lstat(path + temporary); err == nil { // of one that was killed
-		ops = append(ops, reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + plan.HostsPath + temporary,
-			Detail: "is removed", Do: func(context.Context) error { return remove(path + temporary) }})
-	}
-	return ops, nil
-}
-
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return []reconcile.Operation{op}, nil
 }
 
 // seen is what matters of the host.

@@ -12,6 +12,16 @@ import (
 	"mobula/helper/internal/plan"
 )
 
+// on is the subject of a host below a new directory, with /etc.
+func on(t *testing.T) *Resolver {
+	t.Helper()
+	r := &Resolver{Root: t.TempDir(), WriteFile: os.WriteFile, Index: func(string) int { return 0 }}
+	if err := os.Mkdir(r.Root+"/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // TestWhoAnswersTheHost: what is on hosts of the kinds that there are.
 func TestWhoAnswersTheHost(t *testing.T) {
 	const running, off, boots = "loaded active enabled", "loaded inactive disabled", "loaded inactive enabled"

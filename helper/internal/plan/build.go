@@ -112,6 +112,7 @@ func Without(facts Facts) *Host {
 	if facts.IsShared() {
 		h = withoutShared(facts)
 	}
+	h.Files = append(h.Files, dhcpcdBlock(""))
 	h.beside(facts.left())
 	return h
 }

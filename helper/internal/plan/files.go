@@ -164,6 +164,8 @@ func (b builder) linkFiles(m Manager) []File {
 			b.render(networkdConf, "networkd.conf"),
 			b.render(netplanCleanup, "netplan-ovs-cleanup.conf"),
 		}
+	case Dhcpcd:
+		return []File{dhcpcdBlock(b.render(DhcpcdConf, "dhcpcd.conf").Content)}
 	case NetworkManager:
 		return []File{
 			b.render(networkManagerLinks, "networkmanager-links.conf"),

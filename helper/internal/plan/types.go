@@ -318,6 +318,10 @@ type File struct {
 	Late bool
 	// Missing says that nothing may be at Path.
 	Missing bool
+	// Block is a part of the file, between two lines that mark it; the rest is the
+	// operator's. It comes first, and the file keeps its time. No Content: no block. It has
+	// no Mode.
+	Block bool `json:",omitempty"`
 	// Over is how the content begins that this one replaces; whatever else is at
 	// Path stays. "": it replaces everything.
 	Over string

@@ -104,7 +104,7 @@ func checkFacts(t *testing.T, facts *plan.Facts) {
 		paths = append(paths, file.Path)
 	}
 	for _, path := range paths {
-		if filepath.Clean(path) != path || !strings.HasPrefix(path, "/etc/systemd/") && !strings.HasPrefix(path, "/etc/NetworkManager/") && path != plan.ResolvConfPath {
+		if filepath.Clean(path) != path || !strings.HasPrefix(path, "/etc/systemd/") && !strings.HasPrefix(path, "/etc/NetworkManager/") && path != plan.ResolvConfPath && path != plan.DhcpcdConf {
 			t.Fatalf("found the file %q", path)
 		}
 	}

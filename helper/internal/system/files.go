@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"mobula/helper/internal/block"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
 )
@@ -68,6 +69,11 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 			continue
 		case f.Missing:
 			op.Verb = reconcile.Remove
+		case f.Block && f.Content == "": // a change: with the boot unit, removed last, goes who would do the rest
+			// Who reads it does when it starts next: what it was to leave alone goes, too.
+			op.Detail, op.Do = "without Mobula's part", func(context.Context) error { return s.put(f) }
+			ops = append(ops, op)
+			continue
 		case !exists:
 			op.Verb = reconcile.Add
 		case path == plan.UnitDir+plan.UnitOVSDB || path == plan.UnitDir+plan.UnitVSwitch:
@@ -120,6 +126,10 @@ func fileStep(f plan.File) reconcile.Step {
 	return reconcile.StepFiles
 }
 
+func blockOf(f plan.File) block.Block {
+	return block.Block{Path: f.Path, Lines: f.Content, First: true}
+}
+
 // compare is compare, but for what may stay until the next change.
 func (s *System) compare(f plan.File) (same, exists bool, err error) {
 	if info, err := os.Lstat(f.Path); f.Yields && s.booting && err == nil && info.Mode().IsRegular() {
@@ -130,6 +140,9 @@ func (s *System) compare(f plan.File) (same, exists bool, err error) {
 
 // compare reports whether the file is as wanted and whether it exists at all.
 func compare(f plan.File) (same, exists bool, err error) {
+	if f.Block {
+		return blockOf(f).Compare()
+	}
 	info, err := os.Lstat(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f.Missing || f.Over != "", false, nil
@@ -156,6 +169,9 @@ func compare(f plan.File) (same, exists bool, err error) {
 }
 
 func (m Machine) put(f plan.File) error {
+	if f.Block {
+		return blockOf(f).Put(m.WriteFile)
+	}
 	if f.Missing {
 		return remove(f.Path)
 	}

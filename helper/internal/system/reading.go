@@ -34,6 +34,8 @@ func readBy(path string) string {
 		return "systemd-networkd"
 	case strings.HasPrefix(path, "/etc/NetworkManager/"):
 		return "NetworkManager"
+	case path == plan.DhcpcdConf:
+		return "dhcpcd"
 	}
 	return ""
 }
@@ -41,7 +43,7 @@ func readBy(path string) string {
 func (s *System) reading(r reloads, verb reconcile.Verb) []reconcile.Operation {
 	var ops []reconcile.Operation
 	for _, step := range []reconcile.Step{reconcile.StepFiles, reconcile.StepResolver} {
-		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager", ifupdown} {
+		for _, who := range []string{"systemd", "systemd-networkd", "NetworkManager", "dhcpcd", ifupdown} {
 			if one := (reload{who, step}); r[one] {
 				ops = append(ops, s.readingOf(one, verb))
 			}
@@ -87,6 +89,10 @@ func (s *System) tell(ctx context.Context, who string) error {
 		}
 	case "NetworkManager":
 		return s.systemctl(ctx, "try-reload-or-restart", "NetworkManager.service")
+	case "dhcpcd":
+		if s.active(ctx, "dhcpcd.service") {
+			return s.systemctl(ctx, "kill", "--kill-who=main", "--signal=HUP", "dhcpcd.service")
+		}
 	case ifupdown:
 		s.giveResolvers(ctx)
 	}

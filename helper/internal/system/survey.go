@@ -87,6 +87,7 @@ func managers() (all []plan.Manager) {
 		{plan.Ifupdown, "/etc/network/interfaces"},
 		{plan.Networkd, "/lib/systemd/system/systemd-networkd.service"},
 		{plan.NetworkManager, "/etc/NetworkManager"},
+		{plan.Dhcpcd, "/lib/systemd/system/dhcpcd.service"},
 	} {
 		if _, err := os.Stat(m.sign); err == nil {
 			all = append(all, m.manager)

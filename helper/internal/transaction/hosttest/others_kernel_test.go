@@ -57,7 +57,7 @@ func (l *log) String() string {
 
 // newBeside makes a host of this line and lets prepare change it before Mobula comes; nil
 // in the process that only starts another one.
-func newBeside(t *testing.T, line string, prepare ...string) *beside {
+func newBeside(t *testing.T, line string, prepare ...func(*beside)) *beside {
 	t.Helper()
 	if !netnstest.Alone(t) {
 		return nil
@@ -70,11 +70,11 @@ func newBeside(t *testing.T, line string, prepare ...string) *beside {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, script := range prepare {
-		run(t, script)
-	}
 	b := &beside{bench: newBench(t, h), said: &log{}}
 	b.Ways = links.Ways
+	for _, do := range prepare {
+		do(b)
+	}
 	b.before = settled(t)
 	b.change = b.staying()
 	b.apply()
