@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/plan"
@@ -74,5 +75,11 @@ func makeVeth(link, peer plan.Link, attrs netlink.LinkAttrs) error {
 		defer file.Close()
 		veth.PeerNamespace = netlink.NsFd(file.Fd())
 	}
-	return makeLink(link.NS, veth)
+	veth.Index = link.Index
+	err := makeLink(link.NS, veth)
+	if veth.Index != 0 && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST)) { // another link has the number
+		veth.Index = 0
+		err = makeLink(link.NS, veth)
+	}
+	return err
 }

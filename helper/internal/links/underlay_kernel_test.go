@@ -114,12 +114,12 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 	}()
 	run(t, "sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.ipv4.ip_forward=0")
 	heard := map[string]bool{}
-	for timeout := time.After(10 * time.Second); len(heard) < 2; {
+	for timeout := time.After(10 * time.Second); len(heard) < 4; {
 		select {
 		case what := <-lost:
 			heard[what] = true
 		case <-timeout:
-			t.Fatalf("heard %v, wanted of two interfaces", heard)
+			t.Fatalf("heard %v, wanted of both values and two interfaces", heard)
 		}
 	}
 	if !heard["forwarding of en.4 changed"] || !heard["forwarding of "+plan.DirectHost+" changed"] {

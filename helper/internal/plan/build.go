@@ -59,7 +59,7 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 	out := b.uplink()
 	h := &Host{
 		Namespaces: []string{Namespace},
-		Links:      append(b.links(), out.links()...),
+		Links:      last(append(b.links(), out.links()...)),
 		Addresses:  append(b.addresses(), out.addresses()...),
 		Routes:     append(b.routes(), out.routes()...),
 		Absent:     out.absent(),

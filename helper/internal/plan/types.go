@@ -76,7 +76,7 @@ type Link struct {
 	Master string
 	MAC    net.HardwareAddr // nil: leave alone
 	MTU    int              // bytes; 0: leave alone
-	// Index is the number (ifindex) that a link gets when it moves into its
+	// Index is the number (ifindex) that a link gets when it is made or moves into its
 	// namespace, if that is free; 0: whichever the kernel chooses.
 	Index int
 	// NIC is what a physical link is known by where its name is another one now.

@@ -163,17 +163,20 @@ ip addr add 192.0.2.10/24 dev %[1]s; ip link set %[1]s up; ip route add default 
 	b.outside("another one at once")
 	b.isBack("another way outside", strings.NewReplacer(u, "ppp7", "cable", "line", "192.0.2.", "198.51.100.").Replace(comes)+" metric 7")
 	b.outside("by another one")
-	b.Lock()
+	b.stop()
 	run(t, gone+"; ip link del ppp7; ip netns del mobula; nft flush ruleset; ip rule del pref 1030; ip rule del pref 1031; rm -r /run/mobula")
 	err := b.Boot(b.ctx(), false, nil)
-	b.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.agent()
 	if left := b.left(); len(left) > 0 {
 		t.Errorf("after a boot without it differs %q", left)
 	}
 	b.isBack("it comes after the boot", comes)
 	relays("after the boot")
+	if first := run(t, "hostname -I"); !strings.HasPrefix(first, "192.0.2.10 ") || !strings.Contains(first, "10.30.127.255") {
+		t.Errorf("the host's addresses are in the order %s", first)
+	}
 	b.outside("after the boot")
 }

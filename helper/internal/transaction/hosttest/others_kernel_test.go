@@ -34,7 +34,8 @@ type beside struct {
 	repairs    []string
 	// began and ended are of the last repair that did something.
 	began, ended time.Time
-	said         *log // of the agent
+	said         *log   // of the agent
+	stop         func() // ends it
 }
 
 // log is what somebody says.
@@ -79,12 +80,12 @@ func newBeside(t *testing.T, line string, prepare ...func(*beside)) *beside {
 	b.change = b.staying()
 	b.apply()
 	b.confirm()
-	b.agent()
+	b.stop = b.agent()
 	return b
 }
 
-// agent runs until the test ends.
-func (b *beside) agent() {
+// agent runs until it is stopped or the test ends.
+func (b *beside) agent() (stop func()) {
 	b.Helper()
 	said := slog.New(slog.NewTextHandler(b.said, nil))
 	relaying := firewall.NewRelaying(plan.RunDir, links.Onward)
@@ -94,8 +95,10 @@ func (b *beside) agent() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = a.Run(ctx) }()
-	b.Cleanup(func() { cancel(); <-ended })
+	stop = func() { cancel(); <-ended }
+	b.Cleanup(stop)
 	time.Sleep(time.Second) // it looks for what runs each quarter of one
+	return stop
 }
 
 func (b *beside) mend(context.Context) error {
