@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"mobula/helper/internal/plan"
@@ -60,6 +61,9 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 		h.Log.Error("the network cannot be built; the host goes back to its own", "error", err)
 		if door := h.Reconciler(facts, !late).Insist(ctx, openDoor(facts), nil); door != nil {
 			return fmt.Errorf("%w: %w", ErrBeginAgain, errors.Join(err, door))
+		}
+		if facts.IsShared() && errors.Is(err, syscall.EADDRINUSE) { // a client has WireGuard's port, as a resolver may
+			err = fmt.Errorf("%w: %w", ErrBeginAgain, err)
 		}
 		return errors.Join(err, h.Store.DropPending())
 	}

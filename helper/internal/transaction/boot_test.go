@@ -138,3 +138,22 @@ func TestBootWithoutOpenVSwitch(t *testing.T) {
 		})
 	}
 }
+
+// TestBootWhereAClientHasThePort: the port of WireGuard of a host that keeps its NIC is one
+// that a resolver may have just then; the boot is begun again until it has not.
+func TestBootWhereAClientHasThePort(t *testing.T) {
+	w := newStaying(t, plan.Ifupdown)
+	kept(w)
+	built := w.String()
+	w.powerCycle()
+	w.wg.Bound = func(int) bool { return true }
+	if err := w.host.Boot(ctx, false, w.findNIC); !errors.Is(err, ErrBeginAgain) {
+		t.Errorf("while a client has the port: error %v, wanted %v", err, ErrBeginAgain)
+	}
+	w.startServices()
+	w.wg.Bound = nil
+	if err := w.host.Boot(ctx, true, w.findNIC); err != nil {
+		t.Error(err)
+	}
+	w.same("without it", w.String(), built)
+}

@@ -10,7 +10,6 @@ import (
 	"sort"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
@@ -155,11 +154,7 @@ func (d *Device) do(c change, public network.Key) error {
 // configure changes the device, in as many messages as that takes.
 func (d *Device) configure(config wgtypes.Config) error {
 	for _, message := range messages(config) {
-		err := d.kernel.ConfigureDevice(d.link, message)
-		if message.ListenPort != nil && errors.Is(err, unix.EADDRINUSE) {
-			err = fmt.Errorf("%w: another program has UDP port %d in the namespace where the device has its socket (ss -ulnp)", err, *message.ListenPort)
-		}
-		if err != nil {
+		if err := d.send(message); err != nil {
 			return err
 		}
 	}
