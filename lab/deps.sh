@@ -9,7 +9,7 @@ packages=(
 	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
 	openssh-client bind9-dnsutils gcc libc6-dev
 )
-[ "${1-}" != test ] || packages+=(qemu-user iptables iptables-persistent ufw firewalld docker.io dbus dhcpcd-base)
+[ "${1-}" != test ] || packages+=(qemu-user iptables iptables-persistent ufw firewalld docker.io dbus dhcpcd-base ethtool)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")

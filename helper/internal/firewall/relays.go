@@ -23,7 +23,7 @@ type relays struct {
 // wayChain sends on by one interface, to one hop or to who is on the link itself.
 type wayChain struct {
 	Name, Hop, Link string
-	MTU             int // longer packets, which another interface may bring, find no way; 0: there are none
+	Over            string // lengths of packets that another interface may bring and that find no way; "": there are none
 }
 
 // RenderRelays returns the ruleset for nft -f in the host's own namespace; "" if there is
@@ -43,7 +43,7 @@ func RenderRelays(d *plan.Doorway, onward *plan.Onward) string {
 			c.Hop = hop.Hop.String()
 		}
 		if mtu[hop.Link] < longest {
-			c.MTU = mtu[hop.Link]
+			c.Over = fmt.Sprintf("%d-%d", mtu[hop.Link]+1, longest)
 		}
 		v.Chains, chainOf[hop] = append(v.Chains, c), c.Name
 	}
