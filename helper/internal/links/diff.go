@@ -90,7 +90,7 @@ func (d *differ) namespaces() {
 func (d *differ) rules() {
 	wanted := map[plan.Rule]bool{}
 	for _, r := range d.want.Rules {
-		r := r
+		r := d.placed(r)
 		wanted[r] = true
 		if !d.have.Rules[r] {
 			d.add(reconcile.StepRoutes, reconcile.Add, "rule "+describeRule(r), "", func() error { return d.kernel.AddRule(r) })

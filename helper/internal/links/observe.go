@@ -207,7 +207,9 @@ func (s *State) observeRules(h *netlink.Handle, table int) error {
 		}
 		s.Rules[rule] = true
 	}
-	return nil
+	catchers, err := dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET}}, nil, readCatcher)
+	s.Catcher = firstCatcher(catchers)
+	return err
 }
 
 func (s *State) observeSettings(settings []plan.Setting) error {

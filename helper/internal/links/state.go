@@ -18,7 +18,10 @@ type State struct {
 	// Neighbors are the permanent ones on the access network's links.
 	Neighbors map[plan.Neighbor]bool
 	Rules     map[plan.Rule]bool
-	Settings  map[SettingKey]string
+	// Catcher is the priority of the first rule of somebody else's that may take any
+	// packet and comes before Mobula's, where they are at home; 0: none.
+	Catcher  int
+	Settings map[SettingKey]string
 	// IPv6Off: an interface that comes into the host's own namespace takes no IPv6.
 	IPv6Off bool
 }

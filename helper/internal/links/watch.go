@@ -130,7 +130,12 @@ func (o *Own) describeLoss(m syscall.NetlinkMessage) string {
 	case unix.RTM_DELROUTE:
 		return o.route(m)
 	case unix.RTM_DELRULE:
-		return o.rule(m)
+		if what := o.rule(m); what != "" {
+			return what
+		}
+		return o.caught(m)
+	case unix.RTM_NEWRULE:
+		return o.caught(m)
 	case unix.RTM_NEWNETCONF:
 		return o.forwards(m)
 	}
@@ -170,7 +175,8 @@ func (o *Own) rule(m syscall.NetlinkMessage) string {
 		return ""
 	}
 	r := ownRule{number(m, unix.SizeofRtMsg, unix.FRA_PRIORITY, 0), number(m, unix.SizeofRtMsg, unix.FRA_TABLE, uint32(m.Data[4]))}
-	if !o.rules[r] {
+	elsewhere := r.table == plan.RouteTable && r.priority < plan.RulePriority && len(o.rules) > 0 // see placed
+	if !o.rules[r] && !elsewhere {
 		return ""
 	}
 	return fmt.Sprintf("rule %d deleted", r.priority)
