@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"mobula/helper/internal/agent"
 	"mobula/helper/internal/firewall"
@@ -95,6 +96,11 @@ runs that whenever it has started, because its flows are gone then.`,
 			defer unlock()
 		}
 		done, err := c.host().Repair(c, subjects...)
+		if !*only {
+			if err := keepClock(clockPath, time.Now()); err != nil {
+				c.log.Warn("noting what the clock says", "error", err)
+			}
+		}
 		if len(done) > 0 {
 			c.log.Warn("repaired", "operations", done)
 		}

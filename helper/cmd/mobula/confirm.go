@@ -68,6 +68,9 @@ func (c *call) confirm(generation string, p *pause) (*store.Change, error) {
 	}
 	if err == nil {
 		_ = os.Remove(stagedPath()) // done with
+		if change.Down {
+			_ = os.Remove(clockPath)
+		}
 	}
 	return change, err
 }

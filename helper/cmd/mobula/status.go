@@ -45,6 +45,8 @@ type statusReport struct {
 	Closed []string `json:"closed_by_filters,omitempty"`
 	// RelaysForNobody is why this host does not; empty if it relays.
 	RelaysForNobody string `json:"relays_for_nobody,omitempty"`
+	// Clock is what is wrong with this host's clock; empty: nothing that is known.
+	Clock string `json:"clock,omitempty"`
 	// Differences are what somebody else changed on this host.
 	Differences []string `json:"differences"`
 }
@@ -83,8 +85,8 @@ the same generation; then what became of the name of its endpoint, and what its 
 or somebody in its name, asked more often than is answered. Then which frames the
 switch dropped because they claimed the address of a gateway or host, how many because
 they were too many to everybody, which packets the gateway refused to guests and
-clients, what the host's own packet filters close where its NIC stays with it, and what
-differs from the plan, which takes a second; --quick leaves these out.`,
+clients, what the host's own packet filters close where its NIC stays with it, whether its
+clock is behind what it has said before, and what differs from the plan, which takes a second; --quick leaves these out.`,
 	run: func(c *call) error {
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")
@@ -126,6 +128,9 @@ func (c *call) status(quick bool) (*statusReport, error) {
 	}
 	if err := report.addPaths(running.Document); err != nil {
 		report.Agent = err.Error()
+	}
+	if !clockSynchronized() {
+		report.Clock = clockBehind(time.Now(), saidBefore(report.Peers)...)
 	}
 	if self.SharedUplink {
 		report.RelaysForNobody = relaying().Unable()
@@ -290,6 +295,9 @@ func (c *call) printStatus(r *statusReport) error {
 	}
 	if r.RelaysForNobody != "" {
 		fmt.Fprintln(c.stdout, "this host relays for nobody:", r.RelaysForNobody)
+	}
+	if r.Clock != "" {
+		fmt.Fprintln(c.stdout, r.Clock)
 	}
 	for _, d := range r.Differences {
 		fmt.Fprintln(c.stdout, "differs:", d)

@@ -68,16 +68,19 @@ func TestSharedWayOutside(t *testing.T) {
 		if text, _ := hear(t, guest); text != "answer" {
 			t.Errorf("from port %s the guest hears %q, wanted its answer", c.port, text)
 		}
+		guest.Close()
 	}
-	guest := udp(t, guestOf(1), "10.31.200.1:32770") // a relay's port
-	send(t, guest, "192.0.2.3:51820", "guest")
-	text, from := hear(t, third)
-	if text != "guest" || from.Addr().String() != "192.0.2.1" || from.Port() < 32773 {
-		t.Errorf("to a member the guest comes as %q from %s, wanted a client's port that is no relay's", text, from)
-	}
-	send(t, third, from.String(), "answer")
-	if text, _ := hear(t, guest); text != "answer" {
-		t.Errorf("from a member the guest hears %q, wanted its answer", text)
+	for _, port := range []string{"32770", "51820"} { // a relay's, and WireGuard's before the host has sent anything
+		guest := udp(t, guestOf(1), "10.31.200.1:"+port)
+		send(t, guest, "192.0.2.3:51820", "guest")
+		text, from := hear(t, third)
+		if text != "guest" || from.Addr().String() != "192.0.2.1" || from.Port() < 32773 || from.Port() == 51820 {
+			t.Errorf("to a member the guest comes as %q from %s, wanted a client's port that is no relay's", text, from)
+		}
+		send(t, third, from.String(), "answer")
+		if text, _ := hear(t, guest); text != "answer" {
+			t.Errorf("from a member the guest hears %q, wanted its answer", text)
+		}
 	}
 	send(t, third, "192.0.2.1:51820", "to WireGuard")
 	if text, from := hear(t, wireGuard); text != "to WireGuard" || from.String() != "192.0.2.3:51820" {

@@ -56,7 +56,7 @@ func (b *bench) ours() *regexp.Regexp {
 	inside := func(p netip.Prefix) string {
 		return regexp.QuoteMeta(strings.TrimSuffix(p.Addr().String(), "0.0"))
 	}
-	return regexp.MustCompile(`mo-dir-hs|veth_fac0|"table":"?1030|\b(` + inside(b.made.ranges.Wire()) + "|" + inside(b.made.ranges.Access()) + `)|/forwarding = 1$`)
+	return regexp.MustCompile(`mo-dir-hs|veth_fac0|"table":"?1030|\b(` + inside(b.made.ranges.Wire()) + "|" + inside(b.made.ranges.Access()) + `)|^ipv4/conf/\S+/forwarding = 1$`)
 }
 
 // beside holds that the host has all that it had, and beside it only what is Mobula's.
