@@ -55,6 +55,8 @@ type repairer struct {
 	moved chan struct{}
 
 	pace pacer // of repairs for a reason
+	// first is how long after its beginning it compares: nobody told it what broke before.
+	first time.Duration
 
 	mu            sync.Mutex
 	change        *store.Change         // of which ours are
@@ -73,7 +75,7 @@ type subscribed struct {
 }
 
 func newRepairer(a *Agent) *repairer {
-	r := &repairer{agent: a, log: a.Log, reasons: make(chan string, 64), moved: make(chan struct{}, 1), pace: pacer{burst: repairBurst, interval: repairInterval}}
+	r := &repairer{agent: a, log: a.Log, reasons: make(chan string, 64), moved: make(chan struct{}, 1), pace: pacer{burst: repairBurst, interval: repairInterval}, first: startGrace}
 	wake(r.moved) // before it looked
 	return r
 }
@@ -171,7 +173,7 @@ func (r *repairer) run(ctx context.Context) {
 	go r.watchWays(ctx)
 	go r.watchNames(ctx)
 	retry := firstRetry
-	wait := compareInterval
+	wait := r.first
 	echo := false
 	for {
 		reasons := r.wait(ctx, wait, echo)

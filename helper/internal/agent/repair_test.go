@@ -45,6 +45,7 @@ func TestOthersChangesStartNoRepair(t *testing.T) {
 		Repair: func(context.Context) error { repairs.Add(1); return nil },
 	}
 	r := newRepairer(a)
+	r.first = compareInterval
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	self := plantest.Host(1)

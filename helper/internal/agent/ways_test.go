@@ -50,6 +50,7 @@ func TestRelayingFollowsRoutes(t *testing.T) {
 		Repair: func(context.Context) error { repairs.Add(1); relaying.stale.Store(false); return nil },
 	}
 	r := newRepairer(a)
+	r.first = compareInterval
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	self := plantest.Host(1)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/plan"
@@ -30,6 +31,14 @@ func TestOthersFlush(t *testing.T) {
 		b.outside("after a " + what)
 	}
 	b.isBack("a systemd-networkd that has not read that it has to leave rules", "ip rule del pref 1030; ip rule del pref 1031")
+	b.stop()
+	run(t, "nft flush ruleset; nft -f /etc/nftables.conf")
+	b.agent()
+	for end := time.Now().Add(20 * time.Second); len(b.left()) > 0; time.Sleep(back) {
+		if time.Now().After(end) {
+			t.Fatalf("what was flushed while there was no agent: differs %q", b.left())
+		}
+	}
 	run(t, "nft delete table inet filter")
 	b.uninstall()
 	b.same("an uninstall after a flush")
