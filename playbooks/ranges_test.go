@@ -35,7 +35,7 @@ func TestOtherRanges(t *testing.T) {
 	d.report(address(2), "interface eth1: found address 10.98.7.7/24, wanted 10.98.0.0/16 to be free (the variable wire_network names another network for all hosts)")
 	out, err := d.play("deploy.yml", "--check")
 	d.mustSay(out, err, true, "192.0.2.2: refused: interface eth1: found address 10.98.7.7/24, wanted 10.98.0.0/16 to be free (the variable wire_network names another network for all hosts)")
-	if got := d.read(address(1), "asked"); !strings.Contains(got, " --wire-network=10.98.0.0/16 --access-network=172.20.0.0/16\n") {
+	if got := d.read(address(1), "asked"); !strings.Contains(got, " --wire-network=10.98.0.0/16 --access-network=172.20.0.0/16 ") {
 		t.Errorf("asked for %q", got)
 	}
 	if got := d.deployed(); got != "" {
