@@ -9,7 +9,7 @@ packages=(
 	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
 	openssh-client bind9-dnsutils gcc libc6-dev
 )
-[ "${1-}" != test ] || packages+=(qemu-user iptables iptables-persistent ufw firewalld docker.io dbus dhcpcd-base ethtool)
+[ "${1-}" != test ] || packages+=(qemu-user iptables ufw firewalld docker.io dbus dhcpcd-base ethtool systemd)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
@@ -18,7 +18,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	echo "installing ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
 	# Tests run these in namespaces. Installed for them, they leave this machine alone.
-	for unit in firewalld:firewalld.service docker.io:docker.service docker.io:docker.socket docker.io:containerd.service iptables-persistent:netfilter-persistent.service; do
+	for unit in firewalld:firewalld.service docker.io:docker.service docker.io:docker.socket docker.io:containerd.service; do
 		[[ " ${missing[*]} " != *" ${unit%%:*} "* ]] || systemctl mask --quiet "${unit#*:}" || true
 	done
 	apt-get -o Acquire::Retries=5 update -qq

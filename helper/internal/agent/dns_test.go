@@ -119,7 +119,7 @@ func TestDNSInOtherRanges(t *testing.T) {
 	}
 	netnstest.Namespace(t, plan.Namespace)
 	ranges := plantest.OtherRanges()
-	for _, a := range []netip.Addr{ranges.GatewayAddress(1), ranges.AccessAddress(1), ranges.IntrawireAddress(1), network.Ranges{}.AccessAddress(1)} {
+	for _, a := range []netip.Addr{ranges.GatewayAddress(1), ranges.DirectGateway(), ranges.AccessAddress(1), ranges.IntrawireAddress(1), network.Ranges{}.AccessAddress(1)} {
 		netnstest.Run(t, plan.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
 	}
 	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Facts: func() (*plan.Facts, error) { return nil, nil }}

@@ -4,6 +4,13 @@ package firewall
 
 import "testing"
 
+// What netfilter-persistent does with iptables' rules (its plugin 15-ip4tables of
+// iptables-persistent, which cannot be installed beside ufw).
+const (
+	keepRules = "iptables-save >/run/rules.v4"
+	loadRules = "iptables-restore </run/rules.v4"
+)
+
 // TestOthersRejectAtTheEnd: rules that end in REJECT and that netfilter-persistent keeps.
 // What opens them is put before that end, and said again when the old rules are loaded.
 func TestOthersRejectAtTheEnd(t *testing.T) {
@@ -14,16 +21,16 @@ func TestOthersRejectAtTheEnd(t *testing.T) {
 	services(t)
 	sh(t, hostOf(1), `iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A INPUT -i lo -j ACCEPT
 iptables -A INPUT -p tcp --dport 22 -j ACCEPT; iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited; iptables -A FORWARD -j REJECT --reject-with icmp-host-prohibited
-netfilter-persistent save`)
+`+keepRules)
 	passes(t, "closed", nothing)
 	for _, when := range []string{"at first", "after a reload of the old rules"} {
 		does(t, closedPort+"the iptables chain INPUT drops it here", closedWay+"the iptables chain FORWARD drops it here")
 		passes(t, "opened "+when, ours)
-		sh(t, hostOf(1), "netfilter-persistent reload")
+		sh(t, hostOf(1), loadRules)
 		passes(t, "closed by a reload "+when, nothing)
 	}
 	does(t, closedPort+"the iptables chain INPUT drops it here", closedWay+"the iptables chain FORWARD drops it here")
-	sh(t, hostOf(1), "netfilter-persistent save; netfilter-persistent reload")
+	sh(t, hostOf(1), keepRules+"; "+loadRules)
 	passes(t, "kept and reloaded", ours)
 	openDoorway(t, doorwayOf(1))
 	passes(t, "with the doorway loaded last", ours)
