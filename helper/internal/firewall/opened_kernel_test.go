@@ -78,11 +78,9 @@ func (o opener) leaves(count int) {
 var opening = &plan.Opening{Port: 51820, Outside: []string{"eth0"}}
 
 func TestOthersOpenedUFW(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
 	sh(t, hostOf(1), "ufw --force enable; ufw allow 22/tcp")
 	before := sh(t, hostOf(1), "cat /etc/ufw/user.rules /etc/ufw/user6.rules")
 	o := openerOf(t)
@@ -104,11 +102,9 @@ func TestOthersOpenedUFW(t *testing.T) {
 }
 
 func TestOthersOpenedDocker(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
 	o := openerOf(t)
 	o.applies(opening, 0)
 	stop := daemon(t, dockerd, docker)
@@ -129,14 +125,10 @@ func TestOthersOpenedDocker(t *testing.T) {
 }
 
 func TestOthersOpenedFirewalld(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
-	sh(t, hostOf(1), "mkdir -p /run/dbus")
-	daemon(t, dbus, dbusReady)
-	stop := daemon(t, firewalld, firewallC)
+	stop := startFirewalld(t)
 	kept := func() string {
 		return sh(t, hostOf(1), "for p in '' --permanent; do firewall-cmd $p --list-all-zones; firewall-cmd $p --list-all-policies; done")
 	}

@@ -16,11 +16,12 @@ import (
 	"mobula/helper/internal/packetfilter"
 )
 
-// othersWorld is sharedWorld whose host 1 has other people's firewalls, which write in
-// nobody else's files. Each is the real program; those that are no daemons need nothing
-// more.
-func othersWorld(t *testing.T) bool {
+// besideOthers is sharedWorld, and what listens in it, whose host 1 has other people's
+// firewalls, which write in nobody else's files. Each is the real program; those that are no
+// daemons need nothing more. False in the process that only starts another one.
+func besideOthers(t *testing.T) bool {
 	t.Helper()
+	t.Parallel()
 	if !worldWith(t, sharedFirewallOf) {
 		return false
 	}
@@ -28,6 +29,7 @@ func othersWorld(t *testing.T) bool {
 	if err := unix.Mount("others", "/var/log", "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
+	services(t)
 	return true
 }
 
@@ -137,12 +139,18 @@ func services(t *testing.T) {
 	}
 }
 
+// startFirewalld starts it and whom it speaks through.
+func startFirewalld(t *testing.T) (stop func()) {
+	t.Helper()
+	sh(t, hostOf(1), "mkdir -p /run/dbus")
+	daemon(t, dbus, dbusReady)
+	return daemon(t, firewalld, firewallC)
+}
+
 func TestOthersUFW(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
 	sh(t, hostOf(1), "ufw --force enable")
 	passes(t, "enabled", nothing)
 	does(t, closedPort+"ufw is active here", closedWay+"ufw is active here")
@@ -154,11 +162,9 @@ func TestOthersUFW(t *testing.T) {
 }
 
 func TestOthersDocker(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
 	stop := daemon(t, dockerd, docker)
 	passes(t, "running", "port intrawire access own")
 	does(t, closedWay+"Docker lets nothing be forwarded here but its own")
@@ -177,14 +183,10 @@ func TestOthersDocker(t *testing.T) {
 }
 
 func TestOthersFirewalld(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
-	sh(t, hostOf(1), "mkdir -p /run/dbus")
-	daemon(t, dbus, dbusReady)
-	stop := daemon(t, firewalld, firewallC)
+	stop := startFirewalld(t)
 	passes(t, "running", nothing)
 	does(t, closedPort+"firewalld is running here", closedWay+"firewalld is running here")
 	passes(t, "opened", ours)
@@ -201,11 +203,9 @@ func TestOthersFirewalld(t *testing.T) {
 }
 
 func TestOthersNftables(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
 	sh(t, hostOf(1), `nft 'table inet filter {
 	chain input { type filter hook input priority filter; policy drop; ct state vmap { established : accept, related : accept, invalid : drop }; iifname "lo" accept; tcp dport { 22, 443 } accept; meta l4proto icmp accept; limit rate 5/minute log prefix "refused "; }
 	chain forward { type filter hook forward priority filter; policy drop; }

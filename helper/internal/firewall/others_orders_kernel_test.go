@@ -14,11 +14,9 @@ const (
 // TestOthersRejectAtTheEnd: rules that end in REJECT and that netfilter-persistent keeps.
 // What opens them is put before that end, and said again when the old rules are loaded.
 func TestOthersRejectAtTheEnd(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
 	sh(t, hostOf(1), `iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -A INPUT -i lo -j ACCEPT
 iptables -A INPUT -p tcp --dport 22 -j ACCEPT; iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited; iptables -A FORWARD -j REJECT --reject-with icmp-host-prohibited
 `+keepRules)
@@ -43,13 +41,11 @@ func TestOthersDockerOrders(t *testing.T) {
 		for _, forwards := range []string{"0", "1"} {
 			program, forwards := program, forwards
 			t.Run(program+forwards, func(t *testing.T) {
-				t.Parallel()
-				if !othersWorld(t) {
+				if !besideOthers(t) {
 					return
 				}
 				sh(t, "", "for p in iptables ip6tables; do for q in '' -save -restore; do ln -sf /usr/sbin/$p-"+program+"$q /etc/alternatives/$p$q; done; done; iptables --version")
 				sh(t, hostOf(1), "sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.ipv4.ip_forward="+forwards+"; sysctl -qw net.ipv4.conf.eth0.forwarding=1 net.ipv4.conf.mo-dir-hs.forwarding=1")
-				services(t)
 				o := openerOf(t)
 				o.applies(opening, 0)
 				stop := daemon(t, dockerd, docker)
@@ -71,14 +67,10 @@ func TestOthersDockerOrders(t *testing.T) {
 // TestOthersFirewalldReloads: with what firewalld is told for good, and by its policy, both
 // kinds of reload and another zone of the NIC change nothing.
 func TestOthersFirewalldReloads(t *testing.T) {
-	t.Parallel()
-	if !othersWorld(t) {
+	if !besideOthers(t) {
 		return
 	}
-	services(t)
-	sh(t, hostOf(1), "mkdir -p /run/dbus")
-	daemon(t, dbus, dbusReady)
-	daemon(t, firewalld, firewallC)
+	startFirewalld(t)
 	o := openerOf(t)
 	o.applies(opening, 3)
 	passes(t, "opened", ours)
