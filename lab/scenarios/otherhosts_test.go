@@ -102,10 +102,8 @@ func holdsBesideNM(t *testing.T, w *world) {
 }
 
 func rebootOthers(t *testing.T, w *world) {
-	for _, h := range w.members() {
-		if err := h.Reboot(w.ctx); err != nil {
-			t.Fatal(err)
-		}
+	if err := w.each(w.members(), func(h *lab.Host) error { return h.Reboot(w.ctx) }); err != nil {
+		t.Fatal(err)
 	}
 	for _, h := range w.members() {
 		comeBack(t, w, h.Name)
