@@ -111,6 +111,9 @@ func (h *Host) seedNetwork(s *seed) error {
 		if h.DHCP {
 			network = "DHCP=ipv4\n"
 		}
+		if h.Bridged {
+			network += "IPv6AcceptRA=no\n" // the bridge would be waited for until a router may have answered
+		}
 		if h.MTU != 0 {
 			network += fmt.Sprintf("\n[Link]\nMTUBytes=%d\n", h.MTU)
 		}

@@ -19,7 +19,8 @@ import (
 const (
 	// ownNetwork is what of a host that keeps its NIC is its own, without what Mobula adds,
 	// to the rules of ufw and Docker, too. A container's link has another name each time.
-	ownNetwork = `for d in ens3 ens6 bond0 vmbr0 docker0; do [ ! -e /sys/class/net/$d ] || ip -d address show dev $d; done | sed 's/_lft [0-9a-z]*//g; /^ *bridge forward_delay/d'
+	ownNetwork = `for d in ens3 ens6 bond0 vmbr0; do [ ! -e /sys/class/net/$d ] || ip -d address show dev $d; done | sed 's/_lft [0-9a-z]*//g; /^ *bridge forward_delay/d'
+ip -4 -br address show dev docker0 2>/dev/null || true # whose MAC address is another one after each boot
 ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
 cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s list ruleset 2>/dev/null | sed '/^table [a-z]* mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
 	// ufwRules are what ufw keeps.
