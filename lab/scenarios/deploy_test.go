@@ -15,7 +15,7 @@ import (
 
 // fingerprint is everything of a host that Mobula may touch, as text. The agent
 // starts a repair now and then: systemd knows its unit while it runs only.
-const fingerprint = `ip -br link | grep -v '^lo' | awk '{print $1, $3}'
+const fingerprint = `ip -br link | grep -vE '^(lo|docker0|veth[0-9a-f]{7}@)' | awk '{print $1, $3}'
 ip -4 -br addr; ip -4 route; ip rule; ip -6 -br addr show scope global; ip -6 route | grep -v ^fe80 || true; ls /run/netns 2>/dev/null || true
 find /etc/systemd /etc/network /etc/NetworkManager /usr/local /var/lib/mobula -xdev 2>/dev/null | sort
 ls -l /etc/resolv.conf | awk '{print $1, $NF}'; cat /etc/resolv.conf
