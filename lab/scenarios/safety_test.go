@@ -239,7 +239,7 @@ func comeBack(t *testing.T, w *world, host string) {
 	if cycles := w.on(t, host, "journalctl -q -b -o cat _PID=1 | grep 'ordering cycle' || true"); cycles != "" {
 		t.Errorf("%s: systemd left out a unit at boot: %s", host, cycles)
 	}
-	if slow := w.on(t, host, "systemd-analyze blame --no-pager | grep -E 'wait-online|networking.service' | grep -E '[0-9]min|[1-9][0-9]\\.[0-9]+s' || true"); slow != "" {
+	if slow := w.on(t, host, "systemd-analyze blame --no-pager | grep -E 'wait-online|networking.service' | grep -E '[0-9]min|[3-9][0-9]\\.[0-9]+s' || true"); slow != "" {
 		t.Errorf("%s: the boot waited for the network manager: %s", host, slow)
 	}
 	if s := w.status(t, host); len(s.Differences) > 0 || s.Generation == "none" {
