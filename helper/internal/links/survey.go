@@ -29,8 +29,11 @@ func Survey(ranges network.Ranges, uplink string, inUse bool) (*plan.Facts, erro
 			if facts, err = v.survey(ranges, uplink, inUse); facts == nil {
 				return err
 			}
-			settings, problem := nicSettings(facts.Uplink, facts.MTU)
-			facts.Baseline.Settings = settings
+			nic, problem := h.LinkByName(facts.Uplink)
+			if problem != nil {
+				return problem
+			}
+			facts.Baseline.Settings, problem = nicSettings(nic.Attrs())
 			return errors.Join(err, problem)
 		})
 	})

@@ -148,7 +148,8 @@ func (h rawHeader) Serialize() []byte { return h }
 
 // nicSettings returns the settings of an interface that differ from what a new
 // one gets. Some say what the kernel does, not what somebody set.
-func nicSettings(name string, mtu int) (all []plan.NICSetting, err error) {
+func nicSettings(nic *netlink.LinkAttrs) (all []plan.NICSetting, err error) {
+	name, mtu := nic.Name, nic.MTU
 	for _, group := range plan.NICSettingGroups {
 		dir := settingPath("net/" + group + "/" + name)
 		files, err := os.ReadDir(dir)
@@ -176,7 +177,10 @@ func nicSettings(name string, mtu int) (all []plan.NICSetting, err error) {
 					normal = strings.TrimSpace(string(value))
 				}
 			}
-			if found != normal && !(f.Name() == "mtu" && found == fmt.Sprint(mtu)) {
+			// One without ARP gets no duplicate address detection when it is made or moves
+			// (ipv6_add_dev), and keeps what it had when it loses ARP.
+			resets := f.Name() == "accept_dad" && nic.RawFlags&unix.IFF_NOARP != 0
+			if (found != normal || resets) && !(f.Name() == "mtu" && found == fmt.Sprint(mtu)) {
 				all = append(all, plan.NICSetting{Group: group, Name: f.Name(), Value: found})
 			}
 		}
