@@ -50,7 +50,7 @@ func (v *view) survey(ranges network.Ranges, uplink string, inUse bool) (*plan.F
 	u := &uplinkView{view: v, link: a}
 	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU, Index: a.Index}
 	known := identity(link)
-	facts.CardMAC, facts.AltNames, facts.Device = known.MAC, known.AltNames, known.Device
+	facts.CardMAC, facts.AltNames, facts.Device = known.MAC, a.AltNames, known.Device
 	u.movable(link)
 	u.alone()
 	u.itself()
