@@ -215,6 +215,31 @@ func guestThrough(t *testing.T, w *world) {
 	}
 }
 
+// sendingTo has grace send 100 packets to a host, a second's fifth apart, and returns 5 s
+// later. What it returns waits for the last and says how many were answered.
+func (w *world) sendingTo(t *testing.T, host *lab.Host) (arrived func(when string) int) {
+	t.Helper()
+	var said strings.Builder
+	ping := w.Host("grace").SSH(w.ctx, "-S", "none", "ping -q -i 0.2 -c 100 "+host.IntrawireAddress())
+	ping.Stdout = &said
+	if err := ping.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Second)
+	return func(when string) int {
+		t.Helper()
+		_ = ping.Wait()
+		t.Logf("%s: %s", when, strings.TrimSpace(said.String()))
+		m := pinged.FindStringSubmatch(said.String())
+		if m == nil || m[1] != "100" {
+			t.Error("the pings did not end")
+			return 0
+		}
+		answered, _ := strconv.Atoi(m[2])
+		return answered
+	}
+}
+
 // anotherAddress: the NIC gets another address, as by DHCP or in another network, while
 // grace sends to erin. WireGuard's packets take the new one by themselves.
 func anotherAddress(t *testing.T, w *world) {
@@ -223,17 +248,11 @@ func anotherAddress(t *testing.T, w *world) {
 	change := func(from, to string) string {
 		return "ip addr add " + to + "/24 dev ens3; ip addr del " + from + "/24 dev ens3; ip route replace default via " + lab.RouterAddress + " dev ens3"
 	}
-	var said strings.Builder
-	ping := w.Host("grace").SSH(w.ctx, "-S", "none", "ping -q -i 0.2 -c 100 "+erin.IntrawireAddress())
-	ping.Stdout = &said
-	if err := ping.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(5 * time.Second)
+	arrived := w.sendingTo(t, erin)
 	if out, err := erin.Console(w.ctx, change(erin.Address, other)); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	_ = ping.Wait()
+	answered := arrived("erin with another address")
 	at := ""
 	for _, p := range w.quick(t, "grace").Peers {
 		if p.Name == erin.Address || p.Name == erin.FQDN() {
@@ -244,12 +263,7 @@ func anotherAddress(t *testing.T, w *world) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	erin.Disconnect()
-	m := pinged.FindStringSubmatch(said.String())
-	t.Logf("erin with another address: %s", strings.TrimSpace(said.String()))
-	if m == nil || m[1] != "100" {
-		t.Fatal("the pings did not end")
-	}
-	if answered, _ := strconv.Atoi(m[2]); answered < 85 { // 3 s
+	if answered < 85 { // 3 s
 		t.Errorf("%d of 100 packets were answered", answered)
 	}
 	if !strings.HasPrefix(at, other+":") {

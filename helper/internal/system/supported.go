@@ -47,27 +47,34 @@ func supportedRelease(osRelease string) error {
 	return fmt.Errorf("operating system: found %s, wanted %s", field["PRETTY_NAME"], want)
 }
 
-// required are programs that other packages bring, each with the name that Debian gives its package.
-var required = []struct{ name, pkg string }{{"ovs-vswitchd", "openvswitch-switch"}, {"nft", "nftables"}}
+// program is one that another package brings, with the name that Debian gives the package.
+type program struct{ name, pkg string }
 
-// MissingPackages returns what has to be installed first, by Debian's names.
-func MissingPackages() []string {
-	var missing []string
+var required = []program{{"ovs-vswitchd", "openvswitch-switch"}, {"nft", "nftables"}}
+
+// missing returns the required programs that are not there.
+func missing() (all []program) {
 	for _, p := range required {
 		if _, err := exec.LookPath(p.name); err != nil {
-			missing = append(missing, p.pkg)
+			all = append(all, p)
 		}
 	}
-	return missing
+	return all
+}
+
+// MissingPackages returns what has to be installed first, by Debian's names.
+func MissingPackages() (names []string) {
+	for _, p := range missing() {
+		names = append(names, p.pkg)
+	}
+	return names
 }
 
 // Brought tells which programs are missing where the operator brings their packages.
 func Brought() error {
 	var problems []error
-	for _, p := range required {
-		if _, err := exec.LookPath(p.name); err != nil {
-			problems = append(problems, fmt.Errorf("%s: found none, wanted its package (%s on Debian) to be installed already, as mobula_packages says", p.name, p.pkg))
-		}
+	for _, p := range missing() {
+		problems = append(problems, fmt.Errorf("%s: found none, wanted its package (%s on Debian) to be installed already, as mobula_packages says", p.name, p.pkg))
 	}
 	return errors.Join(problems...)
 }
