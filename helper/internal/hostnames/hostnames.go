@@ -127,11 +127,11 @@ func (s seen) wanted(n *plan.Names) (block string, route bool) {
 }
 
 func (r *Resolver) look(ctx context.Context, n *plan.Names) (s seen, err error) {
-	if _, err := os.Stat(r.Root + runDir); n == nil && errors.Is(err, fs.ErrNotExist) {
-		return s, nil // it has not run since the boot
-	}
 	if n != nil {
 		s.answers = r.answers(ctx)
+	}
+	if _, err := os.Stat(r.Root + runDir); errors.Is(err, fs.ErrNotExist) {
+		return s, nil // it has not run since the boot
 	}
 	if s.runs = r.runs(ctx); !s.runs {
 		return s, nil
