@@ -6,7 +6,7 @@ SHELL := /bin/bash
 LOGS ?= .build/test
 export CGO_ENABLED ?= 1
 
-.PHONY: help deps demo test lab-up lab-ssh lab-down bench healing throughput hosts faults
+.PHONY: help deps demo test release lab-up lab-ssh lab-down bench healing throughput hosts faults
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,9 +30,14 @@ lab-ssh: ## a shell on a host: make lab-ssh HOST=alice
 lab-down: ## stop the lab
 	@go run ./lab/cmd/lab down
 
-bench: ## figures that need no lab: compiling 3,000 hosts, DNS, the agent's cost
+release: ## helpers for amd64, arm64 and armv7, with checksums and what is in them, in .build/release
+	@.ci/release.sh
+
+bench: ## figures that need no lab: compiling 3,000 hosts, DNS, the agent, looks and changes, healing of many hosts, asking 3,000 how the network is
 	@go test -run '^$$' -bench . -benchmem ./helper/internal/inventory ./helper/internal/nameserver
-	@go test -run '^$$' -bench . -benchtime 1x ./helper/internal/agent
+	@go test -run '^$$' -bench . -benchtime 1x ./helper/internal/agent ./helper/internal/mesh
+	@go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./helper/internal/paths
+	@go test -tags kernel -count=1 -v -run '^TestCost$$' ./helper/internal/transaction/hosttest
 
 healing: deps ## break paths and hosts and watch the network heal, with figures
 	@go test -tags lab -count=1 -timeout 60m -v -run TestHealing ./lab/scenarios

@@ -74,7 +74,7 @@ type tee struct {
 
 func (t *tee) Write(p []byte) (int, error) {
 	if t.also != nil {
-		t.also.Write(p)
+		_, _ = t.also.Write(p)
 	}
 	return t.Buffer.Write(p)
 }

@@ -66,27 +66,11 @@ func (l *Lab) openStation(ctx context.Context, port string) (*station, error) {
 		}
 	}
 	err = inNamespace(l.Namespace(), func() error {
-		link, err := net.InterfaceByName(port)
-		if err != nil {
-			return err
+		fd, err := openPacket(port, unix.SOCK_NONBLOCK, unix.PACKET_VNET_HDR)
+		if err == nil {
+			s.socket = os.NewFile(uintptr(fd), port)
 		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		s.socket = os.NewFile(uintptr(fd), port)
-		for _, option := range []int{unix.PACKET_IGNORE_OUTGOING, unix.PACKET_VNET_HDR} {
-			if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, option, 1); err != nil {
-				s.socket.Close()
-				return fmt.Errorf("packet socket option %d: %w", option, err)
-			}
-		}
-		all := binary.BigEndian.Uint16([]byte{byte(unix.ETH_P_ALL), byte(unix.ETH_P_ALL >> 8)})
-		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}); err != nil {
-			s.socket.Close()
-			return err
-		}
-		return nil
+		return err
 	})
 	return s, err
 }
@@ -98,7 +82,7 @@ func (s *station) relay(to *station, delay time.Duration) {
 	go func() {
 		for frame := range queue {
 			time.Sleep(time.Until(frame.due))
-			to.socket.Write(frame.data) // an error is a lost frame
+			_, _ = to.socket.Write(frame.data) // an error is a lost frame
 		}
 	}()
 	buf := make([]byte, 1<<17)

@@ -9,7 +9,19 @@ packages=(
 	qemu-system-x86 qemu-utils debootstrap e2fsprogs wireguard-go wireguard-tools
 	openssh-client bind9-dnsutils gcc libc6-dev
 )
-[ "${1-}" != test ] || packages+=(qemu-user iptables ufw firewalld docker.io dbus dhcpcd-base ethtool systemd)
+[ "${1-}" != test ] || packages+=(qemu-user iptables ufw firewalld docker.io dbus dhcpcd-base ethtool systemd zbar-tools codespell
+	bash-completion zsh fish mandoc groff-base chromium)
+command -v go >/dev/null || {
+	echo "go is missing: Go 1.24 or later has to be installed first" >&2
+	exit 1
+}
+# Meanwhile what needs none of them: modules, and for the tests the helper, compiled.
+modules() {
+	go mod download
+	[ "${1-}" != test ] || CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /dev/null ./helper/cmd/mobula
+}
+modules "$@" &
+modules=$!
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
@@ -24,23 +36,25 @@ if [ ${#missing[@]} -gt 0 ]; then
 	apt-get -o Acquire::Retries=5 update -qq
 	apt-get -o Acquire::Retries=5 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-command -v go >/dev/null || {
-	echo "go is missing: Go 1.21 or later has to be installed first" >&2
-	exit 1
-}
-# Installed, systemd-resolved takes a machine's resolver over: what tests run of it in
-# namespaces is only unpacked, with the library of its version.
-resolved=${MOBULA_LAB_CACHE:-/var/cache/mobula-lab}-resolved
-if [ "${1-}" = test ] && [ ! -e "$resolved" ]; then
-	echo "unpacking systemd-resolved"
-	rm -rf "$resolved.new" && mkdir -p "$resolved.new/debs"
+# unpack NAME PACKAGE…: what tests run of packages that must not be installed here.
+unpack() {
+	local into=${MOBULA_LAB_CACHE:-/var/cache/mobula-lab}-$1
+	[ ! -e "$into" ] || return 0
+	echo "unpacking ${*:2}"
+	rm -rf "$into.new" && mkdir -p "$into.new/debs"
 	(
-		cd "$resolved.new/debs"
+		cd "$into.new/debs"
 		apt-get -o Acquire::Retries=5 update -qq
-		apt-get -o Acquire::Retries=5 -o APT::Sandbox::User=root download -qq systemd-resolved libnss-resolve libsystemd-shared
+		apt-get -o Acquire::Retries=5 -o APT::Sandbox::User=root download -qq "${@:2}"
 		for deb in *.deb; do dpkg-deb -x "$deb" ..; done
 	)
-	mv "$resolved.new" "$resolved"
+	mv "$into.new" "$into"
+}
+if [ "${1-}" = test ]; then
+	# Installed, it takes a machine's resolver over; with the library of its version.
+	unpack resolved systemd-resolved libnss-resolve libsystemd-shared
+	unpack promtool prometheus # for one program; installed, it is a service
+	unpack persistent netfilter-persistent iptables-persistent # which exclude ufw
 fi
 # The lab's deployer builds the helper in a namespace that reaches its hosts only.
-go mod download
+wait "$modules"

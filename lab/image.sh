@@ -24,6 +24,8 @@ host_packages=(openvswitch-switch nftables wireguard-tools conntrack)
 tool_packages=(tcpdump iperf3 bind9-dnsutils systemd-resolved ufw)
 # Debian 12: for the hosts that are to have it (HostSpec.Docker), and what its image is made of.
 docker_packages=(docker.io apparmor busybox-static)
+# Debian 13: for the host that turns it on.
+firewall_packages=(firewalld)
 
 started=$SECONDS
 say() { printf '[%3ds] %s\n' "$((SECONDS - started))" "$*" >&2; }
@@ -113,6 +115,7 @@ build_full() {
         tool_packages+=("${docker_packages[@]}")
     else
         mv "$tree/bare" "$tree/full"
+        tool_packages+=("${firewall_packages[@]}")
     fi
     install_in "$tree/full" "${host_packages[@]}" "${tool_packages[@]}"
     # Mobula brings its own instance; the system's stays off, as on a host that never used it.
@@ -120,6 +123,7 @@ build_full() {
     # others there is no resolvconf for NetworkManager, as if it were not installed.
     in_root "$tree/full" systemctl disable openvswitch-switch.service systemd-resolved.service
     rm -f "$tree/full/usr/sbin/resolvconf"
+    [[ $suite != trixie ]] || in_root "$tree/full" systemctl disable firewalld.service
     [[ $suite != bookworm ]] || in_root "$tree/full" systemctl disable docker.service docker.socket containerd.service apparmor.service
 }
 

@@ -28,6 +28,9 @@ func (l *Lab) Inventory(hosts ...*Host) string {
     ansible_ssh_common_args: '%s'
     ansible_python_interpreter: /usr/bin/python3
 `, l.Key(), sshArgs)
+	if h := hosts[0]; h.Wire != "" {
+		fmt.Fprintf(&b, "    wire_network: %s\n    access_network: %s\n", h.InWire(0, 0)+"/16", h.InAccess(0, 0)+"/16")
+	}
 	return b.String()
 }
 

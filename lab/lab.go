@@ -24,6 +24,8 @@ const (
 	DeployerAddress   = "192.0.2.250"
 	RepositoryAddress = "192.0.2.253"
 	RouterAddress     = "192.0.2.254"
+	// RouterOutsideAddress is the router's other one.
+	RouterOutsideAddress = "198.51.100.254"
 	// MetadataAddress is where clouds answer hosts; here the router pings back.
 	MetadataAddress = "169.254.169.254"
 	OutsideAddress  = "198.51.100.1"
@@ -125,6 +127,9 @@ func Up(ctx context.Context, o Options) (_ *Lab, err error) {
 	l.log.printf("creating namespaces %s, %s, %s", l.Namespace(), l.OutsideNamespace(), l.routerNamespace())
 	if err := l.createNetwork(ctx); err != nil {
 		return nil, fmt.Errorf("creating the lab's network: %w", err)
+	}
+	if err := l.deployerHosts(); err != nil {
+		return nil, err
 	}
 	if err := l.startServices(); err != nil {
 		return nil, err

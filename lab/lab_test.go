@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -132,6 +133,10 @@ func TestDHCPAnswer(t *testing.T) {
 }
 
 func TestAnswerQuery(t *testing.T) {
+	names := filepath.Join(t.TempDir(), "names")
+	if err := os.WriteFile(names, []byte("moves.example.net. 192.0.2.77\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name    string
 		kind    uint16
@@ -145,9 +150,10 @@ func TestAnswerQuery(t *testing.T) {
 		{"1.100.51.198.in-addr.arpa.", dns.TypePTR, dns.RcodeSuccess, 1},
 		{"large.example.net.", dns.TypeA, dns.RcodeSuccess, 200},
 		{"nowhere.example.net.", dns.TypeA, dns.RcodeNameError, 0},
+		{"moves.example.net.", dns.TypeA, dns.RcodeSuccess, 1},
 	} {
 		logged := ""
-		reply := answerQuery(new(dns.Msg).SetQuestion(tc.name, tc.kind), func(line string) { logged = line })
+		reply := answerQuery(new(dns.Msg).SetQuestion(tc.name, tc.kind), changing(names), func(line string) { logged = line })
 		if reply.Rcode != tc.rcode || len(reply.Answer) != tc.answers {
 			t.Errorf("%s: %v", tc.name, reply)
 		}

@@ -37,7 +37,7 @@ func (l *Lab) routerNamespace() string { return l.Prefix + "-router" }
 // links are veth pairs between them.
 func (l *Lab) createNetwork(ctx context.Context) error {
 	lab, router, outside := l.Namespace(), l.routerNamespace(), l.OutsideNamespace()
-	return ipBatch(ctx,
+	if err := ipBatch(ctx,
 		"netns add "+lab,
 		"netns add "+router,
 		"netns add "+outside,
@@ -62,15 +62,18 @@ func (l *Lab) createNetwork(ctx context.Context) error {
 		"-n "+router+" link set inside up",
 
 		"-n "+router+" link add outside type veth peer name uplink netns "+outside,
-		"-n "+router+" addr add 198.51.100.254/24 dev outside",
+		"-n "+router+" addr add "+RouterOutsideAddress+"/24 dev outside",
 		"-n "+router+" link set outside up",
 		"-n "+router+" addr add "+MetadataAddress+"/32 dev outside",
 		"netns exec "+router+" sysctl -qw net.ipv4.ip_forward=1",
 		"-n "+outside+" addr add "+OutsideAddress+"/24 dev uplink",
 		"-n "+outside+" addr add "+ResolverAddress+"/24 dev uplink",
 		"-n "+outside+" link set uplink up",
-		"-n "+outside+" route add 192.0.2.0/24 via 198.51.100.254",
-	)
+		"-n "+outside+" route add 192.0.2.0/24 via "+RouterOutsideAddress,
+	); err != nil {
+		return err
+	}
+	return l.createSite(ctx)
 }
 
 // ipBatch runs ip(8) once per line and stops at the first error.
@@ -83,13 +86,26 @@ func ipBatch(ctx context.Context, lines ...string) error {
 	return nil
 }
 
-// addTap makes the network device of a machine and plugs it into the bridge.
-func (l *Lab) addTap(ctx context.Context, name string) error {
-	ns := l.Namespace()
-	return ipBatch(ctx,
-		"-n "+ns+" tuntap add dev "+name+" mode tap",
-		"-n "+ns+" link set "+name+" master "+bridge+" up",
-	)
+// plugIn makes the network device of a machine and plugs it into its bridge.
+func (h *Host) plugIn(ctx context.Context, n nic) error {
+	ns := h.lab.Namespace()
+	if !h.Bridged {
+		return ipBatch(ctx,
+			"-n "+ns+" tuntap add dev "+n.tap+" mode tap",
+			"-n "+ns+" link set "+n.tap+" master "+n.bridge+" up",
+		)
+	}
+	if err := ipBatch(ctx,
+		"-n "+ns+" tuntap add dev "+n.wire()+" mode tap",
+		"-n "+ns+" link add "+n.tap+" type veth peer name "+n.plain(),
+		"netns exec "+ns+" ethtool -K "+n.tap+" tx off", // or frames leave the bridge without checksums
+		"-n "+ns+" link set "+n.tap+" master "+n.bridge+" up",
+		"-n "+ns+" link set "+n.wire()+" up",
+		"-n "+ns+" link set "+n.plain()+" up",
+	); err != nil {
+		return err
+	}
+	return startProcess(h.lab.path(n.wire()+".pid"), h.lab.path(n.wire()+".log"), "ip", "netns", "exec", ns, h.lab.path("lab"), "serve-trunk", n.wire(), n.plain())
 }
 
 // removeNetwork deletes the namespaces of this lab; the links in them go with them.
@@ -106,7 +122,7 @@ func (l *Lab) removeNetwork() error {
 			errs = append(errs, ipBatch(context.Background(), "netns del "+e.Name()))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, os.RemoveAll(l.etc()))...)
 }
 
 // Command prepares a program that runs in a namespace of this machine.

@@ -49,7 +49,7 @@ func startProcess(pidFile, logFile, name string, args ...string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	go cmd.Wait() // or it stays a zombie for as long as this process lives
+	go func() { _ = cmd.Wait() }() // or it stays a zombie for as long as this process lives
 	id, err := processID(cmd.Process.Pid)
 	if err != nil {
 		return fmt.Errorf("%s ended at once; see %s", name, logFile)

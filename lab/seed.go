@@ -104,7 +104,7 @@ func (h *Host) seedNetwork(s *seed) error {
 		// As on hosts that came from ifupdown, which has no more than lo now.
 		s.file("etc/network/interfaces", 0o644, "auto lo\niface lo inet loopback\n")
 		s.withIfupdown()
-		network := "Address=" + h.Address + "/24\nGateway=" + RouterAddress + "\nDNS=" + ResolverAddress + "\n"
+		network := "Address=" + h.Address + "/24\nGateway=" + h.Router() + "\nDNS=" + ResolverAddress + "\n"
 		if !h.NoIPv6 {
 			network += "Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"
 		}
@@ -120,6 +120,9 @@ func (h *Host) seedNetwork(s *seed) error {
 		s.file("etc/systemd/network/10-uplink.network", 0o644, "[Match]\nName="+h.Uplink()+"\n\n[Network]\n"+network)
 		if h.Bridged {
 			s.bridged()
+		}
+		if h.TwoUplinks {
+			s.file("etc/systemd/network/20-second.network", 0o644, fmt.Sprintf("[Match]\nName=%s\n\n[Network]\nAddress=203.0.113.%d/24\nIPv6AcceptRA=no\n\n[Route]\nGateway=%s\nMetric=2048\n", SecondNIC, h.ID%250, SiteRouterAddress))
 		}
 		// What `systemctl enable systemd-networkd` does.
 		s.link(units+"dbus-org.freedesktop.network1.service", "/lib/systemd/system/systemd-networkd.service")
@@ -162,6 +165,8 @@ dns=%[4]s;
 method=manual
 address1=%[5]s/64,%[6]s
 `, NIC, h.Address, RouterAddress, ResolverAddress, h.IPv6Address(), ipv6Gateway))
+		// Or it asks for an address by DHCP for 45 s on a NIC that has not got its name yet.
+		s.file("etc/NetworkManager/conf.d/10-servers.conf", 0o644, "[main]\nno-auto-default=*\n")
 		// What `systemctl enable NetworkManager` does.
 		s.link(units+"multi-user.target.wants/NetworkManager.service", "/lib/systemd/system/NetworkManager.service")
 		s.link(units+"network-online.target.wants/NetworkManager-wait-online.service", "/lib/systemd/system/NetworkManager-wait-online.service")
@@ -172,14 +177,16 @@ address1=%[5]s/64,%[6]s
 	return nil
 }
 
-// bridged is a bridge over a bond of the two NICs (systemd.netdev(5)).
+// bridged is a bridge over a VLAN of a bond of the two NICs (systemd.netdev(5)).
 func (s *seed) bridged() {
 	const folder = "etc/systemd/network/"
 	s.file(folder+"05-bond.netdev", 0o644, "[NetDev]\nName="+Bond+"\nKind=bond\n\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n")
 	s.file(folder+"05-bridge.netdev", 0o644, "[NetDev]\nName="+Bridge+"\nKind=bridge\n\n[Bridge]\nForwardDelaySec=0\n")
 	s.file(folder+"06-first.network", 0o644, "[Match]\nName="+NIC+"\n\n[Network]\nBond="+Bond+"\nPrimarySlave=yes\n")
 	s.file(folder+"06-second.network", 0o644, "[Match]\nName="+SecondNIC+"\n\n[Network]\nBond="+Bond+"\n")
-	s.file(folder+"07-bond.network", 0o644, "[Match]\nName="+Bond+"\n\n[Network]\nBridge="+Bridge+"\n")
+	s.file(folder+"05-vlan.netdev", 0o644, fmt.Sprintf("[NetDev]\nName=%s\nKind=vlan\n\n[VLAN]\nId=%d\n", BondVLAN, VLAN))
+	s.file(folder+"07-bond.network", 0o644, "[Match]\nName="+Bond+"\n\n[Network]\nVLAN="+BondVLAN+"\nLinkLocalAddressing=no\n")
+	s.file(folder+"08-vlan.network", 0o644, "[Match]\nName="+BondVLAN+"\n\n[Network]\nBridge="+Bridge+"\n")
 }
 
 // cloudInit comes at boot when cloud-init's network stage does (its unit in Debian 13):

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/miekg/dns"
@@ -21,7 +22,7 @@ func (l *Lab) startServices() error {
 	}{
 		{"repository", l.Namespace(), []string{"serve-repository", filepath.Join(l.Image, "bookworm", "repo")}},
 		{"dhcp", l.Namespace(), []string{"serve-dhcp", l.Dir}},
-		{"outside", l.OutsideNamespace(), []string{"serve-outside", l.queryLog()}},
+		{"outside", l.OutsideNamespace(), []string{"serve-outside", l.queryLog(), namesFile(l.Dir)}},
 	} {
 		args := append([]string{"netns", "exec", s.namespace, l.path("lab")}, s.args...)
 		if err := startProcess(l.path(s.name+".pid"), l.path(s.name+".log"), "ip", args...); err != nil {
@@ -39,15 +40,16 @@ func ServeRepository(dir string) error {
 }
 
 // ServeOutside is the world beyond the router: a web server that tells callers their own
-// address as it sees it, and a resolver that logs each query to a file, until the process ends.
-func ServeOutside(queryLog string) error {
+// address as it sees it, and a resolver that logs each query to a file and knows the names
+// of another (see SetName), until the process ends.
+func ServeOutside(queryLog, names string) error {
 	log, err := os.OpenFile(queryLog, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	answer := dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
-		w.WriteMsg(answerQuery(query, func(line string) {
+		w.WriteMsg(answerQuery(query, changing(names), func(line string) {
 			fmt.Fprintf(log, "%s %s %s\n", w.RemoteAddr().Network(), w.RemoteAddr(), line)
 		}))
 	})
@@ -90,7 +92,19 @@ func largeAnswer() []string {
 	return records
 }
 
-func answerQuery(query *dns.Msg, log func(string)) *dns.Msg {
+// changing reads the names that change. Nobody may keep them for long.
+func changing(file string) map[string][]string {
+	zone := map[string][]string{}
+	data, _ := os.ReadFile(file)
+	for _, line := range strings.Split(string(data), "\n") {
+		if name, address, found := strings.Cut(line, " "); found {
+			zone[name] = []string{name + " 1 IN A " + address}
+		}
+	}
+	return zone
+}
+
+func answerQuery(query *dns.Msg, changing map[string][]string, log func(string)) *dns.Msg {
 	reply := new(dns.Msg).SetReply(query)
 	reply.RecursionAvailable = true
 	if len(query.Question) != 1 {
@@ -100,6 +114,9 @@ func answerQuery(query *dns.Msg, log func(string)) *dns.Msg {
 	log(fmt.Sprintf("%s %s", question.Name, dns.TypeToString[question.Qtype]))
 	name := dns.CanonicalName(question.Name)
 	records, known := outsideZone[name]
+	if !known {
+		records, known = changing[name]
+	}
 	if !known {
 		reply.Rcode = dns.RcodeNameError
 	}

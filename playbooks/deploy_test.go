@@ -56,13 +56,48 @@ func TestWorldWritableProject(t *testing.T) {
 	}
 }
 
+// TestDeployerThatIsNoLinux: nothing of what Go would say of a helper that does not build.
+func TestDeployerThatIsNoLinux(t *testing.T) {
+	d := newDeployer(t, 1)
+	d.put("deployer", "uname", "Darwin arm64\n")
+	out, err := d.play("deploy.yml")
+	d.mustSay(out, err, true, "nothing was changed", "the deployer: found Darwin, wanted Linux")
+	if got := d.read("order"); got != "" {
+		t.Errorf("a host was touched: %s", got)
+	}
+	if strings.Contains(out, "Build the helper") {
+		t.Errorf("it was built\n%s", out)
+	}
+}
+
+// TestDeployerWithoutGo: there is none, or one that is too old for the helper.
+func TestDeployerWithoutGo(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(d *deployer)
+		says    string
+	}{
+		"an old one": {func(d *deployer) { d.put("deployer", "old-go", "") }, "invalid go version '1.24.0'"},
+		"none":       {func(d *deployer) { d.withoutGo() }, "go: not found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDeployer(t, 1)
+			c.prepare(d)
+			out, err := d.play("deploy.yml")
+			d.mustSay(out, err, true, "nothing was changed", "wanted Go 1.24 or later on the deployer", c.says)
+			if got := d.read("order"); got != "" {
+				t.Errorf("a host was touched: %s", got)
+			}
+		})
+	}
+}
+
 // TestConnectionsThatProveNothing: what is confirmed over a connection that is no
 // SSH does not show that the operator gets in.
 func TestConnectionsThatProveNothing(t *testing.T) {
 	d := newDeployer(t, 2)
 	d.inventory("    ansible_connection: local\n", address(1), address(2))
 	out, err := d.play("deploy.yml")
-	d.mustSay(out, err, true, `192.0.2.1: ansible_connection: found \"local\", wanted ssh`)
+	d.mustSay(out, err, true, `192.0.2.1: ansible_connection: found "local", wanted ssh`)
 	d.inventory("", address(1), address(2))
 	out, err = d.play("deploy.yml", "-e", "ansible_become=true")
 	d.mustSay(out, err, true, "found ansible_become or ansible_connection given with -e")
@@ -103,5 +138,59 @@ func TestCheckOfABareHost(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(d.hosts, address(1), "usr/local/*/*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestQuiet: a deploy says what changes and what fails, and of what does neither only
+// how many hosts it was done on.
+func TestQuiet(t *testing.T) {
+	d := newDeployer(t, 4)
+	d.put(address(3), "down", "")
+	d.put(address(4), "arch", "armv6l\n")
+	first, err := d.play("deploy.yml")
+	d.mustSay(first, err, true, "  192.0.2.4: the network of this host was not changed, the others go on: found a processor armv6l, wanted one of x86_64, aarch64", "\nPrepare the hosts\n", "  192.0.2.1: Apply: changed\n",
+		"  192.0.2.3: not reached: connect to host 192.0.2.3", "\n  192.0.2.3: has no key yet", "\n  not deployed, the others work without them:\n  192.0.2.3: not reached, or failed", "  2 hosts, ", "192.0.2.3                  : ok=")
+	for i := 1; i <= 2; i++ {
+		d.put(address(i), "unchanged", "")
+		d.reportOf(address(i), key(i), "")
+	}
+	again, err := d.play("deploy.yml", "--limit", address(1)+","+address(2))
+	d.mustSay(again, err, false, "\nDeploy the network\n  2 hosts, ", "192.0.2.1                  : ok=")
+	for _, never := range []string{"skipping:", "ok: [", "included:", "TASK ["} {
+		if strings.Contains(again, never) {
+			t.Errorf("it says %q\n%s", never, again)
+		}
+	}
+	if lines := strings.Count(again, "\n"); lines > 17 {
+		t.Errorf("%d lines of which nothing is new, wanted 17 at most\n%s", lines, again)
+	}
+	loud, err := d.play("deploy.yml", "-v", "--limit", address(1))
+	d.mustSay(loud, err, false, "PLAY [Prepare the hosts]", "skipping: [192.0.2.1]", "ok: [192.0.2.1]")
+}
+
+// TestKeyThatIsBoundToACommand: the host says why it runs nothing else, and the others are
+// deployed, whatever its status.
+func TestKeyThatIsBoundToACommand(t *testing.T) {
+	d := newDeployer(t, 3)
+	d.put(address(1), "bound", "0")
+	d.put(address(2), "bound", "142")
+	out, err := d.play("deploy.yml", "-e", "allow_alone=1")
+	const says = `: the network of this host was not changed, the others go on: found Please login as the user "debian" rather than the user "root"., wanted a shell`
+	d.mustSay(out, err, true, address(1)+says, address(2)+says, address(2)+": refused: found Please login")
+	if got := d.deployed(); got != address(3) {
+		t.Errorf("deployed: %q\n%s", got, out)
+	}
+}
+
+// TestCheckOfTheFiles asks no host.
+func TestCheckOfTheFiles(t *testing.T) {
+	d := newDeployer(t, 2)
+	out, err := d.play("playbooks/check.yml")
+	d.mustSay(out, err, false, "nothing is wrong with them, 2 hosts", "192.0.2.1: has no key yet")
+	d.inventory("    wiregaurd_port: 7\n", address(1), address(2))
+	out, err = d.play("playbooks/check.yml")
+	d.mustSay(out, err, true, "nothing was changed", "wiregaurd_port")
+	if got := d.read("order"); got != "" {
+		t.Errorf("a host was touched: %s", got)
 	}
 }

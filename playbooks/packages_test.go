@@ -55,7 +55,6 @@ func TestPackages(t *testing.T) {
 		{"RHEL with names of its own", "dnf", "    mobula_packages: [openvswitch3.3, nftables]\n", []string{`dnf ["openvswitch3.3","nftables"]`, `systemd "openvswitch" off`}},
 		{"as if not said", "apt", "    mobula_packages:\n", []string{`apt ["openvswitch-switch","nftables"]`, `systemd "openvswitch-switch" off`}},
 	} {
-		c := c
 		t.Run(c.name, func(t *testing.T) {
 			d := newDeployer(t, 1)
 			d.family(c.family)

@@ -79,7 +79,7 @@ type testStages []testStage
 
 func readStages(t *testing.T) (all testStages) {
 	t.Helper()
-	for _, line := range regexp.MustCompile(`(?m)^stage \S+ (?:env .* )?go test (.*)$`).FindAllStringSubmatch(readText(t, "lab/test.sh"), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^(?:\S+=\S+ )?(?:stage|along|beside) \S+ (?:tests|go test) (.*)$`).FindAllStringSubmatch(readText(t, "lab/test.sh"), -1) {
 		s := testStage{run: regexp.MustCompile("")}
 		words := strings.Fields(line[1])
 		for i, w := range words {
@@ -88,7 +88,7 @@ func readStages(t *testing.T) (all testStages) {
 				s.tags = strings.Split(strings.Trim(words[i+1], "'"), ",")
 			case w == "-run":
 				s.run = regexp.MustCompile(strings.Trim(words[i+1], "'"))
-			case w == `"${raced[@]}"`: // all but paths, which another stage runs
+			case w == `"${raced[@]}"`: // all but what other stages run
 				s.folders = append(s.folders, "...")
 			case strings.HasPrefix(w, "./"):
 				s.folders = append(s.folders, strings.TrimPrefix(w, "./"))

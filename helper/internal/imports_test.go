@@ -16,28 +16,35 @@ const module = "mobula/"
 // layers are the packages from the lowest to the highest: each may import those
 // of the layers above its own line only.
 var layers = [][]string{
-	{"templates", "helper/internal/network", "helper/internal/netns", "helper/internal/block"},
-	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/endpoints", "helper/internal/probe"},
+	{"templates", "helper/internal/network", "helper/internal/netns", "helper/internal/block", "helper/internal/bucket", "helper/internal/shared", "helper/internal/localsocket"},
+	{"helper/internal/spec"},
+	{"helper/internal/inventory", "helper/internal/client", "helper/internal/nameserver", "helper/internal/plan", "helper/internal/endpoints", "helper/internal/probe", "helper/internal/report"},
 	{"helper/internal/reconcile"},
-	{"helper/internal/links", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths", "helper/internal/rawudp",
+	{"helper/internal/links", "helper/internal/vswitch", "helper/internal/firewall", "helper/internal/paths", "helper/internal/rawudp", "helper/internal/firstpacket", "helper/internal/mesh", "helper/internal/web",
 		"helper/internal/packetfilter", "helper/internal/hostnames"},
-	{"helper/internal/wireguard"},
+	{"helper/internal/wireguard", "helper/internal/metrics"},
 	{"helper/internal/store"},
 	{"helper/internal/system", "helper/internal/transaction"},
+	{"helper/internal/watch", "helper/internal/healing", "helper/internal/worker"},
 	{"helper/internal/agent"},
 	{"helper/cmd/mobula"},
 	{"lab"},
 }
 
-// owners are the only packages that may import a dependency.
+// owners are the only packages that may import a dependency. Drivers never import plan: they
+// are told what a host should have. (A fake of the kernel begins as a host without Mobula.)
 var owners = map[string][]string{
-	"gopkg.in/yaml.v3":                       {"helper/internal/inventory"},
-	"rsc.io/qr":                              {"helper/internal/client"},
-	"github.com/spf13/pflag":                 {"helper/cmd/mobula", "lab"},
-	"golang.zx2c4.com/wireguard":             {"helper/internal/wireguard"},
-	"github.com/vishvananda/netlink":         {"helper/internal/links"},
-	"github.com/digitalocean/go-openvswitch": {"helper/internal/vswitch"},
-	"github.com/miekg/dns":                   {"helper/internal/nameserver", "lab"},
+	"mobula/helper/internal/plan":         {"helper/internal/transaction", "helper/internal/watch", "helper/internal/healing", "helper/internal/links/linkstest"},
+	"gopkg.in/yaml.v3":                    {"helper/internal/inventory"},
+	"rsc.io/qr":                           {"helper/internal/client"},
+	"github.com/spf13/cobra":              {"helper/cmd/mobula"},
+	"github.com/spf13/pflag":              {"helper/cmd/mobula", "lab"},
+	"golang.zx2c4.com/wireguard":          {"helper/internal/wireguard"},
+	"github.com/vishvananda/netlink":      {"helper/internal/links"},
+	"github.com/google/nftables":          {"helper/internal/firstpacket", "helper/internal/firewall"},
+	"github.com/florianl/go-nflog":        {"helper/internal/firstpacket"},
+	"github.com/prometheus/client_golang": {"helper/internal/metrics"},
+	"github.com/miekg/dns":                {"helper/internal/nameserver", "lab"},
 }
 
 // packages returns the imports of each package of the project that are not for

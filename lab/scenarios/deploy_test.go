@@ -24,7 +24,7 @@ ls -d /run/mobula 2>/dev/null || true
 systemctl list-units --all --no-legend --plain 'mobula*' | awk '!/^mobula-repair.service +loaded +(activating|inactive)/ {$1 = $1; print}'; grep -s . /run/network/ifstate* || true`
 
 // before is what each host was before anything of Mobula touched it.
-var before = map[string]string{}
+var before map[string]string
 
 // freshDeploy: machines become a network, with a name and a client besides. The
 // deployer reaches bob only through alice, which is changed as well. Carol joins later.

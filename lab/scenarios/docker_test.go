@@ -49,10 +49,10 @@ func holdsBesideDocker(t *testing.T, w *world) {
 		}
 		return nil
 	})
-	if from := w.on(t, "heidi", in+askOutside); !strings.Contains(from, heidi.Address) {
-		t.Errorf("the outside sees the guest as %q, wanted heidi's own address", from)
+	if from := w.on(t, "heidi", in+askOutside); !strings.Contains(from, lab.RouterOutsideAddress) {
+		t.Errorf("the outside sees the guest as %q, wanted the address of her router", from)
 	}
-	if page, err := w.Outside(w.ctx, "curl", "-s", "-m", "10", "http://"+heidi.Address+":8080/"); strings.TrimSpace(page) != "a container" {
+	if page, err := w.Outside(w.ctx, "curl", "-s", "-m", "10", "http://"+lab.RouterOutsideAddress+":8080/"); strings.TrimSpace(page) != "a container" {
 		t.Errorf("the container's port says %q from outside, %v", page, err)
 	}
 	if _, err := heidi.Run(w.ctx, in+"ping -q -c 2 -i 0.3 -W 2 "+w.Host("grace").IntrawireAddress()); err != nil {
@@ -65,7 +65,7 @@ func holdsBesideDocker(t *testing.T, w *world) {
 func (w *world) onBridge(t *testing.T, host *lab.Host) (in string, leave func()) {
 	t.Helper()
 	w.on(t, host.Name, `ip netns add vm; ip link add lab-vm type veth peer name eth0 netns vm; ip link set lab-vm master `+lab.Bridge+` up
-ip -n vm link set eth0 up; ip -n vm addr add 192.0.2.58/24 dev eth0; ip -n vm route add default via `+lab.RouterAddress)
+ip -n vm link set eth0 up; ip -n vm addr add 203.0.113.58/24 dev eth0; ip -n vm route add default via `+host.Router())
 	return "ip netns exec vm ", func() {
 		t.Helper()
 		w.on(t, host.Name, "ip netns del vm")
@@ -75,15 +75,10 @@ ip -n vm link set eth0 up; ip -n vm addr add 192.0.2.58/24 dev eth0; ip -n vm ro
 // firstNICFails: the cable of one NIC is pulled while grace sends to heidi.
 func firstNICFails(t *testing.T, w *world) {
 	heidi := w.Host("heidi")
-	arrived := w.sendingTo(t, heidi)
-	if err := heidi.SetLink(false); err != nil {
-		t.Fatal(err)
-	}
-	answered := arrived("heidi without one of two NICs")
-	active := w.on(t, "heidi", "cat /sys/class/net/"+lab.Bond+"/bonding/active_slave")
-	if err := heidi.SetLink(true); err != nil {
-		t.Fatal(err)
-	}
+	active := ""
+	answered := w.withoutCable(t, heidi, "heidi without one of two NICs", func() {
+		active = w.on(t, "heidi", "cat /sys/class/net/"+lab.Bond+"/bonding/active_slave")
+	})
 	if active != lab.SecondNIC {
 		t.Errorf("found %s in use, wanted %s", active, lab.SecondNIC)
 	}

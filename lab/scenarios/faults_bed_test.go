@@ -48,9 +48,9 @@ func (b *bed) operation(name string) *operation {
 // has run, and the folder of notes in memory.
 const lasting = ` | sed 's/@if[0-9]*//' | tr -s ' ' | grep -vE 'mobula-(network|repair)\.service loaded|^/run/mobula$' | sort`
 
-// inside is what stands in the gateway's namespace, without what the peers do and
-// without the addresses that Open vSwitch draws for interfaces of its own.
-const inside = `ip -br link | awk '{print $1, $1 ~ /^(ovs-system|genev_sys)/ ? "" : $3}'; ip -4 -br addr; ip -4 route; wg show all allowed-ips; wg show all private-key | sha256sum; nft list tables`
+// inside is what stands in the gateway's namespace, without what the peers do, what is
+// the agent's own, and the addresses that Open vSwitch draws for interfaces of its own.
+const inside = `ip -br link | awk '{print $1, $1 ~ /^(ovs-system|genev_sys)/ ? "" : $3}'; ip -4 -br addr; ip -4 route; wg show all allowed-ips; wg show all private-key | sha256sum; nft list tables | grep -v first_packets`
 
 // insist runs what may be repeated: on a busy machine connections and daemons
 // that do not answer in time are no fault of the change.
@@ -105,7 +105,7 @@ func (b *bed) learn(t *testing.T, o *operation) {
 	b.operations = append(b.operations, o)
 }
 
-// deploy is what the README says under "works without Ansible". It returns how long
+// deploy is what docs/reference/commands.md says of a deploy without Ansible. It returns how long
 // the change took to be carried out.
 func (b *bed) deploy(t *testing.T, o *operation) time.Duration {
 	t.Helper()

@@ -35,7 +35,6 @@ func TestFaults(t *testing.T) {
 	m := newMatrix(some)
 	t.Run("cells", func(t *testing.T) {
 		for _, b := range beds {
-			b := b
 			t.Run(b.host.Name, func(t *testing.T) {
 				t.Parallel()
 				m.work(t, b)
@@ -118,7 +117,6 @@ func (w *world) beds(t *testing.T) []*bed {
 	document := []byte(read(t, w, ".build/network.json"))
 	t.Run("learn", func(t *testing.T) {
 		for _, b := range beds {
-			b := b
 			t.Run(b.host.Name, func(t *testing.T) {
 				t.Parallel()
 				if chosen("first-apply") {

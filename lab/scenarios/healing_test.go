@@ -42,7 +42,6 @@ func TestHealing(t *testing.T) {
 		w.deploy(t)
 	}
 	for _, s := range healing {
-		s := s
 		w.forget(t)
 		if !t.Run(s.dashed(), func(t *testing.T) { s.run(t, w) }) {
 			collect(t, w, "healing "+s.name)
@@ -260,7 +259,10 @@ func cutPaths(t *testing.T, w *world) {
 
 // wayAround cuts one path, however busy the machines are: who needs figures takes
 // cutPaths.
-func wayAround(t *testing.T, w *world) { w.around(t, "alice", "bob") }
+func wayAround(t *testing.T, w *world) {
+	w.saysHowTheNetworkIs(t, "carol", "")
+	w.around(t, "alice", "bob")
+}
 
 func (w *world) around(t *testing.T, a, b string) {
 	t.Helper()

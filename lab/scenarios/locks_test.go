@@ -33,7 +33,6 @@ func twoAtOnce(t *testing.T, w *world) {
 	b.pauseIn(t, b.command(one, 4*time.Minute), one.steps.Apply, middle)
 	var others sync.WaitGroup
 	for _, command := range []string{second, "mobula boot", "mobula confirm", "mobula key --new"} {
-		command := command
 		others.Add(1)
 		go func() {
 			defer others.Done()

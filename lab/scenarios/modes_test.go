@@ -50,12 +50,14 @@ func (w *world) becomes(t *testing.T, host, mode string, others ...*lab.Host) {
 	})
 }
 
-// modeChanges: a host's NIC comes back and moves again, and the others lose nothing. With
-// her NIC, too, alice relays.
-func modeChanges(t *testing.T, w *world) {
-	others := []*lab.Host{w.Host("bob"), w.Host("carol")}
-	resolver := w.on(t, "alice", "cat /etc/resolv.conf")
-	w.becomes(t, "alice", "shared", others...)
+// resolverOfMoved is what alice's resolv.conf was while her gateway had the NIC.
+var resolverOfMoved string
+
+// nicComesBack: a host gets its NIC back, and the others lose nothing. With her NIC, too,
+// alice relays.
+func nicComesBack(t *testing.T, w *world) {
+	resolverOfMoved = w.on(t, "alice", "cat /etc/resolv.conf")
+	w.becomes(t, "alice", "shared", w.Host("bob"), w.Host("carol"))
 	if now := w.on(t, "alice", "cat /etc/resolv.conf; grep -c nas.example.com /etc/hosts"); strings.Contains(now, "Mobula") || !strings.HasSuffix(now, "1") {
 		t.Errorf("alice with her NIC has %s", now)
 	}
@@ -64,10 +66,14 @@ func modeChanges(t *testing.T, w *world) {
 	if relayed := w.on(t, "alice", "nft list counter netdev mobula relayed"); strings.Contains(relayed, "packets 0 ") {
 		t.Errorf("alice with her NIC relayed nothing: %s", relayed)
 	}
+}
+
+// nicMovesAgain comes later: a path stays with its relay for a while.
+func nicMovesAgain(t *testing.T, w *world) {
 	w.waitDirect(t, 3*time.Minute, "bob", "carol") // whose packets are counted next
-	w.becomes(t, "alice", "moved", others...)
-	if now := w.on(t, "alice", "cat /etc/resolv.conf"); now != resolver {
-		t.Errorf("alice's resolvers: found %s, wanted %s", now, resolver)
+	w.becomes(t, "alice", "moved", w.Host("bob"), w.Host("carol"))
+	if now := w.on(t, "alice", "cat /etc/resolv.conf"); now != resolverOfMoved {
+		t.Errorf("alice's resolvers: found %s, wanted %s", now, resolverOfMoved)
 	}
 	if left := w.on(t, "alice", "grep -i mobula /etc/hosts || true; nft list tables"); left != "" {
 		t.Errorf("left of the time when alice had her NIC: %s", left)
@@ -76,10 +82,38 @@ func modeChanges(t *testing.T, w *world) {
 
 // modesBesideNM: NetworkManager gets its NIC back, and gives it away again.
 func modesBesideNM(t *testing.T, w *world) {
+	w.extra["grace"] = "      open_firewall: true\n"
 	w.becomes(t, "grace", "shared", w.Host("erin"))
+	if found := w.on(t, "grace", "firewall-cmd --list-all-zones; firewall-cmd --list-all-policies"); !strings.Contains(found, "51820/udp") || !strings.Contains(found, `source address="10.98.0.0/32" accept`) {
+		t.Errorf("firewalld lets pass %s", found)
+	}
+	guestOfFirewalld(t, w)
 	if found := w.on(t, "grace", "nmcli -t -f DEVICE,STATE device | grep ^ens3:"); found != "ens3:connected" {
 		t.Errorf("found %s, wanted NetworkManager to have the NIC", found)
 	}
+	delete(w.extra, "grace")
 	w.becomes(t, "grace", "moved", w.Host("erin"))
+	if found := w.on(t, "grace", "firewall-cmd --list-all-zones; firewall-cmd --list-all-policies"); strings.Contains(found, "51820") || strings.Contains(found, "10.98.") {
+		t.Errorf("left of the time when grace had her NIC: %s", found)
+	}
 	holdsBesideNM(t, w)
+}
+
+// guestOfFirewalld: where firewalld refuses what nobody allowed, guests get outside, and
+// from outside the host is what it was.
+func guestOfFirewalld(t *testing.T, w *world) {
+	t.Helper()
+	grace := w.Host("grace")
+	in, leave := w.guestOf(t, grace)
+	defer leave()
+	for _, what := range []string{"", "firewall-cmd --reload"} {
+		w.on(t, "grace", "true; "+what)
+		eventually(t, 30*time.Second, "a guest gets outside "+what, func() error {
+			_, err := grace.Run(w.ctx, in+"ping -q -c 1 -W 2 "+lab.OutsideAddress)
+			return err
+		})
+	}
+	if _, err := grace.Run(w.ctx, in+"timeout 3 bash -c 'exec 3<>/dev/tcp/"+grace.Address+"/22'"); err == nil {
+		t.Error("the guest reaches grace's own address")
+	}
 }

@@ -11,17 +11,23 @@ import (
 	"mobula/lab"
 )
 
-// otherHosts is what must hold on hosts that are not like those of the scenarios: grace
-// has NetworkManager (Debian 13). Erin keeps her NIC, with an address by DHCP,
-// systemd-resolved and a firewall of her own (ufw), which drops what nobody allowed. Heidi
-// keeps hers, too: a bridge over a bond of two, and runs Docker, which drops what is forwarded.
+// otherHosts is what must hold on hosts that are not like those of the scenarios, in a
+// network with addresses of its own: grace has NetworkManager and firewalld (Debian 13).
+// Erin keeps her NIC, with an address by DHCP, a name for an endpoint, another uplink that
+// counts less, systemd-resolved and a firewall of her own (ufw), which drops what nobody
+// allowed. Heidi keeps hers, too: a bridge over a VLAN over a bond of two, behind a router
+// that forwards a port, and runs Docker, which drops what is forwarded.
 var otherHosts = []step{
 	{"deploy beside NetworkManager", deployBesideNM},
 	{"the NIC stays", nicStays},
 	{"names where the NIC stays", namesWhereTheNICStays},
 	{"a guest of a host that keeps its NIC", guestThrough},
-	{"beside Docker, on a bridge over a bond", besideDocker},
+	{"one of two endpoints fails", oneOfTwoEndpoints},
+	{"over IPv6", overIPv6},
+	{"beside Docker, on a bridge over a VLAN over a bond", besideDocker},
+	{"the first endpoint counts again", firstEndpointAgain},
 	{"another address of the NIC", anotherAddress},
+	{"the first of two uplinks fails", firstUplinkFails},
 	{"the NIC comes back beside NetworkManager", modesBesideNM},
 	{"other hosts after a reboot", rebootOthers},
 	{"other hosts as they were", uninstallOthers},
@@ -32,31 +38,42 @@ var otherHosts = []step{
 func TestOtherHosts(t *testing.T) {
 	var specs []lab.HostSpec
 	for _, spec := range lab.DefaultHosts() {
+		spec.Wire, spec.Access = "10.98", "172.29"
 		switch spec.Name {
 		case "grace", "heidi":
 			specs = append(specs, spec)
 		case "erin":
-			spec.DHCP, spec.Resolved = true, true
+			spec.DHCP, spec.Resolved, spec.TwoUplinks = true, true, true
 			specs = append(specs, spec)
 		}
 	}
 	w := startWith(t, specs)
-	w.on(t, "grace", manageAll)
-	w.on(t, "erin", useUFW)
-	w.on(t, "heidi", useDocker)
-	for _, h := range w.members() {
-		before[h.Name] = w.on(t, h.Name, fingerprint)
-	}
+	w.onAll(t, map[string]string{"grace": manageAll + "\n" + useFirewalld, "erin": useUFW, "heidi": useDocker})
+	before = w.fingerprints(t)
+	beforeShared = w.allOfShared(t)
 	for _, name := range sharing {
-		beforeShared[name] = w.on(t, name, allOfShared)
 		delete(w.modes, name) // they are new
-		w.extra[name] = "      open_firewall: true\n"
+	}
+	erin, heidi := w.Host("erin"), w.Host("heidi")
+	w.extra["erin"] = erinByName
+	w.extra["heidi"] = fmt.Sprintf("      open_firewall: true\n      metrics: true\n      endpoint: %s:%d\n", lab.SitePublicAddress, heidi.SitePort())
+	if err := w.SetName(lab.MovingName, erin.Address); err != nil {
+		t.Fatal(err)
 	}
 	beforeNames = w.on(t, "erin", ownNames)
-	w.write(t, "extra_hosts.yml", "extra_hosts:\n  10.31.0.254: 'nas.example.com'\n")
+	w.write(t, "extra_hosts.yml", "extra_hosts:\n  "+w.nas()+": 'nas.example.com'\n")
 	w.inventory(t)
 	w.all(t, otherHosts)
 }
+
+// erinByName is what hosts.yml says of erin, who is found by a name.
+const erinByName = "      open_firewall: true\n      endpoint: " + lab.MovingName + "\n"
+
+// nas is the address of a name that is no host's.
+func (w *world) nas() string { return w.Hosts[0].InAccess(0, 254) }
+
+// useFirewalld has a host refuse all but SSH, as firewalld does where nobody says more.
+const useFirewalld = `systemctl enable --now firewalld; firewall-cmd --state`
 
 // manageAll has NetworkManager take all new links, veths among them, which Debian's udev
 // rules keep from it.
@@ -87,7 +104,7 @@ func holdsBesideNM(t *testing.T, w *world) {
 	if s := w.status(t, "grace"); len(s.Differences) > 0 || s.Waiting != "" {
 		t.Errorf("grace: %+v", s)
 	}
-	for _, c := range []struct{ name, want string }{{"nas.example.com", "10.31.0.254"}, {lab.OutsideName, lab.OutsideAddress}} {
+	for _, c := range []struct{ name, want string }{{"nas.example.com", w.nas()}, {lab.OutsideName, lab.OutsideAddress}} {
 		eventually(t, 30*time.Second, c.name, func() error {
 			if found := w.on(t, "grace", "getent ahostsv4 "+c.name+" || true"); !strings.HasPrefix(found, c.want+" ") {
 				return fmt.Errorf("found %q, wanted %s", found, c.want)
@@ -95,16 +112,19 @@ func holdsBesideNM(t *testing.T, w *world) {
 			return nil
 		})
 	}
-	w.on(t, "grace", "ping -q -c 2 -W 5 "+lab.OutsideAddress+"; ping -q -c 2 -W 5 10.31.1.145")
+	w.on(t, "grace", "ping -q -c 2 -W 5 "+lab.OutsideAddress+"; ping -q -c 2 -W 5 "+w.Host("grace").GatewayAddress())
 	if taken := w.on(t, "grace", "nmcli -t -f DEVICE,STATE device | grep -vE ':unmanaged$|^lo:' || true"); taken != "" {
 		t.Errorf("NetworkManager has taken %s", taken)
 	}
 }
 
 func rebootOthers(t *testing.T, w *world) {
+	// Erin boots with a clock that is a day behind, as a board does that has no battery.
+	w.on(t, "erin", "date -s '1 day ago' && hwclock --systohc --utc")
 	if err := w.each(w.members(), func(h *lab.Host) error { return h.Reboot(w.ctx) }); err != nil {
 		t.Fatal(err)
 	}
+	clockSteps(t, w, "erin")
 	for _, h := range w.members() {
 		comeBack(t, w, h.Name)
 	}
@@ -112,6 +132,37 @@ func rebootOthers(t *testing.T, w *world) {
 	nicStays(t, w)
 	namesByResolved(t, w, "after a reboot")
 	holdsBesideDocker(t, w)
+}
+
+// clockSteps: a host whose clock is behind says so, though the others reach it, who shake
+// hands with it instead; when the clock steps, nobody waits for more than WireGuard's next try.
+func clockSteps(t *testing.T, w *world, host string) {
+	h, other := w.Host(host), w.Host("heidi")
+	for _, h := range []*lab.Host{h, other} {
+		if err := h.WaitSSH(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, time.Minute, host+" says that its clock is behind", func() error {
+		if s, err := h.Run(w.ctx, "mobula status || true"); err != nil || !strings.Contains(s, "this host's clock says ") {
+			return fmt.Errorf("%s %w", s, err)
+		}
+		return nil
+	})
+	reached := func(what string, within time.Duration) {
+		began := time.Now()
+		eventually(t, within, host+" reaches the others "+what, func() error {
+			_, err := h.Run(w.ctx, "ping -q -c 1 -W 1 "+other.IntrawireAddress())
+			return err
+		})
+		t.Logf("%s reached the others %s within %.1f s", host, what, time.Since(began).Seconds())
+	}
+	reached("with a clock that is behind", time.Minute)
+	w.on(t, host, fmt.Sprintf("date -s @%d && hwclock --systohc --utc", time.Now().Unix()))
+	reached("when its clock has stepped", 10*time.Second)
+	if s := w.on(t, host, "mobula status"); strings.Contains(s, "clock says") {
+		t.Errorf("%s still says that its clock is behind:\n%s", host, s)
+	}
 }
 
 // uninstallOthers: the hosts are as they were.
@@ -131,12 +182,13 @@ func uninstallOthers(t *testing.T, w *world) {
 		return nil
 	})
 	w.on(t, "grace", "ping -q -c 1 -W 5 "+lab.OutsideAddress+"; getent ahostsv4 "+lab.OutsideName)
+	now, nowShared := w.fingerprints(t), w.allOfShared(t)
 	for _, name := range sharing {
-		if now := w.on(t, name, fingerprint); now != before[name] {
-			t.Errorf("%s is not as it was: %s", name, difference(before[name], now))
+		if now[name] != before[name] {
+			t.Errorf("%s is not as it was: %s", name, difference(before[name], now[name]))
 		}
-		if now := w.on(t, name, allOfShared); now != beforeShared[name] {
-			t.Errorf("the network of %s is not as it was: %s", name, difference(beforeShared[name], now))
+		if nowShared[name] != beforeShared[name] {
+			t.Errorf("the network of %s is not as it was: %s", name, difference(beforeShared[name], nowShared[name]))
 		}
 	}
 	if now := w.on(t, "erin", ownNames); now != beforeNames {

@@ -140,6 +140,7 @@ func hostDown(t *testing.T, w *world) {
 	if alice, bob := w.status(t, "alice").Generation, w.status(t, "bob").Generation; alice == old || bob != old {
 		t.Errorf("alice has %s and bob %s after %s, wanted a new generation on alice alone", alice, bob, old)
 	}
+	w.saysHowTheNetworkIs(t, "bob", "carol")
 	delete(w.extra, "bob")
 	w.inventory(t)
 	w.on(t, "bob", unplugNIC)
@@ -214,7 +215,6 @@ journalctl -q -b -u mobula-network -o cat | grep -c 'is not what it was' || true
 func (w *world) each(hosts []*lab.Host, f func(*lab.Host) error) error {
 	errs := make(chan error, len(hosts))
 	for _, h := range hosts {
-		h := h
 		go func() { errs <- f(h) }()
 	}
 	var all []error
@@ -239,7 +239,7 @@ func comeBack(t *testing.T, w *world, host string) {
 	if cycles := w.on(t, host, "journalctl -q -b -o cat _PID=1 | grep 'ordering cycle' || true"); cycles != "" {
 		t.Errorf("%s: systemd left out a unit at boot: %s", host, cycles)
 	}
-	if slow := w.on(t, host, "systemd-analyze blame --no-pager | grep -E 'wait-online|networking.service' | grep -E '[0-9]min|[3-9][0-9]\\.[0-9]+s' || true"); slow != "" {
+	if slow := w.on(t, host, "systemd-analyze blame --no-pager | grep -E 'wait-online|networking.service' | grep -E '[0-9]min' || true"); slow != "" {
 		t.Errorf("%s: the boot waited for the network manager: %s", host, slow)
 	}
 	if s := w.status(t, host); len(s.Differences) > 0 || s.Generation == "none" {
@@ -269,9 +269,10 @@ func uninstall(t *testing.T, w *world) {
 	if out, err := w.play(t, "playbooks/uninstall.yml"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	now := w.fingerprints(t)
 	for _, h := range w.members() {
-		if now := w.on(t, h.Name, fingerprint); now != before[h.Name] && h.Name != "carol" { // carol got packages
-			t.Errorf("%s is not as it was: %s", h.Name, difference(before[h.Name], now))
+		if now[h.Name] != before[h.Name] && h.Name != "carol" { // carol got packages
+			t.Errorf("%s is not as it was: %s", h.Name, difference(before[h.Name], now[h.Name]))
 		}
 		w.on(t, h.Name, "ping -q -c 1 -W 5 198.51.100.1")
 	}

@@ -165,6 +165,10 @@ func agentKilled(t *testing.T, w *world) {
 	if err := lab.Lossless(results); err != nil {
 		t.Errorf("%v\n%s", err, lab.Table(results))
 	}
+	// It hears of the first packet to a host, with the privileges that it has.
+	if told := w.on(t, "bob", "ping -q -c 1 -W 5 10.30.0.1 >/dev/null; ip netns exec mobula nft list set ip mobula_first_packets told; journalctl -q -u mobula-agent -o cat | grep 'next probe' || true"); !strings.Contains(told, "10.30.0.1 ") || strings.Contains(told, "next probe") {
+		t.Errorf("bob's agent does not hear of packets that leave for alice: %s", told)
+	}
 }
 
 // privileges: units may do no more than the bounds beside them say, and what is

@@ -6,10 +6,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,7 +19,7 @@ import (
 const (
 	// ownNetwork is what of a host that keeps its NIC is its own, without what Mobula adds,
 	// to the rules of ufw and Docker, too. A container's link has another name each time.
-	ownNetwork = `for d in ens3 ens6 bond0 vmbr0; do [ ! -e /sys/class/net/$d ] || ip -d address show dev $d; done | sed 's/_lft [0-9a-z]*//g; /^ *bridge forward_delay/d'
+	ownNetwork = `for d in ens3 ens6 bond0 bond0.42 vmbr0; do [ ! -e /sys/class/net/$d ] || ip -d address show dev $d; done | sed 's/_lft [0-9a-z]*//g; /^ *bridge forward_delay/d'
 ip -4 -br address show dev docker0 2>/dev/null || true # whose MAC address is another one after each boot
 ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
 cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s list ruleset 2>/dev/null | sed '/^table [a-z]* mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
@@ -37,7 +37,16 @@ cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s l
 var sharing = []string{"erin", "heidi"}
 
 // beforeShared is their own network before anything of Mobula touched it, by name.
-var beforeShared = map[string]string{}
+var beforeShared map[string]string
+
+func (w *world) allOfShared(t *testing.T) map[string]string {
+	t.Helper()
+	scripts := map[string]string{}
+	for _, name := range sharing {
+		scripts[name] = allOfShared
+	}
+	return w.onAll(t, scripts)
+}
 
 var pinged = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
 
@@ -77,16 +86,8 @@ func onTheNIC(t *testing.T, w *world, name string) (undisturbed func()) {
 	if line, err := lines.ReadString('\n'); line != "in\n" {
 		t.Fatalf("an SSH session says %q, %v", line, err)
 	}
-	var said strings.Builder
-	ping := lab.Command(w.ctx, w.Namespace(), "ping", "-q", "-i", "0.2", host.Address)
-	ping.Stdout = &said
-	if err := ping.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = ping.Process.Kill()
-		_ = session.Process.Kill()
-	})
+	ended := w.pinging(t, host.Address)
+	t.Cleanup(func() { _ = session.Process.Kill() })
 	return func() {
 		t.Helper()
 		_, _ = io.WriteString(in, "here\n")
@@ -94,13 +95,10 @@ func onTheNIC(t *testing.T, w *world, name string) (undisturbed func()) {
 			t.Errorf("the SSH session to the own address of %s says %q, %v", name, line, err)
 		}
 		_ = session.Wait()
-		_ = ping.Process.Signal(syscall.SIGINT)
-		_ = ping.Wait()
-		m := pinged.FindStringSubmatch(said.String())
-		if m == nil || m[1] != m[2] {
-			t.Errorf("packets to the own address of %s were lost:\n%s", name, said.String())
+		if sent, missing, err := ended(); err != nil || len(missing) > 0 {
+			t.Errorf("of %d packets to the own address of %s, these were lost: %v %v", sent, name, missing, err)
 		} else {
-			t.Logf("%s packets to the own address of %s, none lost", m[1], name)
+			t.Logf("%d packets to the own address of %s, none lost", sent, name)
 		}
 	}
 }
@@ -117,17 +115,7 @@ func nicStays(t *testing.T, w *world) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	erin, heidi, grace := w.Host("erin"), w.Host("heidi"), w.Host("grace")
-	eventually(t, time.Minute, "all reach each other", func() error {
-		for _, pair := range [][2]*lab.Host{{erin, grace}, {grace, erin}, {erin, heidi}, {heidi, erin}, {heidi, grace}, {grace, heidi}} {
-			for _, to := range []string{pair[1].IntrawireAddress(), pair[1].AccessAddress(), pair[1].GatewayAddress(), pair[1].FQDN()} {
-				if _, err := pair[0].Run(w.ctx, "ping -q -c 2 -i 0.3 -W 2 "+to); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+	w.reachEachOther(t)
 	eventually(t, 30*time.Second, "a direct path", func() error {
 		for _, host := range []string{"erin", "heidi", "grace"} {
 			for _, p := range w.quick(t, host).Peers {
@@ -138,7 +126,7 @@ func nicStays(t *testing.T, w *world) {
 		}
 		return nil
 	})
-	for _, c := range []struct{ name, want string }{{"nas.example.com", "10.31.0.254"}, {lab.OutsideName, lab.OutsideAddress}} {
+	for _, c := range []struct{ name, want string }{{"nas.example.com", w.nas()}, {lab.OutsideName, lab.OutsideAddress}} {
 		for _, name := range sharing {
 			if found := w.on(t, name, "getent ahostsv4 "+c.name+" || true"); !strings.HasPrefix(found, c.want+" ") {
 				t.Errorf("%s: %s: found %q, wanted %s", name, c.name, found, c.want)
@@ -151,6 +139,26 @@ func nicStays(t *testing.T, w *world) {
 	}
 }
 
+// reachEachOther: every pair on every path.
+func (w *world) reachEachOther(t *testing.T) {
+	t.Helper()
+	eventually(t, time.Minute, "all reach each other", func() error {
+		for _, from := range w.members() {
+			for _, to := range w.members() {
+				if from == to {
+					continue
+				}
+				for _, address := range []string{to.IntrawireAddress(), to.AccessAddress(), to.GatewayAddress(), to.FQDN()} {
+					if _, err := from.Run(w.ctx, "ping -q -c 2 -i 0.3 -W 2 "+address); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // askOutside has the outside say who asks.
 const askOutside = `python3 -c "import urllib.request; print(urllib.request.urlopen('http://` + lab.OutsideAddress + `/', timeout=10).read().decode())"`
 
@@ -159,7 +167,7 @@ func (w *world) guestOf(t *testing.T, host *lab.Host) (in string, leave func()) 
 	t.Helper()
 	w.on(t, host.Name, `ip link add lab-br type bridge; ip link set veth_fac0 master lab-br; ip link set lab-br up
 ip netns add guest; ip link add lab-g type veth peer name eth0 netns guest; ip link set lab-g master lab-br up
-ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add 10.31.200.7/16 dev eth0; ip -n guest route add default via `+host.GatewayAddress())
+ip -n guest link set eth0 mtu 1386 up; ip -n guest addr add `+host.InAccess(200, 7)+`/16 dev eth0; ip -n guest route add default via `+host.GatewayAddress())
 	return "ip netns exec guest ", func() {
 		t.Helper()
 		if _, err := host.Run(w.ctx, "ip netns del guest; ip link set veth_fac0 nomaster; ip link del lab-br"); err != nil {
@@ -189,6 +197,7 @@ func guestThrough(t *testing.T, w *world) {
 		}
 	}
 	w.on(t, "erin", "timeout 5 bash -c 'exec 3<>/dev/tcp/"+grace.IntrawireAddress()+"/22'")
+	w.tellsInside(t, in)
 	// What others do to all packet filters, or to forwarding, is put right.
 	for _, what := range []string{"nft flush ruleset", "sysctl -q -w net.ipv4.ip_forward=1; sysctl -q -w net.ipv4.ip_forward=0"} {
 		w.on(t, "erin", what)
@@ -201,7 +210,7 @@ func guestThrough(t *testing.T, w *world) {
 		})
 	}
 	// Whoever is on erin's own network and takes her for a router gets nowhere.
-	for _, to := range []string{"10.31.200.7", grace.IntrawireAddress(), lab.OutsideAddress + "/32"} {
+	for _, to := range []string{grace.InAccess(200, 7), grace.IntrawireAddress(), lab.OutsideAddress + "/32"} {
 		address, _, _ := strings.Cut(to, "/")
 		route := []string{"route", "replace", address + "/32", "via", erin.Address}
 		if out, err := lab.Command(w.ctx, w.Namespace(), "ip", route...).CombinedOutput(); err != nil {
@@ -215,12 +224,12 @@ func guestThrough(t *testing.T, w *world) {
 	}
 }
 
-// sendingTo has grace send 100 packets to a host, a second's fifth apart, and returns 5 s
+// sendingTo has a host send 100 packets to another, a second's fifth apart, and returns 5 s
 // later. What it returns waits for the last and says how many were answered.
-func (w *world) sendingTo(t *testing.T, host *lab.Host) (arrived func(when string) int) {
+func (w *world) sendingTo(t *testing.T, from string, host *lab.Host) (arrived func(when string) int) {
 	t.Helper()
 	var said strings.Builder
-	ping := w.Host("grace").SSH(w.ctx, "-S", "none", "ping -q -i 0.2 -c 100 "+host.IntrawireAddress())
+	ping := w.Host(from).SSH(w.ctx, "-S", "none", "ping -q -i 0.2 -c 100 "+host.IntrawireAddress())
 	ping.Stdout = &said
 	if err := ping.Start(); err != nil {
 		t.Fatal(err)
@@ -240,33 +249,133 @@ func (w *world) sendingTo(t *testing.T, host *lab.Host) (arrived func(when strin
 	}
 }
 
-// anotherAddress: the NIC gets another address, as by DHCP or in another network, while
-// grace sends to erin. WireGuard's packets take the new one by themselves.
-func anotherAddress(t *testing.T, w *world) {
-	const other = "192.0.2.77"
+// followed has erin get another address while grace sends to her, and returns how many of
+// 100 packets were answered and where grace sees her then.
+func (w *world) followed(t *testing.T, from, to, when string) (answered int, at string) {
+	t.Helper()
 	erin := w.Host("erin")
-	change := func(from, to string) string {
-		return "ip addr add " + to + "/24 dev ens3; ip addr del " + from + "/24 dev ens3; ip route replace default via " + lab.RouterAddress + " dev ens3"
-	}
-	arrived := w.sendingTo(t, erin)
-	if out, err := erin.Console(w.ctx, change(erin.Address, other)); err != nil {
+	arrived := w.sendingTo(t, "grace", erin)
+	if out, err := erin.Console(w.ctx, "ip addr add "+to+"/24 dev ens3; ip addr del "+from+"/24 dev ens3; ip route replace default via "+lab.RouterAddress+" dev ens3 metric 1024"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	answered := arrived("erin with another address")
-	at := ""
-	for _, p := range w.quick(t, "grace").Peers {
-		if p.Name == erin.Address || p.Name == erin.FQDN() {
-			at = p.Endpoint
+	if err := w.SetName(lab.MovingName, to); err != nil {
+		t.Fatal(err)
+	}
+	answered = arrived(when)
+	erin.Disconnect()
+	return answered, w.sees(t, "grace", erin).Addr().String()
+}
+
+// sees is where a host has another one's WireGuard.
+func (w *world) sees(t *testing.T, host string, other *lab.Host) netip.AddrPort {
+	t.Helper()
+	for _, p := range w.quick(t, host).Peers {
+		if p.Name == other.Address || p.Name == other.FQDN() {
+			return netip.MustParseAddrPort(p.Endpoint)
 		}
 	}
-	if out, err := erin.Console(w.ctx, change(other, erin.Address)); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	erin.Disconnect()
+	t.Fatalf("%s does not know %s", host, other.Name)
+	return netip.AddrPort{}
+}
+
+// anotherAddress: the NIC gets another address, as by DHCP or in another network, while
+// grace sends to erin. WireGuard's packets take the new one by themselves. Where grace's
+// firewall lets in nothing but answers, she has to find erin by her name.
+func anotherAddress(t *testing.T, w *world) {
+	const other = "192.0.2.77"
+	own := w.Host("erin").Address
+	answered, at := w.followed(t, own, other, "erin with another address")
 	if answered < 85 { // 3 s
 		t.Errorf("%d of 100 packets were answered", answered)
 	}
-	if !strings.HasPrefix(at, other+":") {
+	if at != other {
 		t.Errorf("grace has erin at %s, wanted %s", at, other)
 	}
+	open := w.onlyAnswers(t, "grace")
+	defer open()
+	defer func() {
+		t.Helper()
+		w.on(t, "erin", "networkctl reconfigure ens3") // what was set by hand goes
+	}()
+	answered, at = w.followed(t, other, own, "erin with another address, where only answers pass")
+	if answered < 50 || at != own { // 10 s
+		t.Errorf("%d of 100 packets were answered, and grace has erin at %s, wanted %s", answered, at, own)
+	}
+}
+
+// onlyAnswers has the lab drop datagrams of hosts that the host has sent nothing to for a
+// while, as most firewalls do.
+func (w *world) onlyAnswers(t *testing.T, host string) (open func()) {
+	t.Helper()
+	return w.filterFrames(t, "lab-answers", fmt.Sprintf(`	set asked { type ipv4_addr; flags dynamic,timeout; timeout 30s; }
+	chain forward {
+		type filter hook forward priority 0
+		iifname "tap-%[1]s" meta l4proto udp update @asked { ip daddr }
+		oifname "tap-%[1]s" meta l4proto udp ip saddr != @asked drop
+	}
+`, host))
+}
+
+// filterFrames has the lab filter what its hosts send each other by a table of nftables.
+func (w *world) filterFrames(t *testing.T, table, content string) (undo func()) {
+	t.Helper()
+	nft := func(stdin string, args ...string) {
+		t.Helper()
+		cmd := lab.Command(w.ctx, w.Namespace(), "nft", args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	nft("table bridge "+table+" {\n"+content+"}\n", "-f", "-")
+	return func() {
+		t.Helper()
+		nft("", "delete", "table", "bridge", table)
+	}
+}
+
+// withoutCable pulls the cable of a host's NIC while grace sends to it, looks at what became
+// of it, and puts the cable back. It returns how many of 100 packets were answered.
+func (w *world) withoutCable(t *testing.T, host *lab.Host, when string, look func()) (answered int) {
+	t.Helper()
+	arrived := w.sendingTo(t, "grace", host)
+	if err := host.SetLink(false); err != nil {
+		t.Fatal(err)
+	}
+	answered = arrived(when)
+	look()
+	if err := host.SetLink(true); err != nil {
+		t.Fatal(err)
+	}
+	return answered
+}
+
+// firstUplinkFails: erin's cable is pulled while grace sends to her. The other uplink, behind
+// a router, goes on, and when the first is back it counts again.
+func firstUplinkFails(t *testing.T, w *world) {
+	erin := w.Host("erin")
+	at := ""
+	answered := w.withoutCable(t, erin, "erin without the first of two uplinks", func() {
+		at = w.sees(t, "grace", erin).Addr().String()
+	})
+	erin.Disconnect()
+	if answered < 85 || at != lab.SitePublicAddress { // 3 s
+		t.Errorf("%d of 100 packets were answered, and grace has erin at %s, wanted %s", answered, at, lab.SitePublicAddress)
+	}
+	if err := erin.WaitSSH(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "erin is back where she was", func() error {
+		if at := w.sees(t, "grace", erin).Addr().String(); at != erin.Address {
+			return fmt.Errorf("grace has her at %s", at)
+		}
+		return nil
+	})
+	eventually(t, 30*time.Second, "erin goes on as before", func() error {
+		if s := w.status(t, "erin"); len(s.Differences) > 0 {
+			return fmt.Errorf("%v", s.Differences)
+		}
+		return nil
+	})
+	w.reachEachOther(t)
 }

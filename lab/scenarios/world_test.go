@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,6 +192,37 @@ func (w *world) on(t *testing.T, host, script string) string {
 	return strings.TrimSpace(out)
 }
 
+// onAll runs a script on each of some hosts, on all at once, and returns what they said.
+func (w *world) onAll(t *testing.T, scripts map[string]string) map[string]string {
+	t.Helper()
+	var hosts []*lab.Host
+	for name := range scripts {
+		hosts = append(hosts, w.Host(name))
+	}
+	var mu sync.Mutex
+	all := map[string]string{}
+	if err := w.each(hosts, func(h *lab.Host) error {
+		out, err := h.Run(w.ctx, scripts[h.Name])
+		mu.Lock()
+		defer mu.Unlock()
+		all[h.Name] = strings.TrimSpace(out)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// fingerprints is what a deploy and an uninstall may not change of the members.
+func (w *world) fingerprints(t *testing.T) map[string]string {
+	t.Helper()
+	scripts := map[string]string{}
+	for _, h := range w.members() {
+		scripts[h.Name] = fingerprint
+	}
+	return w.onAll(t, scripts)
+}
+
 // eventually tries until it succeeds or the time is over.
 func eventually(t *testing.T, most time.Duration, what string, try func() error) {
 	t.Helper()
@@ -219,7 +251,8 @@ type status struct {
 
 func (w *world) status(t *testing.T, host string) (s status) {
 	t.Helper()
-	mustJSON(t, w.on(t, host, "mobula status --json"), &s)
+	// A version before it had the flag compares without.
+	mustJSON(t, w.on(t, host, "mobula status --compare --json 2>/dev/null || mobula status --json"), &s)
 	return s
 }
 

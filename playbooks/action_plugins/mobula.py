@@ -23,6 +23,7 @@ class ActionModule(ActionBase):
         # With nothing to read there would be a terminal, which mixes stdout and stderr.
         stdin = (self._task.args.get("stdin") or "\n").encode()
         result.update(self._low_level_execute_command(shlex.join(argv), in_data=stdin), changed=True)
+        result["stdout"] = result["stdout"].rstrip("\r\n")
         if result["rc"] != 0:
             result.update(failed=True, msg=f"{argv[0]}: exit status {result['rc']}")
         return result

@@ -12,11 +12,12 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/packetfilter"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
 	"mobula/helper/internal/transaction"
 	"mobula/helper/internal/wireguard"
+	"mobula/helper/internal/worker"
 )
 
 // hostReport is what the deployer has to know of a host before it goes on.
@@ -62,19 +63,24 @@ type hostFlags struct {
 }
 
 func newHostFlags(c *call) hostFlags {
-	return hostFlags{
-		uplink:        c.flags.String("uplink", "", "with --host: the NIC to the outside (default: that of the default route)"),
-		mode:          c.flags.String("uplink-mode", "", "with --host: moved or shared (default: as the host has it, shared if it is new)"),
-		access:        c.flags.String("access-address", "auto", "with --host: auto or manual"),
-		resolver:      c.flags.String("resolver", "", "with --host: host or gateway (default: as uplink_mode has it)"),
-		dns:           c.flags.String("upstream-dns", "", "with --host: resolvers, with commas between them (default: those of the host)"),
-		publish:       c.flags.String("publish", "", "with --host: ports that will be reachable, such as tcp/443,udp/53"),
+	f := hostFlags{
+		uplink:        c.flags.String("uplink", "", "with --host: the `NIC` to the outside (default: that of the default route)"),
+		mode:          c.flags.String("uplink-mode", "", "with --host: `MODE`, moved or shared (default: as the host has it, shared if it is new)"),
+		access:        c.flags.String("access-address", "auto", "with --host: `MODE`, auto or manual"),
+		resolver:      c.flags.String("resolver", "", "with --host: `WHO`, host or gateway (default: as uplink_mode has it)"),
+		dns:           c.flags.String("upstream-dns", "", "with --host: `ADDRESSES` of resolvers, with commas between them (default: those of the host)"),
+		publish:       c.flags.String("publish", "", "with --host: `PORTS` that will be reachable, such as tcp/443,udp/53"),
 		open:          c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
-		wire:          c.flags.String("wire-network", "", "with --host: wire_network of the inventory (default: as the host has it)"),
-		accessNetwork: c.flags.String("access-network", "", "with --host: access_network of the inventory (default: as the host has it)"),
+		wire:          c.flags.String("wire-network", "", "with --host: `NETWORK`, wire_network of the inventory (default: as the host has it)"),
+		accessNetwork: c.flags.String("access-network", "", "with --host: `NETWORK`, access_network of the inventory (default: as the host has it)"),
 		brought:       c.flags.Bool("packages-brought", false, "with --host: a package that is missing is a problem, nobody else installs it"),
-		port:          c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP port of WireGuard"),
+		port:          c.flags.Uint16("wireguard-port", inventory.DefaultWireGuardPort, "with --host: UDP `PORT` of WireGuard"),
 	}
+	c.offer("uplink", interfaces)
+	c.choice("uplink-mode", network.UplinkMode(false), network.UplinkMode(true))
+	c.choice("access-address", "auto", "manual")
+	c.choice("resolver", "host", "gateway")
+	return f
 }
 
 func (f hostFlags) intended() (intended, error) {
@@ -91,7 +97,7 @@ func (f hostFlags) intended() (intended, error) {
 	for _, s := range items(*f.dns) {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			return i, exitError{exitUsage, fmt.Errorf("--upstream-dns: %w", err)}
+			return i, exitError{exitUsage, fmt.Errorf("--upstream-dns: found %q, wanted IPv4 addresses with commas between them", *f.dns)}
 		}
 		i.outside.UpstreamDNS = append(i.outside.UpstreamDNS, a)
 	}
@@ -231,16 +237,16 @@ func (i intended) rangesOf(confirmed *store.Change) network.Ranges {
 
 // beforeTheChange adds what the operator has to know before the first change, or before
 // the NIC of a host in use moves or comes back.
-func (r *hostReport) beforeTheChange(ctx context.Context, facts *plan.Facts, inUse bool, i intended) {
-	files := append(plan.OwnedFiles(facts.Uplink), plan.StateDir, plan.Helper)
-	if slices.Contains(facts.Managers, plan.Dhcpcd) {
-		files = append(files, plan.DhcpcdConf)
+func (r *hostReport) beforeTheChange(ctx context.Context, facts *spec.Facts, inUse bool, i intended) {
+	files := append(spec.OwnedFiles(facts.Uplink), spec.StateDir, spec.Helper)
+	if slices.Contains(facts.Managers, spec.Dhcpcd) {
+		files = append(files, spec.DhcpcdConf)
 	}
 	switch {
 	case i.host.SharedUplink && !i.host.GatewayResolver:
-		files = append(files, plan.HostsPath)
+		files = append(files, spec.HostsPath)
 	case i.host.SharedUplink || !i.host.ManualAccess:
-		files = append(files, plan.ResolvConfPath)
+		files = append(files, spec.ResolvConfPath)
 	}
 	r.Problems = append(r.Problems, lines(system.Changeable(files))...)
 	sockets, err := system.Sockets()
@@ -282,43 +288,50 @@ func currentKey(s *store.Store) (network.Key, error) {
 	return s.Keys().Newest()
 }
 
-var keyCommand = command{
-	name: "key", arguments: "[--new] [--json]",
-	summary: "print this host's public key, making a pair if there is none",
-	help: `The private half stays in ` + plan.StateDir + `/keys with mode 0600 and never leaves the host.
+// keyReport is what key prints as JSON.
+type keyReport struct {
+	Created   bool   `json:"created"`
+	PublicKey string `json:"public_key"`
+}
+
+func keyCommand() command {
+	return command{
+		name: "key", arguments: "[--new] [--json]",
+		summary: "print this host's public key, making a pair if there is none",
+		help: `The private half stays in ` + spec.StateDir + `/keys with mode 0600 and never leaves the host.
 With --new it makes another pair, which is used as soon as a network document
 names it. Confirming a document deletes the keys that it does not name.`,
-	run: func(c *call) error {
-		fresh := c.flags.Bool("new", false, "make another key")
-		asJSON := c.flags.Bool("json", false, "print JSON")
-		if err := c.parse(); err != nil {
-			return err
-		}
-		if err := root(); err != nil {
-			return err
-		}
-		unlock, err := lock(c, "key", patience)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		s := store.New(plan.StateDir)
-		key, err := currentKey(s)
-		created := false
-		if err == nil && (key.IsZero() || *fresh) {
-			key, err = s.Keys().Create()
-			created = true
-		}
-		if err != nil {
-			return err
-		}
-		if key.IsZero() {
-			return errors.New("no key was made")
-		}
-		if *asJSON {
-			return c.printJSON(map[string]any{"public_key": key.String(), "created": created})
-		}
-		_, err = fmt.Fprintln(c.stdout, key)
-		return err
-	},
+		example:   "mobula key --json",
+		exits:     []exit{busyExit},
+		needsRoot: true,
+		define: func(c *call) func() error {
+			fresh := c.flags.Bool("new", false, "make another key")
+			asJSON := c.jsonFlag()
+			return func() error {
+				unlock, err := worker.Lock(c, "key", worker.Patience)
+				if err != nil {
+					return err
+				}
+				defer unlock()
+				s := store.New(spec.StateDir)
+				key, err := currentKey(s)
+				created := false
+				if err == nil && (key.IsZero() || *fresh) {
+					key, err = s.Keys().Create()
+					created = true
+				}
+				if err != nil {
+					return err
+				}
+				if key.IsZero() {
+					return errors.New("no key was made")
+				}
+				if *asJSON {
+					return c.printJSON(keyReport{created, key.String()})
+				}
+				_, err = fmt.Fprintln(c.stdout, key)
+				return err
+			}
+		},
+	}
 }

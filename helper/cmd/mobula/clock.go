@@ -8,7 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
+	"mobula/helper/internal/store"
 )
 
 // WireGuard refuses a handshake that looks older than the last one (its timestamps are
@@ -16,7 +17,7 @@ import (
 // may be when it boots, is refused by all others until its clock is right.
 
 // clockPath is a file whose time is what the clock has said, give or take clockKept.
-var clockPath = filepath.Join(plan.StateDir, "clock")
+var clockPath = filepath.Join(spec.StateDir, "clock")
 
 const (
 	clockKept = time.Hour
@@ -24,8 +25,12 @@ const (
 	clockSlack = 2 * time.Minute
 )
 
-// keepClock notes what the clock says, unless it has said something later.
-func keepClock(path string, now time.Time) error {
+// keepClock notes what the clock says, unless it has said something later. A host that has
+// confirmed nothing keeps nothing: a first change that is taken back leaves no trace.
+func keepClock(s *store.Store, path string, now time.Time) error {
+	if confirmed, err := s.Confirmed(); err != nil || confirmed == nil {
+		return err
+	}
 	info, err := os.Stat(path)
 	if err == nil && now.Before(info.ModTime().Add(clockKept)) {
 		return nil
@@ -60,7 +65,7 @@ func clockSynchronized() bool {
 
 // saidBefore are the times that are known from before: those of files and of handshakes.
 func saidBefore(peers []peerReport) (all []time.Time) {
-	files, _ := filepath.Glob(filepath.Join(plan.StateDir, "*"))
+	files, _ := filepath.Glob(filepath.Join(spec.StateDir, "*"))
 	for _, path := range files {
 		if info, err := os.Stat(path); err == nil {
 			all = append(all, info.ModTime())

@@ -6,12 +6,25 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/store"
 )
 
 // TestClockBehind: a clock that was put back, or that a boot without a battery or the
 // network has behind, is told; one that is right, or a little slow, is not.
 func TestClockBehind(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clock")
+	s := store.New(t.TempDir())
+	if err := keepClock(s, path, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a host that has confirmed nothing keeps what its clock says")
+	}
+	if err := s.SetConfirmed(&store.Change{HostID: 1, Document: plantest.Document(plantest.Host(1))}); err != nil {
+		t.Fatal(err)
+	}
 	kept := func() time.Time {
 		t.Helper()
 		info, err := os.Stat(path)
@@ -39,7 +52,7 @@ func TestClockBehind(t *testing.T) {
 		if _, err := os.Stat(path); err == nil {
 			before = kept()
 		}
-		if err := keepClock(path, now); err != nil {
+		if err := keepClock(s, path, now); err != nil {
 			t.Fatal(err)
 		}
 		if got := kept(); got.Equal(before) == c.keeps || c.keeps && !got.Equal(now) {

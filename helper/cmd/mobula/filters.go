@@ -8,12 +8,12 @@ import (
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/packetfilter"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // closed says what this host's packet filters evidently drop that Mobula needs, by the
 // interfaces of the facts. One whose NIC has moved has the gateway's before them.
-func closed(ctx context.Context, facts *plan.Facts, e packetfilter.Evidence) []string {
+func closed(ctx context.Context, facts *spec.Facts, e packetfilter.Evidence) []string {
 	if !facts.IsShared() {
 		return []string{}
 	}

@@ -9,13 +9,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
+	"mobula/helper/internal/worker"
 )
 
 // Exit codes, the same for all commands.
@@ -30,22 +35,22 @@ const (
 // version is set when the program is built: what git calls the sources.
 var version = "unknown (built without git)"
 
-// command is one subcommand.
-type command struct {
-	name, arguments, summary, help string
-	run                            func(*call) error
-}
-
 // call is one run of a command.
 type call struct {
 	context.Context
-	flags          *pflag.FlagSet
+	cobra          *cobra.Command
+	flags          *pflag.FlagSet // those to define
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            *slog.Logger
-	arguments      []string
-	// unlock gives up the lock that the command holds; nil: none.
-	unlock func()
+	choices        []choice
+	words          []string // the arguments beside flags
+	// transport is how URLs are read; nil: as programs do.
+	transport http.RoundTripper
+	// fetchTime is how long that may take; 0: maxFetchTime.
+	fetchTime time.Duration
+	// turn is that of a command that changes the host.
+	turn worker.Turn
 }
 
 // exitError carries an exit code other than 1. Its error may be nil.
@@ -65,8 +70,9 @@ func (e exitError) Unwrap() error { return e.err }
 
 func commands() []command {
 	return []command{
-		checkCommand, compileCommand, keyCommand, planCommand, applyCommand, confirmCommand,
-		rollbackCommand, statusCommand, agentCommand, repairCommand, bootCommand, downCommand, clientCommand, versionCommand,
+		checkCommand(), compileCommand(), keyCommand(), planCommand(), applyCommand(), confirmCommand(),
+		rollbackCommand(), statusCommand(), agentCommand(), repairCommand(), bootCommand(), downCommand(), clientCommand(),
+		versionCommand(), helpCommand(), completionCommand(), manCommand(),
 	}
 }
 
@@ -78,63 +84,68 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
-		usage(stdout)
-		if len(args) == 0 {
-			return exitUsage
-		}
-		return exitOK
-	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return runCommand(ctx, c, args[1:], stdin, stdout, stderr)
-		}
-	}
-	fmt.Fprintf(stderr, "mobula: found command %q, wanted one of those that 'mobula help' lists\n", args[0])
-	return exitUsage
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	all := tree(call{Context: ctx, stdin: stdin, stdout: stdout, stderr: stderr, log: log, turn: worker.Turn{Log: log}})
+	all.SetArgs(args)
+	ran, err := all.ExecuteContextC(ctx)
+	return failed(stderr, ran.CommandPath(), err)
 }
 
-func runCommand(ctx context.Context, c command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	one := &call{Context: ctx, stdin: stdin, stdout: stdout, stderr: stderr,
-		log:   slog.New(slog.NewTextHandler(stderr, nil)),
-		flags: pflag.NewFlagSet(c.name, pflag.ContinueOnError)}
-	one.flags.SetOutput(stderr)
-	one.flags.Usage = func() {
-		fmt.Fprintf(stdout, "usage: mobula %s %s\n\n%s\n\n%s", c.name, c.arguments, c.help, one.flags.FlagUsages())
+// tree makes all commands for one run.
+func tree(base call) *cobra.Command {
+	all := &cobra.Command{Use: "mobula", SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args: func(cmd *cobra.Command, words []string) error {
+			if len(words) > 0 {
+				return command{}.unknown(cmd, words[0])
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error {
+			usage(base.stdout)
+			return exitError{code: exitUsage}
+		}}
+	all.SetIn(base.stdin)
+	all.SetOut(base.stdout)
+	all.SetErr(base.stderr)
+	all.SetHelpFunc(func(*cobra.Command, []string) { usage(base.stdout) })
+	all.SetFlagErrorFunc(flagError)
+	for _, c := range commands() {
+		if c.name == "help" { // which there would be another one of
+			all.SetHelpCommand(c.build(base))
+			continue
+		}
+		all.AddCommand(c.build(base))
 	}
-	one.arguments = args
-	err := c.run(one)
+	all.InitDefaultHelpCmd() // the one that was set
+	return all
+}
+
+// failed says why a command failed, and returns its exit code.
+func failed(stderr io.Writer, name string, err error) int {
 	var exit exitError
+	var busy worker.Busy
+	if errors.As(err, &busy) && !errors.As(err, &exit) {
+		err = exitError{exitBusy, busy.Err}
+	}
 	switch {
-	case err == nil, errors.Is(err, pflag.ErrHelp):
+	case err == nil:
 		return exitOK
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintf(stderr, "mobula %s: %v\n", c.name, exit.err)
+			fmt.Fprintf(stderr, "%s: %v\n", name, exit.err)
+		}
+		if exit.err != nil && exit.code == exitUsage {
+			about := strings.TrimPrefix(strings.TrimPrefix(name, "mobula"), " help")
+			fmt.Fprintf(stderr, "'mobula help%s' tells more\n", about)
 		}
 		return exit.code
 	}
-	fmt.Fprintf(stderr, "mobula %s: %v\n", c.name, err)
+	fmt.Fprintf(stderr, "%s: %v\n", name, err)
 	return exitFailed
 }
 
-// parse reads the flags that the command has defined.
-func (c *call) parse() error {
-	words, err := c.parseWords()
-	if err == nil && len(words) > 0 {
-		err = exitError{exitUsage, fmt.Errorf("found argument %q, wanted flags only", words[0])}
-	}
-	return err
-}
-
-// parseWords is parse for commands that also take words.
-func (c *call) parseWords() ([]string, error) {
-	err := c.flags.Parse(c.arguments)
-	if err != nil && !errors.Is(err, pflag.ErrHelp) {
-		err = exitError{exitUsage, err}
-	}
-	return c.flags.Args(), err
-}
+func (c *call) jsonFlag() *bool { return c.flags.Bool("json", false, "print JSON") }
 
 func (c *call) printJSON(value any) error {
 	encoder := json.NewEncoder(c.stdout)
@@ -142,33 +153,30 @@ func (c *call) printJSON(value any) error {
 	return encoder.Encode(value)
 }
 
-func usage(w io.Writer) {
-	fmt.Fprint(w, "usage: mobula COMMAND [flags]\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
-	}
-	fmt.Fprint(w, `
-'mobula COMMAND --help' tells more of each.
-
-exit codes: 0 done, 1 failed with nothing left half done, 2 (plan only) there is
-something to do, 64 wrong usage, 75 somebody else is changing this host.
-`)
+// versionReport is what version prints as JSON.
+type versionReport struct {
+	DocumentFormat int    `json:"document_format"`
+	ID             string `json:"id"`
+	Version        string `json:"version"`
 }
 
-var versionCommand = command{
-	name: "version", summary: "print the version of this program",
-	help: `Prints what git calls the sources that it was built from, its ID, which follows from
-its content and names its folder in ` + plan.ProgramDir + `, and the format of network
+func versionCommand() command {
+	return command{
+		name: "version", arguments: "[--json]", summary: "print the version of this program",
+		help: `Prints what git calls the sources that it was built from, its ID, which follows from
+its content and names its folder in ` + spec.ProgramDir + `, and the format of network
 documents that it writes. It reads that one and the one before.`,
-	run: func(c *call) error {
-		asJSON := c.flags.Bool("json", false, "print JSON")
-		if err := c.parse(); err != nil {
-			return err
-		}
-		if *asJSON {
-			return c.printJSON(map[string]any{"version": version, "id": c.ofHost().Self(), "document_format": documentFormat})
-		}
-		_, err := fmt.Fprintf(c.stdout, "mobula %s, ID %s, network document format %d\n", version, c.ofHost().Self(), documentFormat)
-		return err
-	},
+		example: "mobula version --json",
+		define: func(c *call) func() error {
+			asJSON := c.jsonFlag()
+			return func() error {
+				r := versionReport{documentFormat, c.ofHost().Self(), version}
+				if *asJSON {
+					return c.printJSON(r)
+				}
+				_, err := fmt.Fprintf(c.stdout, "mobula %s, ID %s, network document format %d\n", r.Version, r.ID, r.DocumentFormat)
+				return err
+			}
+		},
+	}
 }

@@ -14,6 +14,16 @@ import (
 	"mobula/helper/internal/network"
 )
 
+// asProgram has the test's program be mobula, for tests that run it as others do.
+const asProgram = "MOBULA_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
 // mobula runs the program in the test's process.
 func mobula(stdin string, args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
@@ -21,18 +31,37 @@ func mobula(stdin string, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), err.String()
 }
 
+// everyCommand calls f with the words of each command and what the table says of it.
+func everyCommand(f func(path []string, c command)) {
+	for _, c := range commands() {
+		f([]string{c.name}, c)
+		for _, sub := range c.subcommands {
+			f([]string{c.name, sub.name}, sub)
+		}
+	}
+}
+
 func TestEveryCommandHasHelp(t *testing.T) {
 	_, list, _ := mobula("", "help")
-	for _, c := range commands() {
-		t.Run(c.name, func(t *testing.T) {
-			code, out, stderr := mobula("", c.name, "--help")
-			if code != exitOK || stderr != "" || !strings.HasPrefix(out, "usage: mobula "+c.name+" ") || !strings.Contains(out, strings.TrimSpace(c.help)) {
+	everyCommand(func(path []string, c command) {
+		name := strings.Join(path, " ")
+		t.Run(name, func(t *testing.T) {
+			code, out, stderr := mobula("", append(path, "--help")...)
+			if code != exitOK || stderr != "" || !strings.HasPrefix(out, "usage: mobula "+name) || !strings.Contains(out, strings.TrimSpace(c.help)) {
 				t.Errorf("exit code %d\n%s\n%s", code, out, stderr)
 			}
-			if c.help == "" || c.summary == "" {
+			if c.help == "" || c.summary == "" || c.example == "" {
 				t.Error("says nothing")
 			}
-			if !strings.Contains(list, "\n  "+c.name+" ") || !strings.Contains(list, c.summary) {
+			for _, want := range []string{"\nflags:\n", "\nexit codes:\n   0  done\n", "\n  64  wrong usage\n", "\nexample:\n  "} {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q in\n%s", want, out)
+				}
+			}
+			if code, same, _ := mobula("", append([]string{"help"}, path...)...); code != exitOK || same != out {
+				t.Errorf("'mobula help %s': exit code %d\n%s", name, code, same)
+			}
+			if !c.hidden && len(path) == 1 && (!strings.Contains(list, "\n  "+c.name+" ") || !strings.Contains(list, c.summary)) {
 				t.Errorf("'mobula help' does not list it:\n%s", list)
 			}
 			for _, line := range strings.Split(out, "\n") {
@@ -40,20 +69,41 @@ func TestEveryCommandHasHelp(t *testing.T) {
 					t.Errorf("%d bytes in a line: %s", len(line), line)
 				}
 			}
-			code, _, stderr = mobula("", c.name, "--no-such-flag")
-			if code != exitUsage || !strings.Contains(stderr, "mobula "+c.name+": unknown flag: --no-such-flag") {
+			if c.name == "help" {
+				return // which takes the names of commands
+			}
+			code, _, stderr = mobula("", append(path, "--no-such-flag")...)
+			if code != exitUsage || stderr != "mobula "+name+": unknown flag: --no-such-flag\n'mobula help "+name+"' tells more\n" {
 				t.Errorf("unknown flag: exit code %d, %s", code, stderr)
 			}
-			code, _, stderr = mobula("", c.name, "surplus")
-			if code != exitUsage || !strings.HasPrefix(stderr, "mobula "+c.name+": found argument \"surplus\", wanted ") {
+			code, _, stderr = mobula("", append(path, "laptop", "surplus")[:len(path)+c.words+1]...)
+			if code != exitUsage || !strings.HasPrefix(stderr, "mobula "+name+": found ") || !strings.HasSuffix(stderr, "\n'mobula help "+name+"' tells more\n") {
 				t.Errorf("argument: exit code %d, %s", code, stderr)
 			}
 		})
-	}
+	})
 }
 
-func TestWithoutACommand(t *testing.T) {
-	cases := []struct {
+// TestExamplesAreUnderstood: what help shows has the flags that there are.
+func TestExamplesAreUnderstood(t *testing.T) {
+	everyCommand(func(_ []string, c command) {
+		for _, line := range strings.Split(c.example, "\n") {
+			line, _, _ = strings.Cut(line, " >")
+			line, _, _ = strings.Cut(line, " |")
+			words := strings.Fields(line)
+			if words[0] == "systemctl" {
+				continue
+			}
+			cmd, rest, err := tree(call{}).Find(words[1:])
+			if words[0] != "mobula" || err != nil || cmd.ParseFlags(rest) != nil || cmd.ValidateArgs(cmd.Flags().Args()) != nil {
+				t.Errorf("%s: found %q, %v, wanted what the command takes", c.name, line, err)
+			}
+		}
+	})
+}
+
+func TestWrongUsage(t *testing.T) {
+	for _, c := range []struct {
 		args           string
 		code           int
 		stdout, stderr string // how they begin
@@ -62,14 +112,27 @@ func TestWithoutACommand(t *testing.T) {
 		{"help", exitOK, "usage: mobula COMMAND", ""},
 		{"-h", exitOK, "usage: mobula COMMAND", ""},
 		{"--help", exitOK, "usage: mobula COMMAND", ""},
-		{"fly", exitUsage, "", "mobula: found command \"fly\", wanted one of those that 'mobula help' lists\n"},
+		{"fly", exitUsage, "", "mobula: found command \"fly\", wanted one of agent, apply, boot, "},
+		{"statsu", exitUsage, "", "mobula: found command \"statsu\", wanted one of agent, apply, boot, check, client, compile, completion, confirm, down, help, key, plan, repair, rollback, status, version; did you mean status?\n'mobula help' tells more\n"},
+		{"help fly", exitUsage, "", "mobula help: found command \"fly\", wanted one of agent, "},
+		{"help aply", exitUsage, "", "mobula help: found command \"aply\", wanted one of agent, apply, boot, check, client, compile, completion, confirm, down, help, key, plan, repair, rollback, status, version; did you mean apply?\n"},
+		{"help client ad", exitUsage, "", "mobula help: found command \"ad\", wanted one of add, list, remove, rotate; did you mean add?\n"},
+		{"client", exitUsage, "", "mobula client: found no command, wanted one of add, list, remove, rotate\n"},
+		{"client rotat", exitUsage, "", "mobula client: found command \"rotat\", wanted one of add, list, remove, rotate; did you mean rotate?\n'mobula help client' tells more\n"},
+		{"client add", exitUsage, "", "mobula client add: found 0 arguments, wanted NAME\n'mobula help client add' tells more\n"},
+		{"completion tcsh", exitUsage, "", "mobula completion: found shell \"tcsh\", wanted bash, zsh or fish\n"},
+		{"plan --host-id x", exitUsage, "", "mobula plan: --host-id: found \"x\", wanted a whole number, 65535 at most\n"},
+		{"apply --confirm-timeout 5", exitUsage, "", "mobula apply: --confirm-timeout: found \"5\", wanted a duration such as 120s or 3m\n"},
+		{"check --host --uplink-mode move --resolver x --access-address=auto", exitUsage, "",
+			"mobula check: --uplink-mode: found \"move\", wanted moved or shared\n--resolver: found \"x\", wanted host or gateway\n'mobula help check' tells more\n"},
+		{"check --host --upstream-dns x", exitUsage, "", "mobula check: --upstream-dns: found \"x\", wanted IPv4 addresses"},
+		{"apply --document", exitUsage, "", "mobula apply: --document: found no value, wanted a text\n"},
 		{"version", exitOK, "mobula unknown (built without git), ID ", ""},
 		{"version --json", exitOK, "{\n  \"document_format\": 1,\n  \"id\": \"", ""},
-	}
-	for _, c := range cases {
+	} {
 		t.Run(c.args, func(t *testing.T) {
 			code, stdout, stderr := mobula("", strings.Fields(c.args)...)
-			if code != c.code || !strings.HasPrefix(stdout, c.stdout) || !strings.HasPrefix(stderr, c.stderr) || c.stderr == "" && stderr != "" {
+			if code != c.code || !strings.HasPrefix(stdout, c.stdout) || c.stdout == "" && stdout != "" || !strings.HasPrefix(stderr, c.stderr) || c.stderr == "" && stderr != "" {
 				t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 			}
 		})
@@ -85,10 +148,11 @@ func TestExitCodes(t *testing.T) {
 		{nil, exitOK, ""},
 		{errors.New("broken"), exitFailed, "mobula x: broken\n"},
 		{exitError{code: exitDiffers}, exitDiffers, ""},
+		{exitError{exitUsage, errors.New("wrong")}, exitUsage, "mobula x: wrong\n'mobula help x' tells more\n"},
 		{fmt.Errorf("wrapped: %w", exitError{exitBusy, errors.New("busy")}), exitBusy, "mobula x: busy\n"},
 	} {
-		var out, stderr bytes.Buffer
-		code := runCommand(context.Background(), command{name: "x", run: func(*call) error { return c.err }}, nil, nil, &out, &stderr)
+		var stderr bytes.Buffer
+		code := failed(&stderr, "mobula x", c.err)
 		if code != c.code || stderr.String() != c.stderr {
 			t.Errorf("%v: exit code %d, %q", c.err, code, stderr.String())
 		}
@@ -233,15 +297,18 @@ func TestWrongInput(t *testing.T) {
 	}
 }
 
-func TestAsking(t *testing.T) {
-	all := asking()
-	if len(all) == 0 || all[0] != os.Getpid() || len(all) > 1 && all[1] != os.Getppid() {
-		t.Errorf("found %v, wanted %d, %d and those above", all, os.Getpid(), os.Getppid())
+// TestTypedInput holds that who forgets a flag, or what to read, is told at once.
+func TestTypedInput(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if name, parent, err := process(os.Getpid()); err != nil || parent != os.Getppid() || name == "" {
-		t.Errorf("found %q, %d, %v", name, parent, err)
-	}
-	if _, _, err := process(1 << 30); err == nil {
-		t.Error("found a process that there cannot be")
+	defer terminal.Close()
+	for _, command := range []string{"check", "compile"} {
+		var out, stderr bytes.Buffer
+		code := run(context.Background(), []string{command}, terminal, &out, &stderr)
+		if want := "mobula " + command + ": standard input: found a terminal, wanted "; code != exitUsage || out.Len() != 0 || !strings.HasPrefix(stderr.String(), want) {
+			t.Errorf("exit code %d\n%s%s", code, &out, &stderr)
+		}
 	}
 }

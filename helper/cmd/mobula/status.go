@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"text/tabwriter"
 	"time"
 
-	"mobula/helper/internal/agent"
 	"mobula/helper/internal/firewall"
+	"mobula/helper/internal/healing"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/packetfilter"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/vswitch"
 	"mobula/helper/internal/wireguard"
@@ -47,7 +48,7 @@ type statusReport struct {
 	RelaysForNobody string `json:"relays_for_nobody,omitempty"`
 	// Clock is what is wrong with this host's clock; empty: nothing that is known.
 	Clock string `json:"clock,omitempty"`
-	// Differences are what somebody else changed on this host.
+	// Differences are what somebody else changed on this host; nil: not looked for.
 	Differences []string `json:"differences"`
 }
 
@@ -72,44 +73,56 @@ type peerReport struct {
 	// Relay is the name of the host that relays; empty: direct.
 	Relay string `json:"relay,omitempty"`
 	// Path is what the agent knows; nil for clients, and without an agent.
-	Path *agent.PeerState `json:"path,omitempty"`
+	Path *healing.PeerState `json:"path,omitempty"`
 }
 
-var statusCommand = command{
-	name: "status", arguments: "[--json] [--quick]",
-	summary: "print what runs on this host and how its peers are",
-	help: `Prints the generation, and for each peer: whether traffic goes to it directly or
+func statusCommand() command {
+	return command{
+		name: "status", arguments: "[--json] [--quick | --compare | --mesh [--watch]]",
+		summary: "print what runs on this host and how its peers are",
+		help: `Prints the generation, and for each peer: whether traffic goes to it directly or
 over which relay and since when, the round trip, the share of probes lost in the
 last seconds and in five minutes, the last handshake, bytes, and whether it runs
 the same generation; then what became of the name of its endpoint, and what its agent,
 or somebody in its name, asked more often than is answered. Then which frames the
 switch dropped because they claimed the address of a gateway or host, how many because
 they were too many to everybody, which packets the gateway refused to guests and
-clients, what the host's own packet filters close where its NIC stays with it, whether its
-clock is behind what it has said before, and what differs from the plan, which takes a second; --quick leaves these out.`,
-	run: func(c *call) error {
-		asJSON := c.flags.Bool("json", false, "print JSON")
-		quick := c.flags.Bool("quick", false, "do not compare the host with its plan")
-		if err := c.parse(); err != nil {
-			return err
-		}
-		if err := root(); err != nil {
-			return err
-		}
-		report, err := c.status(*quick)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return c.printJSON(report)
-		}
-		return c.printStatus(report)
-	},
+clients, what the host's own packet filters close where its NIC stays with it, and whether its
+clock is behind what it has said before. --compare adds what differs from the plan, which
+takes a look at all that there is; --quick leaves out what was dropped, refused and closed.
+` + meshHelp,
+		example: `mobula status
+mobula status --compare --json
+mobula status --mesh`,
+		needsRoot: true,
+		define: func(c *call) func() error {
+			asJSON := c.jsonFlag()
+			quick := c.flags.Bool("quick", false, "look at the peers alone")
+			compare := c.flags.Bool("compare", false, "compare the host with its plan, too")
+			ofMesh := c.meshFlags()
+			return func() error {
+				if *ofMesh.mesh || *ofMesh.watch {
+					if *quick || *compare {
+						return ofMesh.refuse()
+					}
+					return c.meshStatus(ofMesh, *asJSON)
+				}
+				report, err := c.status(*quick, *compare)
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					return c.printJSON(report)
+				}
+				return c.printStatus(report)
+			}
+		},
+	}
 }
 
-func (c *call) status(quick bool) (*statusReport, error) {
+func (c *call) status(quick, compare bool) (*statusReport, error) {
 	h := c.host()
-	report := &statusReport{Generation: "none", Peers: []peerReport{}, DroppedBy: []droppedReport{}, Differences: []string{}}
+	report := &statusReport{Generation: "none", Peers: []peerReport{}, DroppedBy: []droppedReport{}}
 	pending, err := h.Store.Pending()
 	if err != nil {
 		return nil, err
@@ -138,16 +151,16 @@ func (c *call) status(quick bool) (*statusReport, error) {
 	if quick {
 		return report, nil
 	}
-	stats, err := vswitch.New(vswitch.Options{RunDir: plan.OVSDir}).Stats(c)
+	stats, err := vswitch.New(vswitch.Options{RunDir: spec.OVSDir}).Stats(c)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("what the switch dropped: %w; 'mobula repair' puts it right, and --quick does not ask it", err)
 	}
 	report.Dropped = stats.DroppedPackets()
 	for _, d := range stats.Dropped {
 		report.DroppedBy = append(report.DroppedBy, droppedReport{d.Pin.String(), d.Origin.String(), d.Packets})
 	}
 	report.Flooded, report.FloodsUnbounded = stats.Flooded, stats.Unbounded
-	for _, table := range []*firewall.Firewall{firewall.New(plan.Namespace, plan.RunDir), firewall.NewDoorway(plan.RunDir)} {
+	for _, table := range []*firewall.Firewall{firewall.New(spec.Namespace, spec.RunDir), firewall.NewDoorway(spec.RunDir)} {
 		refused, err := table.Refused(c)
 		if err != nil {
 			return nil, err
@@ -163,6 +176,10 @@ func (c *call) status(quick bool) (*statusReport, error) {
 	if facts != nil {
 		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: running.Document.Ranges, Port: self.ListenPort(), Silent: silentHosts(report.Peers, running.Document, time.Now())})
 	}
+	if !compare {
+		return report, nil
+	}
+	report.Differences = []string{}
 	ops, err := h.Differences(c)
 	for _, op := range ops {
 		report.Differences = append(report.Differences, op.String())
@@ -172,7 +189,7 @@ func (c *call) status(quick bool) (*statusReport, error) {
 
 // addPaths asks the agent.
 func (r *statusReport) addPaths(d *network.Document) error {
-	state, err := agent.ReadState(statePath())
+	state, err := healing.ReadState(statePath())
 	if err != nil {
 		return err
 	}
@@ -181,9 +198,9 @@ func (r *statusReport) addPaths(d *network.Document) error {
 }
 
 // take notes what the agent tells.
-func (r *statusReport) take(state *agent.State, d *network.Document) {
+func (r *statusReport) take(state *healing.State, d *network.Document) {
 	r.Unverified = state.Unverified
-	byID := map[uint16]*agent.PeerState{}
+	byID := map[uint16]*healing.PeerState{}
 	for i := range state.Peers {
 		byID[state.Peers[i].HostID] = &state.Peers[i]
 	}
@@ -199,7 +216,7 @@ func (r *statusReport) take(state *agent.State, d *network.Document) {
 }
 
 func (c *call) peerReports(s *store.Store, running *store.Change) ([]peerReport, error) {
-	states, err := wireguard.New(plan.Namespace, plan.WireLink, s.Keys()).Peers()
+	states, err := wireguard.New(spec.Namespace, spec.WireLink, s.Keys()).Peers()
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +245,7 @@ func (c *call) peerReports(s *store.Store, running *store.Change) ([]peerReport,
 
 func (c *call) printStatus(r *statusReport) error {
 	if r.Hostname == "" {
-		fmt.Fprintln(c.stdout, "Mobula does not run on this host")
+		fmt.Fprintln(c.stdout, "Mobula does not run on this host; a deploy brings it, or 'mobula apply'")
 	} else {
 		fmt.Fprintf(c.stdout, "%s (host_id %d), generation %s\n", r.Hostname, r.HostID, r.Generation)
 	}
@@ -261,6 +278,9 @@ func (c *call) printStatus(r *statusReport) error {
 		}
 		if p.Relay != "" {
 			fmt.Fprintf(c.stdout, "%s: %s\n", p.Name, p.whyRelayed())
+		}
+		if p.Path != nil && len(p.Path.OtherEndpoints) > 0 {
+			fmt.Fprintf(c.stdout, "%s: also %s\n", p.Name, p.otherEndpoints())
 		}
 		if p.Path != nil && p.Path.Name != nil {
 			p.printName(c.stdout)
@@ -316,6 +336,23 @@ func (p *peerReport) printName(to io.Writer) {
 	}
 }
 
+// otherEndpoints says how the endpoints are that are not used.
+func (p *peerReport) otherEndpoints() string {
+	var all []string
+	for _, e := range p.Path.OtherEndpoints {
+		at := e.Endpoint.String()
+		if e.Local {
+			at += " (LAN)"
+		}
+		if e.Works {
+			all = append(all, fmt.Sprintf("%s: %.1f ms, %.0f %% lost", at, e.RTT, 100*e.Loss))
+		} else {
+			all = append(all, at+": no answer")
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
 // whyRelayed says how the direct path is that is not used.
 func (p *peerReport) whyRelayed() string {
 	if p.Path.DirectWell == 0 {
@@ -331,6 +368,14 @@ func (p *peerReport) pathColumns() string {
 		return "-\t-\t-\t-\t-\t-"
 	}
 	way := "direct"
+	switch {
+	case p.Path.Local && p.Path.Endpoint.Addr().Is6():
+		way = "direct (LAN, IPv6)"
+	case p.Path.Local:
+		way = "direct (LAN)"
+	case p.Path.Endpoint.Addr().Is6():
+		way = "direct (IPv6)"
+	}
 	if p.Relay != "" {
 		way = "via " + p.Relay
 	}

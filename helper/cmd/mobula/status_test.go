@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"mobula/helper/internal/agent"
+	"mobula/helper/internal/healing"
 	"mobula/helper/internal/network"
 )
 
@@ -17,11 +17,11 @@ import (
 // if they refused nothing.
 func TestStatusTellsWhatWasTooMuch(t *testing.T) {
 	for _, c := range []struct {
-		state      agent.State
+		state      healing.State
 		text, json []string
 	}{
-		{agent.State{Peers: []agent.PeerState{{HostID: 2, State: "up"}}}, nil, nil},
-		{agent.State{Unverified: 5, Peers: []agent.PeerState{{HostID: 2, State: "up", Unanswered: 7, Unverified: 8}}},
+		{healing.State{Peers: []healing.PeerState{{HostID: 2, State: "up"}}}, nil, nil},
+		{healing.State{Unverified: 5, Peers: []healing.PeerState{{HostID: 2, State: "up", Unanswered: 7, Unverified: 8}}},
 			[]string{"bob: 7 of its probes were too many to be answered\n", "bob: 8 probes from its address were too many to be verified\n",
 				"\n5 probes from unknown addresses were too many to be verified\n"},
 			[]string{`"unanswered_probes":7`, `"unverified_messages":8`, `"unverified_messages":5`}},
@@ -52,6 +52,39 @@ func TestStatusTellsWhatWasTooMuch(t *testing.T) {
 	}
 }
 
+// TestStatusTellsTheWay: in a network in common, directly or over whom, and the endpoint.
+func TestStatusTellsTheWay(t *testing.T) {
+	at := netip.MustParseAddrPort("10.9.0.2:51820")
+	for _, c := range []struct {
+		path healing.PeerState
+		want string
+	}{
+		{healing.PeerState{State: "up", Local: true}, "direct (LAN)"},
+		{healing.PeerState{State: "up"}, "direct"},
+		{healing.PeerState{State: "up", OtherEndpoints: []healing.EndpointState{{Endpoint: netip.MustParseAddrPort("192.0.2.2:51820"), Works: true, RTT: 1.5, Loss: 0.1}, {Endpoint: netip.MustParseAddrPort("10.9.0.2:7"), Local: true}}}, "direct"},
+		{healing.PeerState{State: "up", Via: 3}, "via carol.example.com"},
+		{healing.PeerState{State: "down", Local: true}, "down"},
+	} {
+		report := &statusReport{Hostname: "alice", HostID: 1, Peers: []peerReport{{Name: "bob", HostID: 2, Endpoint: at}}}
+		c.path.HostID = 2
+		report.take(&healing.State{Peers: []healing.PeerState{c.path}}, &network.Document{Hosts: []network.Host{{ID: 3, Hostname: "carol.example.com"}}})
+		var out bytes.Buffer
+		if err := (&call{stdout: &out}).printStatus(report); err != nil {
+			t.Fatal(err)
+		}
+		if also := strings.Contains(out.String(), "bob: also 192.0.2.2:51820: 1.5 ms, 10 % lost; 10.9.0.2:7 (LAN): no answer\n"); also != (c.path.OtherEndpoints != nil) {
+			t.Errorf("found\n%sof other endpoints %v", &out, c.path.OtherEndpoints)
+		}
+		if !strings.Contains(out.String(), "\nbob   "+c.want+" ") || !strings.Contains(out.String(), " "+at.String()+"\n") {
+			t.Errorf("found\n%swanted %q and %v in it", &out, c.want, at)
+		}
+		data, err := json.Marshal(report)
+		if local := bytes.Contains(data, []byte(`"via":0,"local":true`)); err != nil || local != c.path.Local {
+			t.Errorf("found %s, %v, wanted local %v", data, err, c.path.Local)
+		}
+	}
+}
+
 // TestStatusTellsNames: the name of an endpoint, what it stands for if that has changed,
 // and why it cannot be looked up.
 func TestStatusTellsNames(t *testing.T) {
@@ -59,18 +92,18 @@ func TestStatusTellsNames(t *testing.T) {
 	document, moved := netip.MustParseAddrPort("192.0.2.2:51820"), netip.MustParseAddrPort("198.51.100.7:51820")
 	for _, c := range []struct {
 		about     string
-		name      *agent.NameState
+		name      *healing.NameState
 		want, not []string
 	}{
 		{"no name", nil, nil, []string{"name"}},
-		{"as in the document", &agent.NameState{Name: "home.example.net", Endpoint: document}, []string{" 192.0.2.2:51820 (home.example.net)\n"}, []string{"its name"}},
-		{"moved", &agent.NameState{Name: "home.example.net", Endpoint: moved, Changed: &long}, []string{"(home.example.net)\n",
+		{"as in the document", &healing.NameState{Name: "home.example.net", Endpoint: document}, []string{" 192.0.2.2:51820 (home.example.net)\n"}, []string{"its name"}},
+		{"moved", &healing.NameState{Name: "home.example.net", Endpoint: moved, Changed: &long}, []string{"(home.example.net)\n",
 			"bob: its name home.example.net has stood for 198.51.100.7:51820, another address than in the document, since 1h0m0s ago\n"}, []string{"cannot"}},
-		{"gone", &agent.NameState{Name: "home.example.net", Endpoint: document, Problem: "there is no such name", Since: &long},
+		{"gone", &healing.NameState{Name: "home.example.net", Endpoint: document, Problem: "there is no such name", Since: &long},
 			[]string{"bob: its name home.example.net cannot be looked up, since 1h0m0s ago: there is no such name; 192.0.2.2:51820 counts\n"}, []string{"has stood"}},
 	} {
 		report := &statusReport{Hostname: "alice", HostID: 1, Peers: []peerReport{{Name: "bob", HostID: 2, Endpoint: document}}}
-		report.take(&agent.State{Peers: []agent.PeerState{{HostID: 2, State: "up", Name: c.name}}}, &network.Document{})
+		report.take(&healing.State{Peers: []healing.PeerState{{HostID: 2, State: "up", Name: c.name}}}, &network.Document{})
 		var out bytes.Buffer
 		if err := (&call{stdout: &out}).printStatus(report); err != nil {
 			t.Fatal(err)

@@ -16,11 +16,11 @@ func TestTheVersionIsStamped(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("without Go nothing is built: ", err)
 	}
-	role, err := os.ReadFile("../../../roles/prepare_host/tasks/main.yml")
+	role, err := os.ReadFile("../../../roles/prepare_host/files/build.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := regexp.MustCompile(`-ldflags, "([^"]*)\{\{ __mobula_version\.stdout \}\}([^"]*)"`).FindSubmatch(role)
+	flags := regexp.MustCompile(`-ldflags "([^"]*)\$version([^"]*)"`).FindSubmatch(role)
 	if flags == nil {
 		t.Fatal("the role stamps no version")
 	}

@@ -1,6 +1,6 @@
 // Package agent is what runs on a host all the time: it answers DNS for private
-// names, keeps a working path to every peer, and notices what something else
-// broke. It decides with pure code (package paths) and acts through the hands.
+// names, has package healing keep a working path to every peer and package watch
+// notice what something else broke, and shows how all of that is.
 package agent
 
 import (
@@ -9,9 +9,12 @@ import (
 	"net/netip"
 	"time"
 
+	"mobula/helper/internal/healing"
+	"mobula/helper/internal/metrics"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
+	"mobula/helper/internal/watch"
 )
 
 // Host is what the agent needs of the host it runs on.
@@ -28,7 +31,7 @@ type Agent struct {
 	// PrivateKey finds the private half of the host's public key.
 	PrivateKey func(public network.Key) (network.Key, error)
 	// Facts are what the host was before Mobula; nil: not known.
-	Facts func() (*plan.Facts, error)
+	Facts func() (*spec.Facts, error)
 	// Resolvers are the host's own now, and ResolverFiles what they are read from.
 	Resolvers     func(network.Ranges) []netip.Addr
 	ResolverFiles []string
@@ -40,15 +43,28 @@ type Agent struct {
 	Relaying   Relaying
 	RelaysPath string
 	// Ways returns the ways outside that a host with its NIC has now; nil: those of Facts.
-	Ways func() (plan.Shared, error)
+	Ways func() (spec.Shared, error)
 	// Superseded reports that systemd would start another program as the agent now.
 	Superseded func() bool
 	// AppliedPath is a file that changes whenever Running does.
 	AppliedPath string
 	// SwitchDir holds the sockets of Open vSwitch, and StatePath is the socket
-	// on which the agent tells its state.
-	SwitchDir, StatePath string
-	Log                  *slog.Logger
+	// on which the agent tells its state, MeshPath that on which it tells what all hosts say.
+	SwitchDir, StatePath, MeshPath string
+	// MetricsPath is the socket on which it answers Prometheus, "": none. Of what that tells,
+	// Pending says whether a change waits for confirmation, Compared what the last comparison
+	// of the host with its plan found, Counters what its rules counted, which are others where
+	// the NIC stays with the host; nil: nobody knows.
+	MetricsPath string
+	Pending     func() bool
+	Compared    func() watch.Comparison
+	Counters    func(sharedUplink bool) (*metrics.Gateway, error)
+	// Version is that of this program, Problems what is wrong with this host, in sentences.
+	Version  string
+	Problems func() []string
+	Log      *slog.Logger
+
+	failing func() bool // repairs fail; nil: there was none
 }
 
 // watchInterval is how often the agent looks for another document.
@@ -56,18 +72,24 @@ const watchInterval = 250 * time.Millisecond
 
 // Run works until the context ends.
 func (a *Agent) Run(ctx context.Context) error {
-	watch := time.NewTicker(watchInterval)
-	defer watch.Stop()
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
 	parts := a.parts()
 	defer parts.stop()
-	if err := parts.state.start(ctx); err != nil {
+	if err := parts.teller.Start(ctx, a.StatePath); err != nil {
 		a.Log.Warn("serving the state", "error", err)
 	}
-	go parts.repair.run(ctx)
+	if err := parts.teller.StartMesh(ctx, a.MeshPath); err != nil {
+		a.Log.Warn("serving what all hosts say", "error", err)
+	}
+	if err := parts.metrics.start(ctx, a.MetricsPath); err != nil {
+		a.Log.Warn("serving metrics", "error", err)
+	}
+	go parts.repair.Run(ctx)
 	var running *store.Change
-	var read file
+	var read watch.File
 	for {
-		if now := fileAt(a.AppliedPath); now != read || running == nil {
+		if now := watch.FileAt(a.AppliedPath); now != read || running == nil {
 			running, read = a.running(running), now
 			if running != nil && a.Superseded() && !a.Host.Changing() {
 				a.Log.Info("another version of the program is in force: it takes over")
@@ -78,23 +100,40 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-watch.C:
+		case <-tick.C:
 		}
 	}
 }
 
 // parts are what the agent does.
 type parts struct {
-	dns    *dnsService
-	names  *publicNames
-	heal   *healer
-	state  *stateServer
-	repair *repairer
-	relays relaysAt
+	dns     *dnsService
+	names   *publicNames
+	heal    *healing.Healer
+	teller  *healing.Teller
+	healing healing.Config
+	repair  *watch.Repairer
+	relays  relaysAt
+	metrics *metricsServer
+	page    *pageServer
 }
 
 func (a *Agent) parts() *parts {
-	return &parts{names: &publicNames{}, state: &stateServer{path: a.StatePath, log: a.Log}, repair: newRepairer(a), relays: relaysAt{path: a.RelaysPath}}
+	p := &parts{names: &publicNames{}, teller: &healing.Teller{Log: a.Log}, repair: a.repairer(), relays: relaysAt{path: a.RelaysPath}}
+	p.healing = healing.Config{Log: a.Log, PrivateKey: a.PrivateKey, Names: p.names, About: a.about}
+	p.page = &pageServer{log: a.Log, ask: p.teller.Mesh, ways: p.teller.Ways}
+	p.metrics = newMetricsServer(a, p.teller.Metrics, p.repair.Counted)
+	p.metrics.callsRefused, p.metrics.pageRefused = p.teller.Refused, p.page.refused.Load
+	a.failing = p.repair.Failing
+	return p
+}
+
+func (a *Agent) repairer() *watch.Repairer {
+	c := watch.Config{Facts: a.Facts, Repair: a.Repair, Changing: a.Host.Changing, Compared: a.Compared, SwitchDir: a.SwitchDir, Ways: a.Ways, Log: a.Log}
+	if a.Relaying != nil {
+		c.Stale = a.Relaying.Stale
+	}
+	return watch.New(c)
 }
 
 // follow has all parts follow what runs. It is called often: what depends on the
@@ -102,14 +141,18 @@ func (a *Agent) parts() *parts {
 func (a *Agent) follow(ctx context.Context, p *parts, running *store.Change) {
 	p.dns = a.serveDNS(ctx, p.dns, running)
 	p.names.follow(p.dns)
-	p.heal = a.serveHealing(ctx, p.heal, running, p.names)
-	p.heal.setUnable(p.relays.look(a.Relaying))
-	p.state.set(p.heal)
-	p.repair.follow(running)
+	p.heal = healing.Serve(ctx, p.healing, p.heal, running)
+	p.heal.SetUnable(p.relays.look(a.Relaying))
+	p.teller.Set(p.heal)
+	p.page.follow(ctx, running)
+	p.repair.Follow(running)
+	p.metrics.follow(ctx, p, running)
 }
 
 func (p *parts) stop() {
-	p.heal.stop()
+	p.metrics.stop()
+	p.page.stop()
+	p.heal.Stop()
 	p.dns.stop()
 }
 
@@ -127,4 +170,15 @@ func (a *Agent) running(before *store.Change) *store.Change {
 		return before // the file is new, the network is not
 	}
 	return running
+}
+
+// about is what this host says of itself besides its ways.
+func (a *Agent) about() (version string, problems []string) {
+	if a.Problems != nil {
+		problems = a.Problems()
+	}
+	if a.failing != nil && a.failing() {
+		problems = append(problems, "what differs from its plan cannot be repaired; on it, journalctl -u "+spec.UnitRepair+" says why")
+	}
+	return a.Version, problems
 }

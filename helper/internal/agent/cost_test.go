@@ -3,8 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
-	"encoding/binary"
 	"io"
 	"log/slog"
 	"net"
@@ -12,94 +10,92 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"mobula/helper/internal/healing"
 	"mobula/helper/internal/nameserver"
+	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/probe"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
+	"mobula/helper/internal/web"
 	"mobula/helper/internal/wireguard"
 )
 
 // mirror is a socket whose every request comes back as the echo of a healthy
 // peer, and the device that goes with it.
 type mirror struct {
-	packets chan testPacket
+	packets chan mirrored
+	once    sync.Once
+	closed  chan struct{}
 	sent    atomic.Int64
 	peers   []wireguard.PeerState
 }
 
-func (m *mirror) Close() error                                     { return nil }
+// mirrored is an echo, and where it seems to come from.
+type mirrored struct {
+	data []byte
+	from netip.AddrPort
+}
+
+func newMirror() *mirror {
+	return &mirror{packets: make(chan mirrored, 4096), closed: make(chan struct{})}
+}
+
+func (m *mirror) Close() error                                     { m.once.Do(func() { close(m.closed) }); return nil }
 func (m *mirror) SetEndpoint(network.Key, netip.AddrPort) error    { return nil }
 func (m *mirror) ShakeAgain([]wireguard.PeerState) error           { return nil }
 func (m *mirror) GiveAllowedIPs(network.Key, []netip.Prefix) error { return nil }
 func (m *mirror) Peers() ([]wireguard.PeerState, error)            { return m.peers, nil }
 func (m *mirror) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	p, ok := <-m.packets
-	if !ok {
+	select {
+	case p := <-m.packets:
+		return copy(b, p.data), p.from, nil
+	case <-m.closed:
 		return 0, netip.AddrPort{}, net.ErrClosed
 	}
-	return copy(b, p.data), p.from, nil
 }
+
+func (m *mirror) Answer(b []byte, to netip.AddrPort) (int, error) { return m.WriteToUDPAddrPort(b, to) }
 
 func (m *mirror) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	m.sent.Add(1)
 	if parsed, err := probe.ParseTraffic(b); err == nil && parsed.Type == probe.Request {
 		parsed.Type = probe.Echo
 		select {
-		case m.packets <- testPacket{bytes.Clone(parsed.Append(nil)), to}:
+		case m.packets <- mirrored{bytes.Clone(parsed.Append(nil)), to}:
 		default:
 		}
 	}
 	return len(b), nil
 }
 
-// crowd returns a document of n hosts and the private key of the first.
-func crowd(b testing.TB, n int) (*network.Document, network.Key) {
-	d := &network.Document{Format: network.FormatVersion, UnderlayMTU: 1500}
-	var own network.Key
-	for id := 1; id <= n; id++ {
-		var seed [32]byte
-		seed[0] = 7
-		binary.BigEndian.PutUint16(seed[1:], uint16(id))
-		key, err := ecdh.X25519().NewPrivateKey(seed[:])
-		if err != nil {
-			b.Fatal(err)
-		}
-		if id == 1 {
-			own = network.Key(seed)
-		}
-		endpoint := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(id >> 8), byte(id)}), 51820)
-		d.Hosts = append(d.Hosts, network.Host{ID: uint16(id), Name: endpoint.String(), Hostname: "h" + strconv.Itoa(id) + ".example.com",
-			Endpoint: endpoint, PublicKey: network.Key(key.PublicKey().Bytes())})
-	}
-	return d, own
-}
-
 // followed returns an agent whose parts follow a network of peers that are well and
-// idle; mirrored answers for them. It has no namespace, so nothing is served.
-func followed(tb testing.TB, peers int) (a *Agent, p *parts, running *store.Change, mirrored *mirror) {
-	document, own := crowd(tb, peers+1)
-	m := &mirror{packets: make(chan testPacket, 4096)}
+// idle; answering answers for them. It has no namespace, so nothing is served.
+func followed(tb testing.TB, peers int) (a *Agent, p *parts, running *store.Change, answering *mirror) {
+	document, own := plantest.Crowd(peers + 1)
+	m := newMirror()
 	for _, h := range document.Hosts[1:] {
 		m.peers = append(m.peers, wireguard.PeerState{PublicKey: h.PublicKey, Endpoint: h.Endpoint, LastHandshake: time.Now()})
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	h := newHealer(log, func(network.Key) (network.Key, error) { return own, nil }, m, &mirror{packets: make(chan testPacket)}, m, &publicNames{})
 	running = &store.Change{HostID: 1, Document: document}
-	if err := h.follow(running); err != nil {
+	a = &Agent{Log: log, Host: busy(false), PrivateKey: func(network.Key) (network.Key, error) { return own, nil }, Facts: func() (*spec.Facts, error) { return plantest.Facts(), nil }}
+	p = a.parts()
+	inode := netns.Inode(spec.Namespace)
+	p.heal = healing.New(p.healing, inode, m, newMirror(), m)
+	if err := p.heal.Follow(running); err != nil {
 		tb.Fatal(err)
 	}
-	h.namespace = namespaceInode()
-	a = &Agent{Log: log, Facts: func() (*plan.Facts, error) { return plantest.Facts(), nil }}
-	p = a.parts()
-	p.heal = h
-	p.dns = &dnsService{server: nameserver.New(nameserver.Config{}, log), address: network.Ranges{}.GatewayAddress(1), namespace: h.namespace}
+	p.dns = &dnsService{server: nameserver.New(nameserver.Config{}, log), address: network.Ranges{}.GatewayAddress(1), namespace: inode}
+	p.page.address, p.page.namespace, p.page.ended = p.dns.address, inode, make(chan struct{})
+	p.page.cancel, p.page.door = func() { close(p.page.ended) }, &web.Door{}
 	a.follow(context.Background(), p, running)
 	return a, p, running, m
 }
@@ -119,8 +115,7 @@ func BenchmarkAgent(b *testing.B) {
 	for _, peers := range []int{3, 3000} {
 		b.Run(strconv.Itoa(peers)+" peers", func(b *testing.B) {
 			a, p, running, m := followed(b, peers)
-			h := p.heal
-			h.start(context.Background())
+			p.heal.Start(context.Background())
 			ctx, cancel := context.WithCancel(context.Background())
 			following := make(chan struct{})
 			go func() {
@@ -144,10 +139,7 @@ func BenchmarkAgent(b *testing.B) {
 			b.ReportMetric(residentMB(b), "MB-resident")
 			cancel()
 			<-following
-			h.cancel()
-			close(m.packets)
-			close(h.below.(*mirror).packets)
-			h.ended.Wait()
+			p.heal.Stop()
 		})
 	}
 }

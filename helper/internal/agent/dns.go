@@ -9,8 +9,9 @@ import (
 
 	"mobula/helper/internal/nameserver"
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
+	"mobula/helper/internal/watch"
 )
 
 // listensAt are the gateway's addresses at which it answers: guests and other hosts ask
@@ -24,8 +25,8 @@ type dnsService struct {
 	server    *nameserver.Server
 	change    *store.Change // of which the names are
 	address   netip.Addr
-	namespace uint64 // inode: sockets stay in the namespace they were made in
-	resolvers []file // of the host, as they were read
+	namespace uint64       // inode: sockets stay in the namespace they were made in
+	resolvers []watch.File // of the host, as they were read
 	cancel    context.CancelFunc
 	ended     chan struct{}
 }
@@ -53,7 +54,7 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 		return nil
 	}
 	address := running.Document.GatewayAddress(running.HostID)
-	if current != nil && !current.dead() && current.address == address && current.namespace == namespaceInode() {
+	if current != nil && !current.dead() && current.address == address && current.namespace == netns.Inode(spec.Namespace) {
 		resolvers := a.resolverFiles(running)
 		if current.change != running {
 			current.server.SetZone(running.Document)
@@ -77,13 +78,13 @@ func (a *Agent) serveDNS(ctx context.Context, current *dnsService, running *stor
 func (a *Agent) startDNS(ctx context.Context, running *store.Change, address netip.Addr) (*dnsService, error) {
 	resolvers := a.resolverFiles(running)
 	cfg := nameserver.Config{Upstreams: a.upstreams(running), Dial: dialInNamespace, Allowed: []netip.Prefix{running.Document.Wire(), running.Document.Access()}, Favored: favored(running)}
-	if err := netns.Do(plan.Namespace, func() error { return openSockets(&cfg, listensAt(running)) }); err != nil {
+	if err := netns.Do(spec.Namespace, func() error { return openSockets(&cfg, listensAt(running)) }); err != nil {
 		return nil, err
 	}
 	server := nameserver.New(cfg, a.Log)
 	server.SetZone(running.Document)
 	ctx, cancel := context.WithCancel(ctx)
-	d := &dnsService{server: server, change: running, resolvers: resolvers, address: address, namespace: namespaceInode(), cancel: cancel, ended: make(chan struct{})}
+	d := &dnsService{server: server, change: running, resolvers: resolvers, address: address, namespace: netns.Inode(spec.Namespace), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(d.ended)
 		if err := server.Serve(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -130,15 +131,15 @@ func favored(running *store.Change) []netip.Prefix {
 }
 
 func dialInNamespace(ctx context.Context, network, address string) (net.Conn, error) {
-	return netns.Dial(ctx, plan.Namespace, network, address)
+	return netns.Dial(ctx, spec.Namespace, network, address)
 }
 
 // resolverFiles tells of the files with the resolvers of a host that keeps them, which
 // change with its network.
-func (a *Agent) resolverFiles(running *store.Change) (all []file) {
+func (a *Agent) resolverFiles(running *store.Change) (all []watch.File) {
 	if self, _ := running.Document.Host(running.HostID); self.SharedUplink {
 		for _, path := range a.ResolverFiles {
-			all = append(all, fileAt(path))
+			all = append(all, watch.FileAt(path))
 		}
 	}
 	return all

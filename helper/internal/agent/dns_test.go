@@ -18,8 +18,8 @@ import (
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -46,15 +46,15 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 	if !netnstest.Alone(t) {
 		return
 	}
-	netnstest.Namespace(t, plan.Namespace)
+	netnstest.Namespace(t, spec.Namespace)
 	change := &store.Change{HostID: 1, Document: &network.Document{Hosts: []network.Host{{ID: 1, Hostname: "a.example.com"}}}}
 	address := change.Document.GatewayAddress(1)
 	for _, a := range listensAt(change) {
-		netnstest.Run(t, plan.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
+		netnstest.Run(t, spec.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
 	}
-	resolver := netnstest.Deaf(t, plan.Namespace, 53)
+	resolver := netnstest.Deaf(t, spec.Namespace, 53)
 	var upstream net.PacketConn
-	err := netns.Do(plan.Namespace, func() (err error) {
+	err := netns.Do(spec.Namespace, func() (err error) {
 		upstream, err = net.ListenPacket("udp4", resolver.String())
 		return err
 	})
@@ -70,7 +70,7 @@ func TestAResolverThatHangsOverTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer service.stop()
-	client, err := netns.Dial(context.Background(), plan.Namespace, "udp", netip.AddrPortFrom(address, 53).String())
+	client, err := netns.Dial(context.Background(), spec.Namespace, "udp", netip.AddrPortFrom(address, 53).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,12 +117,12 @@ func TestDNSInOtherRanges(t *testing.T) {
 	if !netnstest.Alone(t) {
 		return
 	}
-	netnstest.Namespace(t, plan.Namespace)
+	netnstest.Namespace(t, spec.Namespace)
 	ranges := plantest.OtherRanges()
 	for _, a := range []netip.Addr{ranges.GatewayAddress(1), ranges.DirectGateway(), ranges.AccessAddress(1), ranges.IntrawireAddress(1), network.Ranges{}.AccessAddress(1)} {
-		netnstest.Run(t, plan.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
+		netnstest.Run(t, spec.Namespace, "ip", "address", "add", a.String()+"/32", "dev", "lo")
 	}
-	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Facts: func() (*plan.Facts, error) { return nil, nil }}
+	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Facts: func() (*spec.Facts, error) { return nil, nil }}
 	document := &network.Document{Ranges: ranges, Hosts: []network.Host{{ID: 1, Hostname: "a.example.com"}}}
 	service := a.serveDNS(context.Background(), nil, &store.Change{HostID: 1, Document: document})
 	if service == nil {
@@ -130,7 +130,7 @@ func TestDNSInOtherRanges(t *testing.T) {
 	}
 	defer service.stop()
 	ask := func(from netip.Addr) (answer []byte) {
-		err := netns.Do(plan.Namespace, func() error {
+		err := netns.Do(spec.Namespace, func() error {
 			c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(ranges.GatewayAddress(1), 53)))
 			if err != nil {
 				return err
@@ -166,7 +166,7 @@ func TestResolversOfAHostThatKeepsThem(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	had, now := netip.MustParseAddr("192.0.2.53"), []netip.Addr{netip.MustParseAddr("198.51.100.53")}
 	a := &Agent{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resolvers: func(network.Ranges) []netip.Addr { return now }, ResolverFiles: []string{path},
-		Facts: func() (*plan.Facts, error) { return &plan.Facts{Resolvers: []netip.Addr{had}}, nil }}
+		Facts: func() (*spec.Facts, error) { return &spec.Facts{Resolvers: []netip.Addr{had}}, nil }}
 	hostOf := func(shared bool) *store.Change {
 		return &store.Change{HostID: 1, Document: &network.Document{Hosts: []network.Host{{ID: 1, SharedUplink: shared}}}}
 	}

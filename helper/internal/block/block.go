@@ -4,10 +4,13 @@ package block
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -25,19 +28,23 @@ const (
 // are such as Mobula writes.
 func around(content string) (before, after []string, found bool) {
 	const outside, inside, unended = 0, 1, 2
-	state := outside
+	state, ours := outside, defaultInside
 	lines := strings.SplitAfter(content, "\n")
 	for i, line := range lines {
 		is := strings.TrimSpace(line)
 		switch {
 		case is == strings.TrimSpace(begin):
 			state, found = inside, true
+			ours = defaultInside
 			if !hasEnd(lines[i+1:]) {
 				state = unended
 			}
 		case state != outside && is == strings.TrimSpace(end):
 			state = outside
-		case state == inside, state == unended && (written.MatchString(is) || is == strings.TrimSpace(unendedLine)):
+		case state == inside:
+		case state == unended && heading.MatchString(is):
+			ours = heading.FindStringSubmatch(is)[1:]
+		case state == unended && (is == strings.TrimSpace(unendedLine) || written(is, ours)):
 		default:
 			state = outside
 			if found {
@@ -50,8 +57,37 @@ func around(content string) (before, after []string, found bool) {
 	return before, after, found
 }
 
-// written is a line as Mobula writes it: an inside address and a name, or what dhcpcd is told.
-var written = regexp.MustCompile(`^(10\.3[01]\.\d+\.\d+\t\S+|denyinterfaces mo-\* .*)$`)
+// Names returns lines as in hosts(5), all with addresses in these two networks, below one
+// that says so: by that they are known without an end, whoever looks.
+func Names(wire, access netip.Prefix, lines string) string {
+	if lines == "" {
+		return ""
+	}
+	return fmt.Sprintf("# Mobula: addresses in %s and %s.\n%s", wire, access, lines)
+}
+
+var (
+	heading = regexp.MustCompile(`^# Mobula: addresses in (\S+) and (\S+)\.$`)
+	// defaultInside are the networks of names below which nothing says it: so the version
+	// before wrote them.
+	defaultInside = []string{"10.30.0.0/16", "10.31.0.0/16"}
+	name          = regexp.MustCompile(`^(\d+\.\d+\.\d+\.\d+)\t\S+$`)
+	dhcpcd        = regexp.MustCompile(`^denyinterfaces mo-\* .*$`)
+)
+
+// written reports a line as Mobula writes it: an address inside these networks and a name,
+// or what dhcpcd is told.
+func written(line string, inside []string) bool {
+	found := name.FindStringSubmatch(line)
+	if found == nil {
+		return dhcpcd.MatchString(line)
+	}
+	address, err := netip.ParseAddr(found[1])
+	return err == nil && slices.ContainsFunc(inside, func(network string) bool {
+		p, err := netip.ParsePrefix(network)
+		return err == nil && p.Contains(address)
+	})
+}
 
 // hasEnd reports that a block that has begun has an end.
 func hasEnd(lines []string) bool {

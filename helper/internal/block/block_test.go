@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,6 +117,8 @@ func TestBlockGoesWithoutATrace(t *testing.T) {
 // TestDamagedBlocks: what somebody did to a block costs none of the operator's lines.
 func TestDamagedBlocks(t *testing.T) {
 	const own, operators = "10.31.0.1\ta.example.com\n", "192.0.2.7 operators\n"
+	const others, near = "172.20.0.1\ta.example.com\n192.168.128.1\tb\n", "192.169.0.9\tprinter\n"
+	elsewhere := Names(netip.MustParsePrefix("172.20.0.0/16"), netip.MustParsePrefix("192.168.0.0/16"), others)
 	for name, c := range map[string]struct{ content, without string }{
 		"no end":                   {begin + own + operators, operators},
 		"no end, and more":         {operators + begin + own + operators + "192.0.2.8 more\n", operators + operators + "192.0.2.8 more\n"},
@@ -126,6 +129,9 @@ func TestDamagedBlocks(t *testing.T) {
 		"operator's lines like it": {"10.31.0.9\tmine.example.com\n" + begin + own + end, "10.31.0.9\tmine.example.com\n"},
 		"an end alone":             {operators + end, operators + end},
 		"no end, after no newline": {"mine\n" + begin + unendedLine + own + operators, "mine\n" + operators},
+		"no end, other networks":   {operators + begin + elsewhere + near + own + operators, operators + near + own + operators},
+		"no heading, no end":       {begin + others + operators, others + operators},
+		"no end, then the default": {begin + elsewhere + begin + own + others, others},
 		"after no newline":         {"mine\n" + begin + unendedLine + own + end, "mine"},
 	} {
 		if got := (Block{}).In(c.content); got != c.without {

@@ -39,7 +39,7 @@ var fileName = regexp.MustCompile(`^[a-zA-Z0-9_=+.-]+$`)
 // entries are told apart by a suffix of two bytes.
 func CheckName(name string) error {
 	if len(name) > maxFileName-2 || !fileName.MatchString(name) {
-		return fmt.Errorf("found %q, wanted 1..%d letters, digits, - or _: WireGuard's apps take no other name", name, maxFileName-2)
+		return fmt.Errorf("found %q, wanted 1..%d letters, digits or -: WireGuard's apps take no other name", name, maxFileName-2)
 	}
 	return nil
 }
@@ -108,8 +108,8 @@ const maxMTU = 1420
 
 // Config returns the configuration of a client that comes in by one host. It has one
 // peer only: AllowedIPs of two would exclude each other, and the apps forget comments.
-// Without a private key there is a line to fill in.
-func Config(d *network.Document, c network.Client, private network.Key, entry network.Host) string {
+// The label is for who reads it. Without a private key there is a line to fill in.
+func Config(d *network.Document, label string, c network.Client, private network.Key, entry network.Host) string {
 	mtu := d.MTUs().Wire
 	if mtu > maxMTU {
 		mtu = maxMTU
@@ -119,7 +119,7 @@ func Config(d *network.Document, c network.Client, private network.Key, entry ne
 		key = "<the private key of " + c.PublicKey.String() + ">"
 	}
 	var s strings.Builder
-	fmt.Fprintf(&s, "# %s, by %s\n[Interface]\nPrivateKey = %s\nAddress = %s/32\n", c.Name, entry.Hostname, key, c.Address)
+	fmt.Fprintf(&s, "# %s, by %s\n[Interface]\nPrivateKey = %s\nAddress = %s/32\n", label, entry.Hostname, key, c.Address)
 	fmt.Fprintf(&s, "DNS = %s\nMTU = %d\n\n", d.GatewayAddress(entry.ID), mtu)
 	at := entry.Endpoint.String()
 	if name := entry.EndpointName; name != "" && !isPrivate(d, name) {

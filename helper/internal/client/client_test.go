@@ -83,15 +83,15 @@ Endpoint = 192.0.2.1:51820
 AllowedIPs = 10.30.0.0/16, 10.31.0.0/16
 PersistentKeepalive = 25
 `
-	if got := Config(d, one, network.Key{8}, d.Hosts[0]); got != want {
+	if got := Config(d, one.Name, one, network.Key{8}, d.Hosts[0]); got != want {
 		t.Errorf("found\n%s\nwanted\n%s", got, want)
 	}
 	d.UnderlayMTU = 1400
-	if got := Config(d, one, network.Key{}, d.Hosts[0]); !strings.Contains(got, "MTU = 1340\n") || !strings.Contains(got, "PrivateKey = <") {
+	if got := Config(d, one.Name, one, network.Key{}, d.Hosts[0]); !strings.Contains(got, "MTU = 1340\n") || !strings.Contains(got, "PrivateKey = <") {
 		t.Errorf("with a small MTU and no private key:\n%s", got)
 	}
 	d.Ranges = network.NewRanges(172<<8|20, 192<<8|168)
-	if got := Config(d, one, network.Key{8}, d.Hosts[0]); !strings.Contains(got, "DNS = 192.168.0.1\n") || !strings.Contains(got, "AllowedIPs = 172.20.0.0/16, 192.168.0.0/16\n") {
+	if got := Config(d, one.Name, one, network.Key{8}, d.Hosts[0]); !strings.Contains(got, "DNS = 192.168.0.1\n") || !strings.Contains(got, "AllowedIPs = 172.20.0.0/16, 192.168.0.0/16\n") {
 		t.Errorf("in other ranges:\n%s", got)
 	}
 }
@@ -112,13 +112,18 @@ func TestQR(t *testing.T) {
 	if _, err := png.Decode(bytes.NewReader(q.PNG())); err != nil {
 		t.Error(err)
 	}
-	lines := strings.Split(strings.TrimSuffix(q.Text(), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(q.Text(false), "\n"), "\n")
 	if got, want := len(lines), (q.code.Size+2*quiet+1)/2; got != want {
 		t.Errorf("found %d lines, wanted %d", got, want)
 	}
 	for _, line := range lines {
 		if n := utf8.RuneCountInString(line); n != q.code.Size+2*quiet {
 			t.Fatalf("found a line of %d modules, wanted %d", n, q.code.Size+2*quiet)
+		}
+	}
+	for _, line := range strings.SplitAfter(strings.TrimSuffix(q.Text(true), "\n"), "\n") {
+		if !strings.HasPrefix(line, whiteOnBlack) || !strings.HasSuffix(strings.TrimSuffix(line, "\n"), ownColors) {
+			t.Errorf("not in the code's own colors: %q", line)
 		}
 	}
 	// The finder pattern of the upper left corner: seven dark, five light inside.
@@ -137,7 +142,7 @@ func TestConfigByName(t *testing.T) {
 		d := document()
 		h := &d.Hosts[0]
 		h.EndpointName, h.Endpoint, h.WireGuardPort = name, netip.MustParseAddrPort("192.0.2.1:51821"), 51820
-		if got := Config(d, network.Client{Name: "laptop.example.com"}, network.Key{8}, *h); !strings.Contains(got, "\nEndpoint = "+want+"\n") {
+		if got := Config(d, "laptop", network.Client{}, network.Key{8}, *h); !strings.Contains(got, "\nEndpoint = "+want+"\n") {
 			t.Errorf("%q: found\n%s\nwanted the endpoint %s", name, got, want)
 		}
 	}

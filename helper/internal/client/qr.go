@@ -25,12 +25,18 @@ func NewQR(config string) (*QR, error) {
 // PNG returns the code as a picture.
 func (q *QR) PNG() []byte { return q.code.PNG() }
 
-// Text draws the code for a terminal, two rows of modules a line. Light modules are
-// drawn: terminals are dark. On a light one, scan the picture.
-func (q *QR) Text() string {
+// Colors of a terminal with 256 (xterm's ctlseqs): white on black, whatever its own are.
+const whiteOnBlack, ownColors = "\x1b[38;5;231;48;5;16m", "\x1b[0m"
+
+// Text draws the code, two rows of modules a line, with its colors for a terminal. Light
+// modules are drawn: where there are no colors, most readers of code are dark.
+func (q *QR) Text(colors bool) string {
 	light := func(x, y int) bool { return !q.code.Black(x, y) }
 	var s strings.Builder
 	for y := -quiet; y < q.code.Size+quiet; y += 2 {
+		if colors {
+			s.WriteString(whiteOnBlack)
+		}
 		for x := -quiet; x < q.code.Size+quiet; x++ {
 			upper, lower := light(x, y), light(x, y+1) && y+1 < q.code.Size+quiet
 			switch {
@@ -43,6 +49,9 @@ func (q *QR) Text() string {
 			default:
 				s.WriteByte(' ')
 			}
+		}
+		if colors {
+			s.WriteString(ownColors)
 		}
 		s.WriteByte('\n')
 	}

@@ -6,7 +6,6 @@
 package endpoints
 
 import (
-	"errors"
 	"math/rand"
 	"net/netip"
 	"slices"
@@ -31,21 +30,27 @@ const (
 	lastWait  = 2 * time.Minute
 )
 
-// Peer is another host as the document has it.
+// Of is an endpoint of a host: Number 0 is its first one, 1 the first of the others.
+type Of struct {
+	ID     uint16
+	Number int
+}
+
+// Peer is an endpoint of another host as the document has it.
 type Peer struct {
-	ID uint16
-	// Name is that of its endpoint, and Endpoint what it stood for on the deployer.
+	Of
+	// Name is that of the endpoint, and Endpoint what it stood for on the deployer.
 	Name     string
 	Endpoint netip.AddrPort
 }
 
-// Change is a host that is elsewhere than before.
+// Change is an endpoint that is elsewhere than before.
 type Change struct {
-	ID       uint16
+	Of
 	Endpoint netip.AddrPort
 }
 
-// Report is what is known about the name of a host.
+// Report is what is known about the name of an endpoint.
 type Report struct {
 	Name     string
 	Endpoint netip.AddrPort // for which it stands, as far as is known
@@ -60,7 +65,7 @@ type Report struct {
 type Names struct {
 	random *rand.Rand
 	ranges network.Ranges
-	peers  map[uint16]*peer
+	peers  map[Of]*peer
 	names  map[string]*name
 	order  []*name // by name, for repeatable runs
 	asking int
@@ -95,16 +100,16 @@ func New(seed int64) *Names {
 func (n *Names) Set(now time.Duration, ranges network.Ranges, peers []Peer) {
 	oldPeers, oldNames := n.peers, n.names
 	n.ranges = ranges
-	n.peers, n.names, n.order = map[uint16]*peer{}, map[string]*name{}, nil
+	n.peers, n.names, n.order = map[Of]*peer{}, map[string]*name{}, nil
 	for _, p := range peers {
 		if p.Name == "" {
 			continue
 		}
-		known := oldPeers[p.ID]
+		known := oldPeers[p.Of]
 		if known == nil || known.Peer != p {
 			known = &peer{Peer: p, now: p.Endpoint}
 		}
-		n.peers[p.ID] = known
+		n.peers[p.Of] = known
 		of := n.names[p.Name]
 		if of == nil {
 			if of = oldNames[p.Name]; of == nil {
@@ -199,45 +204,67 @@ func (n *Names) Answer(now time.Duration, asked string, addresses []netip.Addr, 
 		of.next = now + n.around(of.wait)
 		of.wait = min(2*of.wait, lastWait)
 	}
-	usable := usable(n.ranges, addresses)
-	if err == nil && len(usable) == 0 {
-		err = errors.New("no IPv4 address at which a host can be")
-	}
-	if err != nil {
+	four, six := usable(n.ranges, addresses)
+	if problem := of.missing(four, six, err); problem != "" {
 		if of.problem == "" {
 			of.since = now
 		}
-		of.problem = err.Error()
-		return nil
+		of.problem = problem
+	} else {
+		of.problem = ""
 	}
-	of.problem = ""
 	for _, p := range of.peers {
-		if slices.Contains(usable, p.now.Addr()) {
+		usable := four
+		if p.now.Addr().Is6() {
+			usable = six
+		}
+		if len(usable) == 0 || slices.Contains(usable, p.now.Addr()) {
 			continue
 		}
 		p.now, p.changed = netip.AddrPortFrom(usable[0], p.Endpoint.Port()), now
-		changes = append(changes, Change{p.ID, p.now})
+		changes = append(changes, Change{p.Of, p.now})
 	}
 	return changes
 }
 
-// usable returns the addresses that an endpoint can have, the smallest first.
-func usable(ranges network.Ranges, addresses []netip.Addr) (usable []netip.Addr) {
-	for _, a := range addresses {
-		if a = a.Unmap(); ranges.CheckEndpoint(a) == "" {
-			usable = append(usable, a)
+// missing says what is wrong with an answer; "": nothing.
+func (n *name) missing(four, six []netip.Addr, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	for _, p := range n.peers {
+		switch is6 := p.now.Addr().Is6(); {
+		case is6 && len(six) == 0:
+			return "no IPv6 address at which a host can be"
+		case !is6 && len(four) == 0:
+			return "no IPv4 address at which a host can be"
 		}
 	}
-	slices.SortFunc(usable, netip.Addr.Compare)
-	return usable
+	return ""
 }
 
-// Report tells about the name of a host; false: it has none.
-func (n *Names) Report(id uint16) (Report, bool) {
-	p := n.peers[id]
+// usable returns the addresses that an endpoint can have, of each family the smallest first.
+func usable(ranges network.Ranges, addresses []netip.Addr) (four, six []netip.Addr) {
+	for _, a := range addresses {
+		switch a = a.Unmap(); {
+		case ranges.CheckEndpoint(a) != "":
+		case a.Is4():
+			four = append(four, a)
+		default:
+			six = append(six, a)
+		}
+	}
+	slices.SortFunc(four, netip.Addr.Compare)
+	slices.SortFunc(six, netip.Addr.Compare)
+	return four, six
+}
+
+// Report tells about the name of an endpoint; false: it has none.
+func (n *Names) Report(of Of) (Report, bool) {
+	p := n.peers[of]
 	if p == nil {
 		return Report{}, false
 	}
-	of := n.names[p.Name]
-	return Report{Name: p.Name, Endpoint: p.now, Changed: p.changed, Problem: of.problem, Since: of.since}, true
+	name := n.names[p.Name]
+	return Report{Name: p.Name, Endpoint: p.now, Changed: p.changed, Problem: name.problem, Since: name.since}, true
 }

@@ -23,7 +23,7 @@ func addresses(texts ...string) (all []netip.Addr) {
 // many returns n hosts with a name each.
 func many(n int) (all []Peer) {
 	for id := 1; id <= n; id++ {
-		all = append(all, Peer{uint16(id), fmt.Sprintf("h%d.example.net", id), at(fmt.Sprintf("192.0.%d.%d:51820", id>>8, id&255))})
+		all = append(all, Peer{Of{ID: uint16(id)}, fmt.Sprintf("h%d.example.net", id), at(fmt.Sprintf("192.0.%d.%d:51820", id>>8, id&255))})
 	}
 	return all
 }
@@ -168,8 +168,8 @@ func TestOneLostAmongMany(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	peers := []Peer{{1, "home.example.net", at("192.0.2.1:51820")}, {2, "home.example.net", at("192.0.2.1:51821")},
-		{3, "other.example.net", at("192.0.2.3:51820")}, {4, "", at("192.0.2.4:51820")}}
+	peers := []Peer{{Of{ID: 1}, "home.example.net", at("192.0.2.1:51820")}, {Of{ID: 2}, "home.example.net", at("192.0.2.1:51821")},
+		{Of{ID: 3}, "other.example.net", at("192.0.2.3:51820")}, {Of{ID: 4}, "", at("192.0.2.4:51820")}, {Of{ID: 5}, "six.example.net", at("[2001:db8::5]:51820")}}
 	noSuch := errors.New("there is no such name")
 	for _, c := range []struct {
 		name    string
@@ -180,11 +180,11 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"the same", addresses("192.0.2.1"), nil, "[]", ""},
 		{"the same among others", addresses("192.0.2.0", "192.0.2.1", "192.0.2.9"), nil, "[]", ""},
-		{"another", addresses("198.51.100.7"), nil, "[{1 198.51.100.7:51820} {2 198.51.100.7:51821}]", ""},
-		{"others, the smallest counts", addresses("198.51.100.9", "198.51.100.8"), nil, "[{1 198.51.100.8:51820} {2 198.51.100.8:51821}]", ""},
-		{"mapped", addresses("::ffff:198.51.100.7"), nil, "[{1 198.51.100.7:51820} {2 198.51.100.7:51821}]", ""},
+		{"another", addresses("198.51.100.7"), nil, "[{{1 0} 198.51.100.7:51820} {{2 0} 198.51.100.7:51821}]", ""},
+		{"others, the smallest counts", addresses("198.51.100.9", "198.51.100.8"), nil, "[{{1 0} 198.51.100.8:51820} {{2 0} 198.51.100.8:51821}]", ""},
+		{"mapped", addresses("::ffff:198.51.100.7"), nil, "[{{1 0} 198.51.100.7:51820} {{2 0} 198.51.100.7:51821}]", ""},
 		{"one that no host can have", addresses("127.0.0.1", "10.31.128.1", "10.30.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "2001:db8::1"), nil, "[]", "no IPv4 address at which a host can be"},
-		{"one of them that a host can have", addresses("10.31.128.1", "198.51.100.7"), nil, "[{1 198.51.100.7:51820} {2 198.51.100.7:51821}]", ""},
+		{"one of them that a host can have", addresses("10.31.128.1", "198.51.100.7"), nil, "[{{1 0} 198.51.100.7:51820} {{2 0} 198.51.100.7:51821}]", ""},
 		{"nothing", nil, nil, "[]", "no IPv4 address at which a host can be"},
 		{"an error", nil, noSuch, "[]", "there is no such name"},
 	} {
@@ -192,23 +192,65 @@ func TestAnswers(t *testing.T) {
 			n := New(1)
 			n.Set(time.Second, network.Ranges{}, peers)
 			due := n.Due(time.Hour, everybody)
-			if got := strings.Join(due, " "); got != "home.example.net other.example.net" && got != "other.example.net home.example.net" {
+			if got := strings.Join(due, " "); got != "home.example.net other.example.net six.example.net" {
 				t.Fatalf("asked for %s, wanted each name once", got)
 			}
 			if got := fmt.Sprint(n.Answer(time.Hour, "home.example.net", c.found, c.err)); got != c.want {
 				t.Errorf("found %s, wanted %s", got, c.want)
 			}
 			for id, port := range map[uint16]uint16{1: 51820, 2: 51821} {
-				r, _ := n.Report(id)
+				r, _ := n.Report(Of{ID: id})
 				changed := c.want != "[]"
 				if r.Problem != c.problem || (r.Changed == time.Hour) != changed || (r.Endpoint == peers[id-1].Endpoint) == changed || r.Endpoint.Port() != port {
 					t.Errorf("host %d: found %+v", id, r)
 				}
 			}
-			if _, named := n.Report(4); named {
+			if _, named := n.Report(Of{ID: 4}); named {
 				t.Error("a host without a name has one")
 			}
 		})
+	}
+}
+
+// TestFamilies: an endpoint stays with the kind of address that its name had.
+func TestFamilies(t *testing.T) {
+	n := New(1)
+	n.Set(time.Second, network.Ranges{}, []Peer{{Of{1, 0}, "both.example.net", at("192.0.2.1:51820")}, {Of{2, 1}, "both.example.net", at("[2001:db8::2]:7")}})
+	for _, c := range []struct {
+		found   []netip.Addr
+		want    string
+		problem string
+	}{
+		{addresses("192.0.2.1", "2001:db8::2"), "[]", ""},
+		{addresses("2001:db8::4", "192.0.2.1", "2001:db8::3", "fe80::1"), "[{{2 1} [2001:db8::3]:7}]", ""},
+		{addresses("192.0.2.9"), "[{{1 0} 192.0.2.9:51820}]", "no IPv6 address at which a host can be"},
+		{addresses("2001:db8::3"), "[]", "no IPv4 address at which a host can be"},
+		{addresses("2001:db8::5", "192.0.2.8"), "[{{1 0} 192.0.2.8:51820} {{2 1} [2001:db8::5]:7}]", ""},
+	} {
+		n.Due(time.Hour, everybody)
+		if got := fmt.Sprint(n.Answer(time.Hour, "both.example.net", c.found, nil)); got != c.want {
+			t.Errorf("%v: found %s, wanted %s", c.found, got, c.want)
+		}
+		if r, _ := n.Report(Of{2, 1}); r.Problem != c.problem {
+			t.Errorf("%v: found the problem %q, wanted %q", c.found, r.Problem, c.problem)
+		}
+	}
+}
+
+// TestSeveralNamesOfOneHost: each of its endpoints follows its own name.
+func TestSeveralNamesOfOneHost(t *testing.T) {
+	n := New(1)
+	n.Set(time.Second, network.Ranges{}, []Peer{{Of{1, 0}, "", at("192.0.2.1:51820")}, {Of{1, 1}, "a.example.net", at("192.0.2.2:51820")}, {Of{1, 2}, "b.example.net", at("192.0.2.3:7")}})
+	if due := n.Due(time.Hour, everybody); len(due) != 2 {
+		t.Fatalf("asked for %v", due)
+	}
+	if got, want := fmt.Sprint(n.Answer(time.Hour, "b.example.net", addresses("198.51.100.7"), nil)), "[{{1 2} 198.51.100.7:7}]"; got != want {
+		t.Errorf("found %s, wanted %s", got, want)
+	}
+	a, _ := n.Report(Of{1, 1})
+	b, _ := n.Report(Of{1, 2})
+	if _, named := n.Report(Of{1, 0}); named || a.Endpoint != at("192.0.2.2:51820") || b.Endpoint != at("198.51.100.7:7") {
+		t.Errorf("found %+v, %+v, and of the first %v", a, b, named)
 	}
 }
 
@@ -221,13 +263,13 @@ func TestProblems(t *testing.T) {
 			t.Fatalf("asked for %v", due)
 		}
 		n.Answer(now, "h1.example.net", found, err)
-		r, _ := n.Report(1)
+		r, _ := n.Report(Of{ID: 1})
 		return r
 	}
 	moved := at("198.51.100.7:51820")
 	ask(time.Hour, addresses("198.51.100.7"), nil)
-	r := ask(2*time.Hour, nil, errors.New("one"))
-	r = ask(3*time.Hour, nil, errors.New("two"))
+	ask(2*time.Hour, nil, errors.New("one"))
+	r := ask(3*time.Hour, nil, errors.New("two"))
 	if r.Problem != "two" || r.Since != 2*time.Hour || r.Endpoint != moved || r.Changed != time.Hour {
 		t.Errorf("found %+v", r)
 	}
@@ -248,7 +290,7 @@ func TestAnotherDocument(t *testing.T) {
 	}
 	n.Answer(time.Hour, asked[0], addresses("198.51.100.7"), nil)
 	id := func(name string) (id uint16) { fmt.Sscanf(name, "h%d.", &id); return id }
-	endpoint := func() netip.AddrPort { r, _ := n.Report(id(asked[0])); return r.Endpoint }
+	endpoint := func() netip.AddrPort { r, _ := n.Report(Of{ID: id(asked[0])}); return r.Endpoint }
 	n.Set(time.Hour, network.Ranges{}, peers)
 	if got := endpoint(); got != at("198.51.100.7:51820") {
 		t.Errorf("after the same again: found %v", got)

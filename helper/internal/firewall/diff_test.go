@@ -14,12 +14,13 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 const gateway = "gateway"
 
 // wanted is a host's plan of which the firewall counts, with these ports of SSH.
-func wanted(t *testing.T, ssh ...uint16) *plan.Host {
+func wanted(t *testing.T, ssh ...uint16) *spec.Host {
 	t.Helper()
 	facts := plantest.Facts()
 	facts.SSHPorts = ssh
@@ -70,7 +71,7 @@ func (c counted) Run(ctx context.Context, namespace, stdin string, args ...strin
 }
 
 // differs holds that a look at the host finds this and nothing else; "" for nothing.
-func (h *hand) differs(when string, want *plan.Host, verb, detail string) []reconcile.Operation {
+func (h *hand) differs(when string, want *spec.Host, verb, detail string) []reconcile.Operation {
 	h.Helper()
 	ops, err := h.Diff(context.Background(), want, want)
 	text := ""
@@ -84,7 +85,7 @@ func (h *hand) differs(when string, want *plan.Host, verb, detail string) []reco
 }
 
 // bring does what differs, twice: operations can be repeated.
-func (h *hand) bring(when string, want *plan.Host, verb, detail string) {
+func (h *hand) bring(when string, want *spec.Host, verb, detail string) {
 	h.Helper()
 	for _, op := range h.differs(when, want, verb, detail) {
 		for range []int{1, 2} {
@@ -130,12 +131,12 @@ func TestRulesComeAndGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.bring("nobody knows what was loaded", wanted(t, 2222), "~", "")
-	h.bring("gone", &plan.Host{}, "-", "")
+	h.bring("gone", &spec.Host{}, "-", "")
 	if after := h.nft.String(); after != before {
 		t.Errorf("left\n%s\nwanted\n%s", after, before)
 	}
 	h.inside = nil
-	h.differs("no namespace", &plan.Host{}, "", "")
+	h.differs("no namespace", &spec.Host{}, "", "")
 	for _, op := range h.differs("no namespace yet", wanted(t, 22), "+", "table inet mobula") {
 		if err := op.Do(context.Background()); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("without a namespace: error %v", err)

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // doorway is what the template of the host's ruleset sees.
@@ -28,7 +28,7 @@ type doorway struct {
 
 // RenderDoorway returns the ruleset for nft -f in the host's own namespace. The same plan
 // gives the same text.
-func RenderDoorway(d *plan.Doorway) string {
+func RenderDoorway(d *spec.Doorway) string {
 	v := doorway{
 		Direct: d.Direct, Access: d.Access, WireNet: d.Ranges.Wire(), AccessNet: d.Ranges.Access(), HostOnly: hostOnly(),
 		Intrawire: d.Ranges.IntrawireAddress(d.HostID), AccessAddress: d.Ranges.AccessAddress(d.HostID),
@@ -39,7 +39,9 @@ func RenderDoorway(d *plan.Doorway) string {
 	taken := []uint16{d.WireGuardPort}
 	for _, r := range d.Relays {
 		taken = append(taken, r.Port)
-		v.Members = append(v.Members, fmt.Sprintf("%s . %d", r.Endpoint.Addr(), r.Endpoint.Port()))
+		for _, e := range r.From() {
+			v.Members = append(v.Members, fmt.Sprintf("%s . %d", e.Addr(), e.Port()))
+		}
 	}
 	free := freePorts(taken)
 	if v.SpareUDP = largest(clientPorts(free)); v.SpareUDP == (portRange{}) {

@@ -9,11 +9,11 @@ import (
 	"testing"
 
 	"mobula/helper/internal/firewall"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
-func withDoorway(uplinks ...string) *plan.Host {
-	return &plan.Host{Doorway: &plan.Doorway{HostID: 1, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: uplinks}}
+func withDoorway(uplinks ...string) *spec.Host {
+	return &spec.Host{Doorway: &spec.Doorway{HostID: 1, Direct: spec.DirectHost, Access: spec.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: uplinks}}
 }
 
 // TestDoorwayComesAndGoes walks through what may become of the host's own table.
@@ -38,7 +38,7 @@ func TestDoorwayComesAndGoes(t *testing.T) {
 	h.bring("the table is gone", withDoorway("eth0"), "+ doorway", "")
 	nft("table inet mobula {\n\tchain forward {\n\t\taccept\n\t}\n}\n")
 	h.bring("a rule of somebody else's", withDoorway("eth0"), "~ doorway", "somebody else changed the rules")
-	h.bring("gone", &plan.Host{}, "- doorway", "")
+	h.bring("gone", &spec.Host{}, "- doorway", "")
 	if after := h.nft.String(); after != before {
 		t.Errorf("left\n%s\nwanted\n%s", after, before)
 	}
@@ -49,10 +49,10 @@ func TestDoorwayComesAndGoes(t *testing.T) {
 
 // TestNoDoorwayCostsNothing: where there is none nobody looks, unless there may be one.
 func TestNoDoorwayCostsNothing(t *testing.T) {
-	none := &plan.Host{}
+	none := &spec.Host{}
 	for _, c := range []struct {
 		when     string
-		previous *plan.Host
+		previous *spec.Host
 		loaded   bool // a table stands
 		lost     bool // the record is lost
 		finds    bool
@@ -102,7 +102,7 @@ func TestInterruptedDoorwayIsOnRecord(t *testing.T) {
 		t.Fatal("it succeeds")
 	}
 	h.fails, h.looks = nil, 0
-	h.differs("after that", &plan.Host{}, "", "")
+	h.differs("after that", &spec.Host{}, "", "")
 	if h.looks == 0 {
 		t.Error("nobody looks for what may have been loaded")
 	}
@@ -113,7 +113,7 @@ func TestDoorwayWithoutNFT(t *testing.T) {
 	h := newHand(t)
 	h.Firewall = firewall.DoorwayOn(counted{h}, h.run)
 	h.fails = fmt.Errorf("exec: %w", exec.ErrNotFound)
-	if ops, err := h.Diff(context.Background(), &plan.Host{}, nil); err != nil || len(ops) > 0 {
+	if ops, err := h.Diff(context.Background(), &spec.Host{}, nil); err != nil || len(ops) > 0 {
 		t.Errorf("found %v, %v", ops, err)
 	}
 	if _, err := h.Diff(context.Background(), withDoorway(), nil); err == nil {

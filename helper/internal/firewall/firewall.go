@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 const table = "mobula"
@@ -30,7 +30,7 @@ type Firewall struct {
 	namespace string
 	record    string
 	// render returns the ruleset that a plan wants; "": no table.
-	render func(*plan.Host) string
+	render func(*spec.Host) string
 	// rare: where the plan before wants no table and nothing is on record, none is
 	// looked for. Most hosts have none, and each look costs a process.
 	rare bool
@@ -43,7 +43,7 @@ func New(namespace, runDir string) *Firewall { return On(program{}, namespace, r
 // On is New with another nft.
 func On(nft NFT, namespace, runDir string) *Firewall {
 	return &Firewall{name: "firewall", family: "inet", step: reconcile.StepFirewall, program: nft, namespace: namespace, record: filepath.Join(runDir, "firewall.json"),
-		render: func(h *plan.Host) string {
+		render: func(h *spec.Host) string {
 			if h.Firewall == nil {
 				return ""
 			}
@@ -58,7 +58,7 @@ func NewDoorway(runDir string) *Firewall { return DoorwayOn(program{}, runDir) }
 // DoorwayOn is NewDoorway with another nft.
 func DoorwayOn(nft NFT, runDir string) *Firewall {
 	return &Firewall{name: "doorway", family: "inet", step: reconcile.StepDoorway, program: nft, record: filepath.Join(runDir, "doorway.json"), rare: true,
-		render: func(h *plan.Host) string {
+		render: func(h *spec.Host) string {
 			if h.Doorway == nil {
 				return ""
 			}
@@ -79,7 +79,7 @@ type loaded struct {
 }
 
 // Diff implements reconcile.Subject.
-func (f *Firewall) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (f *Firewall) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	text := f.render(want)
 	if text == "" && f.rare && previous != nil && f.render(previous) == "" && !f.onRecord() {
 		return nil, nil
@@ -119,15 +119,16 @@ func (f *Firewall) list(ctx context.Context) (string, error) {
 	if !f.program.Exists(f.namespace) {
 		return "", nil
 	}
+	listing, unlisted := f.nft(ctx, "", "--stateless", "list", "table", f.family, table)
+	if unlisted == nil {
+		return withoutDynamic(listing), nil
+	}
+	// It may not be there; to ask that first takes as long as to list it.
 	tables, err := f.nft(ctx, "", "list", "tables", f.family)
-	if err != nil {
-		return "", err
+	if err == nil && strings.Contains(tables+"\n", "table "+f.family+" "+table+"\n") {
+		err = unlisted
 	}
-	if !strings.Contains(tables+"\n", "table "+f.family+" "+table+"\n") {
-		return "", nil
-	}
-	listing, err := f.nft(ctx, "", "--stateless", "list", "table", f.family, table)
-	return withoutDynamic(listing), err
+	return "", err
 }
 
 // withoutDynamic leaves out the elements of sets that packets fill.

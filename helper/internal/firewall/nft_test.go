@@ -12,7 +12,7 @@ import (
 
 	"mobula/helper/internal/firewall/firewalltest"
 	"mobula/helper/internal/netns/netnstest"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestNFTAsTheRealOne asks the real nft and the one of tests the same, one after the
@@ -31,17 +31,17 @@ func TestNFTAsTheRealOne(t *testing.T) {
 		return nil
 	}, Devices: func(string) map[string]any { return map[string]any{"lo": 1, "eth0": 2, "eth1": 3} }}
 	netnstest.Run(t, ns, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-	far := &plan.Onward{Links: []plan.OnwardLink{{Name: "eth0", MTU: 1500}, {Name: "eth1", MTU: 1400}}}
+	far := &spec.Onward{Links: []spec.OnwardLink{{Name: "eth0", MTU: 1500}, {Name: "eth1", MTU: 1400}}}
 	for i, to := range relayDoorway().Targets() {
-		far.Ways = append(far.Ways, plan.Way{From: netip.MustParseAddr("192.0.2.1"), To: to, Hop: to, Link: far.Links[i%2].Name})
+		far.Ways = append(far.Ways, spec.Way{From: netip.MustParseAddr("192.0.2.1"), To: to, Hop: to, Link: far.Links[i%2].Name})
 	}
-	relays, oneLink := RenderRelays(relayDoorway(), far), &plan.Onward{Links: far.Links[:1], Ways: far.Ways[:1]}
+	relays, oneLink := RenderRelays(relayDoorway(), far), &spec.Onward{Links: far.Links[:1], Ways: far.Ways[:1]}
 	rules, shared, doorway := Render(firewallOf(2), plenty), Render(sharedFirewallOf(2), plenty), RenderDoorway(doorwayOf(2))
 	many := firewallOf(1)
 	for i := byte(9); i > 0; i-- {
 		address := netip.AddrFrom4([4]byte{203, 0, 113, i})
 		many.Public, many.Members = append(many.Public, address), append(many.Members, netip.AddrPortFrom(address, 51820))
-		many.Relays = append(many.Relays, plan.Relay{HostID: 100 + uint16(i), Port: 33000 + uint16(i), Endpoint: netip.AddrPortFrom(address, 51820)})
+		many.Relays = append(many.Relays, spec.Relay{HostID: 100 + uint16(i), Port: 33000 + uint16(i), Endpoint: netip.AddrPortFrom(address, 51820)})
 	}
 	list, stateless, remove := "list table inet mobula", "--stateless list table inet mobula", "delete table inet mobula"
 	for _, c := range []struct{ script, command string }{

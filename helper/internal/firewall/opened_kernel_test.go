@@ -12,8 +12,8 @@ import (
 
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/packetfilter"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // opener is that of host 1. There is no systemd here to have units of their own made.
@@ -37,9 +37,9 @@ func openerOf(t *testing.T) opener {
 }
 
 // applies brings host 1 to a plan, in so many operations, and finds nothing left to do.
-func (o opener) applies(opening *plan.Opening, count int) {
+func (o opener) applies(opening *spec.Opening, count int) {
 	o.Helper()
-	want := &plan.Host{Opening: opening}
+	want := &spec.Host{Opening: opening}
 	ops, err := o.Plan(context.Background(), want, nil)
 	if err == nil {
 		err = o.Execute(context.Background(), ops)
@@ -59,9 +59,9 @@ func (o opener) applies(opening *plan.Opening, count int) {
 	o.holds(opening)
 }
 
-func (o opener) holds(opening *plan.Opening) {
+func (o opener) holds(opening *spec.Opening) {
 	o.Helper()
-	if ops, err := o.Plan(context.Background(), &plan.Host{Opening: opening}, nil); err != nil || len(ops) > 0 {
+	if ops, err := o.Plan(context.Background(), &spec.Host{Opening: opening}, nil); err != nil || len(ops) > 0 {
 		o.Errorf("left to do: %v (%v)", ops, err)
 	}
 }
@@ -75,7 +75,7 @@ func (o opener) leaves(count int) {
 	}
 }
 
-var opening = &plan.Opening{Port: 51820, Outside: []string{"eth0"}}
+var opening = &spec.Opening{Port: 51820, Outside: []string{"eth0"}}
 
 func TestOthersOpenedUFW(t *testing.T) {
 	if !besideOthers(t) {
@@ -147,7 +147,31 @@ func TestOthersOpenedFirewalld(t *testing.T) {
 		t.Errorf("left behind\n%s\nwanted\n%s", after, before)
 	}
 	passes(t, "closed again", nothing)
+	// A zone that is gone holds nothing up.
+	inZone := func(verb string) {
+		sh(t, hostOf(1), "firewall-cmd --permanent --"+verb+"-zone=lab; firewall-cmd --reload")
+	}
+	inZone("new")
+	sh(t, hostOf(1), "for p in '' --permanent; do firewall-cmd $p --zone=lab --change-interface=eth0; done")
+	o.applies(opening, 3)
+	inZone("delete")
+	o.leaves(3)
 	// What a reload would take away stays, and the way outside closed until the operator's.
+	sh(t, hostOf(1), "firewall-cmd --permanent --new-ipset=labset --type=hash:ip; firewall-cmd --permanent --zone=work --add-interface=eth8; firewall-cmd --reload")
+	for _, c := range []struct{ does, undoes string }{
+		{"--direct --add-rule ipv4 filter INPUT 0 -p tcp --dport 9 -j DROP", "--direct --remove-rule ipv4 filter INPUT 0 -p tcp --dport 9 -j DROP"},
+		{"--zone=work --change-interface=eth9", "--zone=work --remove-interface=eth9"},
+		{"--zone=drop --add-source=203.0.113.7", "--zone=drop --remove-source=203.0.113.7"},
+		{"--ipset=labset --add-entry=203.0.113.8", "--ipset=labset --remove-entry=203.0.113.8"},
+		{"--zone=public --change-interface=eth8", "--zone=work --change-interface=eth8"},
+		{"--state; iptables -A INPUT -p tcp --dport 9 -j DROP", "--state; iptables -D INPUT -p tcp --dport 9 -j DROP"},
+	} {
+		sh(t, hostOf(1), "firewall-cmd "+c.does)
+		o.applies(opening, 2) // the port and the policy
+		o.leaves(3)
+		sh(t, hostOf(1), "firewall-cmd "+c.undoes)
+	}
+	sh(t, hostOf(1), "firewall-cmd --permanent --zone=work --remove-interface=eth8; firewall-cmd --reload")
 	sh(t, hostOf(1), "firewall-cmd --add-port=8080/tcp; firewall-cmd --permanent --add-port=51820/udp; firewall-cmd --add-port=51820/udp")
 	o.applies(opening, 1)
 	passes(t, "without a reload", "port intrawire access own")
@@ -155,6 +179,11 @@ func TestOthersOpenedFirewalld(t *testing.T) {
 		t.Errorf("said %q, wanted the reload", said)
 	}
 	stop()
+	o.leaves(2)
+	// One that is gone while firewalld is stopped, too.
+	if err := os.WriteFile(o.record, []byte(`{"firewalld_ports": ["gone 51820/udp"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	o.leaves(2)
 	daemon(t, firewalld, firewallC)
 	passes(t, "with the operator's port", "port own")

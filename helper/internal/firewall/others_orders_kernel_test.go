@@ -39,7 +39,6 @@ iptables -A INPUT -p tcp --dport 22 -j ACCEPT; iptables -A INPUT -j REJECT --rej
 func TestOthersDockerOrders(t *testing.T) {
 	for _, program := range []string{"nft", "legacy"} {
 		for _, forwards := range []string{"0", "1"} {
-			program, forwards := program, forwards
 			t.Run(program+forwards, func(t *testing.T) {
 				if !besideOthers(t) {
 					return

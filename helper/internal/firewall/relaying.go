@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // Relaying is the hand for the table by which a host that keeps its NIC relays: at the
@@ -20,7 +20,7 @@ type Relaying struct {
 }
 
 // Onward tells how a host would send on now.
-type Onward func(*plan.Doorway) (*plan.Onward, error)
+type Onward func(*spec.Doorway) (*spec.Onward, error)
 
 // NewRelaying returns the hand for it. runDir is that of New.
 func NewRelaying(runDir string, onward Onward) *Relaying {
@@ -39,12 +39,12 @@ func RelaysPath(runDir string) string { return filepath.Join(runDir, "relays.jso
 func (r *Relaying) Name() string { return r.table.name }
 
 // relaysBy reports that a plan has this host relay by this table.
-func relaysBy(h *plan.Host) bool { return h.Doorway != nil && len(h.Doorway.Relays) > 0 }
+func relaysBy(h *spec.Host) bool { return h.Doorway != nil && len(h.Doorway.Relays) > 0 }
 
 // Diff implements reconcile.Subject. The ways on are those of the moment, so operations
 // look once more: what they follow may come only with those before them, as a NIC does that
 // returns to the host.
-func (r *Relaying) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (r *Relaying) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	known := r.table.onRecord()
 	if !relaysBy(want) && previous != nil && !relaysBy(previous) && !known {
 		return nil, nil
@@ -85,7 +85,7 @@ func (r *Relaying) Diff(ctx context.Context, want, previous *plan.Host) ([]recon
 	return []reconcile.Operation{op}, nil
 }
 
-func (r *Relaying) render(d *plan.Doorway) (string, error) {
+func (r *Relaying) render(d *spec.Doorway) (string, error) {
 	onward, err := r.onward(d)
 	if err != nil {
 		return "", fmt.Errorf("the ways to other hosts: %w", err)
@@ -95,7 +95,7 @@ func (r *Relaying) render(d *plan.Doorway) (string, error) {
 
 // load puts the table there, or notes why the host cannot have it: it is a good member
 // without.
-func (r *Relaying) load(ctx context.Context, d *plan.Doorway) error {
+func (r *Relaying) load(ctx context.Context, d *spec.Doorway) error {
 	onward, err := r.onward(d)
 	if err != nil {
 		return fmt.Errorf("the ways to other hosts: %w", err)
@@ -139,7 +139,7 @@ func (r *Relaying) without(ctx context.Context, text, why string) error {
 func (r *Relaying) Unable() string { return r.table.readRecord().Unable }
 
 // Stale reports that the ways on are others than those that the table was made for.
-func (r *Relaying) Stale(d *plan.Doorway) (bool, error) {
+func (r *Relaying) Stale(d *spec.Doorway) (bool, error) {
 	text, err := r.render(d)
 	return err == nil && (!r.table.onRecord() || r.table.readRecord().Ruleset != text), err
 }

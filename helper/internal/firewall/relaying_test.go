@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"mobula/helper/internal/firewall"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // relayHand is the hand for relays on an nft that holds state, with interfaces that come
@@ -21,7 +21,7 @@ type relayHand struct {
 	*firewall.Relaying
 	*hand
 	links map[string]any
-	ways  *plan.Onward
+	ways  *spec.Onward
 	// cannot is what nft says of the family netdev, and fault what it says of all but the
 	// smallest table.
 	cannot, fault error
@@ -31,7 +31,7 @@ func newRelayHand(t *testing.T) *relayHand {
 	h := &relayHand{T: t, hand: newHand(t), links: map[string]any{"eth0": 1, "eth1": 2}}
 	h.nft.Devices = func(string) map[string]any { return h.links }
 	h.goes("192.0.2.254", "eth0")
-	h.Relaying = firewall.RelayingOn(limited{counted{h.hand}, h}, h.run, func(*plan.Doorway) (*plan.Onward, error) { return h.ways, nil })
+	h.Relaying = firewall.RelayingOn(limited{counted{h.hand}, h}, h.run, func(*spec.Doorway) (*spec.Onward, error) { return h.ways, nil })
 	return h
 }
 
@@ -54,23 +54,23 @@ func (l limited) Run(ctx context.Context, namespace, stdin string, args ...strin
 
 // goes has both other hosts be behind a hop on a link.
 func (h *relayHand) goes(hop, link string) {
-	h.ways = &plan.Onward{Links: []plan.OnwardLink{{Name: link, Index: 7, MTU: 1500}}}
+	h.ways = &spec.Onward{Links: []spec.OnwardLink{{Name: link, Index: 7, MTU: 1500}}}
 	for _, to := range relays().Doorway.Targets() {
-		h.ways.Ways = append(h.ways.Ways, plan.Way{From: netip.MustParseAddr("192.0.2.1"), To: to, Hop: netip.MustParseAddr(hop), Link: link})
+		h.ways.Ways = append(h.ways.Ways, spec.Way{From: netip.MustParseAddr("192.0.2.1"), To: to, Hop: netip.MustParseAddr(hop), Link: link})
 	}
 }
 
 // relays is the plan of a host that relays to two others.
-func relays() *plan.Host {
+func relays() *spec.Host {
 	h := withDoorway("eth0")
 	h.Doorway.Endpoint = netip.MustParseAddr("192.0.2.1")
-	h.Doorway.Relays = []plan.Relay{{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")},
+	h.Doorway.Relays = []spec.Relay{{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")},
 		{HostID: 3, Port: 32771, Endpoint: netip.MustParseAddrPort("203.0.113.3:443")}}
 	return h
 }
 
 // found is what differs, as text.
-func (h *relayHand) found(want, previous *plan.Host) ([]reconcile.Operation, string) {
+func (h *relayHand) found(want, previous *spec.Host) ([]reconcile.Operation, string) {
 	h.T.Helper()
 	ops, err := h.Relaying.Diff(context.Background(), want, previous)
 	if err != nil || len(ops) > 1 {
@@ -83,7 +83,7 @@ func (h *relayHand) found(want, previous *plan.Host) ([]reconcile.Operation, str
 }
 
 // becomes does what differs, twice, and looks again; "" is for nothing.
-func (h *relayHand) becomes(when string, want *plan.Host, text string) {
+func (h *relayHand) becomes(when string, want *spec.Host, text string) {
 	h.T.Helper()
 	ops, got := h.found(want, want)
 	if (text == "") != (got == "") || !strings.Contains(got, text) {
@@ -123,7 +123,7 @@ func TestRelayingComesAndGoes(t *testing.T) {
 	h.links = map[string]any{"eth1": 3} // another one of the name
 	h.becomes("the interface was made anew", relays(), "somebody else changed the rules")
 	h.stands("the interface was made anew", `hook ingress device "eth1"`)
-	h.ways = &plan.Onward{}
+	h.ways = &spec.Onward{}
 	h.becomes("no way", relays(), "~ relays: it has no way to another host")
 	h.stands("no way", "")
 	if h.Unable() == "" {
@@ -134,7 +134,7 @@ func TestRelayingComesAndGoes(t *testing.T) {
 	if why := h.Unable(); why != "" {
 		t.Errorf("it relays, and is said not to: %s", why)
 	}
-	h.becomes("gone", &plan.Host{}, "- relays")
+	h.becomes("gone", &spec.Host{}, "- relays")
 	h.stands("gone", "")
 	if _, err := os.Stat(filepath.Join(h.run, "relays.json")); !os.IsNotExist(err) {
 		t.Errorf("the record is left: %v", err)
@@ -146,8 +146,8 @@ func TestRelayingComesAndGoes(t *testing.T) {
 func TestRelayingFollowsWhatComesWithTheChange(t *testing.T) {
 	h := newRelayHand(t)
 	ways := h.ways
-	h.ways = &plan.Onward{}
-	ops, _ := h.found(relays(), &plan.Host{})
+	h.ways = &spec.Onward{}
+	ops, _ := h.found(relays(), &spec.Host{})
 	h.ways = ways
 	if len(ops) != 1 || ops[0].Step <= reconcile.StepUplink {
 		t.Fatalf("found %v, wanted one after the NIC has moved", ops)
@@ -187,17 +187,17 @@ func TestRelayingWhereTheHostCannot(t *testing.T) {
 	h.goes("192.0.2.253", "eth0")
 	h.becomes("it cannot any more", relays(), "~ relays")
 	h.stands("it cannot any more", "")
-	h.becomes("gone", &plan.Host{}, "- relays")
+	h.becomes("gone", &spec.Host{}, "- relays")
 }
 
 // TestNoRelayingCostsNothing: where nothing is relayed so, nobody looks.
 func TestNoRelayingCostsNothing(t *testing.T) {
 	h := newRelayHand(t)
 	h.looks = 0
-	if _, got := h.found(&plan.Host{}, withDoorway("eth0")); got != "" || h.looks > 0 {
+	if _, got := h.found(&spec.Host{}, withDoorway("eth0")); got != "" || h.looks > 0 {
 		t.Errorf("found %q after %d looks", got, h.looks)
 	}
-	if _, got := h.found(&plan.Host{}, relays()); got != "" || h.looks == 0 {
+	if _, got := h.found(&spec.Host{}, relays()); got != "" || h.looks == 0 {
 		t.Errorf("found %q after %d looks, where the plan before had it", got, h.looks)
 	}
 }

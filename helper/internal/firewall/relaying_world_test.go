@@ -16,7 +16,7 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // The relay is the test's own namespace, 192.0.2.1. Behind a router are alice and bob,
@@ -30,11 +30,11 @@ const (
 
 // relayDoorway is the relay's plan: it knows three hosts, whose WireGuards have ports of
 // their own.
-func relayDoorway() *plan.Doorway {
-	d := &plan.Doorway{HostID: 1, Direct: plan.DirectHost, Access: plan.AccessLink, Outside: []string{"eth0", "gone0"}, Endpoint: netip.MustParseAddr("192.0.2.1")}
+func relayDoorway() *spec.Doorway {
+	d := &spec.Doorway{HostID: 1, Direct: spec.DirectHost, Access: spec.AccessLink, Outside: []string{"eth0", "gone0"}, Endpoint: netip.MustParseAddr("192.0.2.1")}
 	for i, endpoint := range []string{alice + ":51820", bob + ":443", carol + ":51820"} {
 		id := uint16(i + 2)
-		d.Relays = append(d.Relays, plan.Relay{HostID: id, Port: network.RelayPort(network.Host{}, id), Endpoint: netip.MustParseAddrPort(endpoint)})
+		d.Relays = append(d.Relays, spec.Relay{HostID: id, Port: network.RelayPort(network.Host{}, id), Endpoint: netip.MustParseAddrPort(endpoint)})
 	}
 	return d
 }
@@ -72,7 +72,7 @@ func relayed(t *testing.T) *Relaying {
 // putRight does what differs, of which there is something or nothing, and looks again.
 func putRight(t *testing.T, r *Relaying, something bool) {
 	t.Helper()
-	want := &plan.Host{Doorway: relayDoorway()}
+	want := &spec.Host{Doorway: relayDoorway()}
 	ops, err := r.Diff(context.Background(), want, want)
 	if err != nil || len(ops) > 0 != something {
 		t.Fatalf("found %v, %v, wanted something to do: %v", ops, err, something)
@@ -253,7 +253,7 @@ ip addr add 192.0.2.1/24 dev eth0; ip route add default via 192.0.2.254`, true},
 		pass(change.what)
 	}
 	sh(t, "", "ip route del default")
-	want := &plan.Host{Doorway: relayDoorway()}
+	want := &spec.Host{Doorway: relayDoorway()}
 	ops, err := r.Diff(context.Background(), want, want)
 	if err != nil || len(ops) != 1 || ops[0].Do(context.Background()) != nil || r.Unable() == "" {
 		t.Errorf("without a way: found %v, %v, unable %q", ops, err, r.Unable())
@@ -264,7 +264,7 @@ ip addr add 192.0.2.1/24 dev eth0; ip route add default via 192.0.2.254`, true},
 	sh(t, "", "ip route add default via 192.0.2.254")
 	putRight(t, r, true)
 	pass("the way is back")
-	ops, err = r.Diff(context.Background(), &plan.Host{}, want)
+	ops, err = r.Diff(context.Background(), &spec.Host{}, want)
 	if err != nil || len(ops) != 1 || ops[0].Do(context.Background()) != nil || sh(t, "", "nft list tables") != "" {
 		t.Errorf("found %v, %v, left %q", ops, err, sh(t, "", "nft list tables"))
 	}
@@ -346,7 +346,7 @@ func TestRelayingAmongMany(t *testing.T) {
 	}
 	d := relayDoorway()
 	for id := uint16(10); id < 3010; id++ {
-		d.Relays = append(d.Relays, plan.Relay{HostID: id, Port: 32768 + id, Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, byte(id >> 8), byte(id)}), 51820)})
+		d.Relays = append(d.Relays, spec.Relay{HostID: id, Port: 32768 + id, Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, byte(id >> 8), byte(id)}), 51820)})
 	}
 	r := NewRelaying(t.TempDir(), links.Onward)
 	begun := time.Now()

@@ -7,7 +7,7 @@ import (
 	"sort"
 	"strconv"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // relays is what the template of the relays' ruleset sees: names, and elements of sets and
@@ -28,7 +28,7 @@ type wayChain struct {
 
 // RenderRelays returns the ruleset for nft -f in the host's own namespace; "" if there is
 // nobody to relay to. The same plan and ways give the same text.
-func RenderRelays(d *plan.Doorway, onward *plan.Onward) string {
+func RenderRelays(d *spec.Doorway, onward *spec.Onward) string {
 	v := relays{}
 	longest, mtu := 0, map[string]int{}
 	for _, l := range onward.Links {
@@ -36,7 +36,7 @@ func RenderRelays(d *plan.Doorway, onward *plan.Onward) string {
 		v.Numbered = append(v.Numbered, fmt.Sprintf("%d: %s", l.Index, l.Name))
 		mtu[l.Name], longest = l.MTU, max(longest, l.MTU)
 	}
-	chainOf := map[plan.Way]string{}
+	chainOf := map[spec.Way]string{}
 	for i, hop := range hops(onward.Ways) {
 		c := wayChain{Name: fmt.Sprintf("way_%d", i+1), Hop: "ip daddr", Link: strconv.Quote(hop.Link)}
 		if hop.Hop.IsValid() {
@@ -49,7 +49,7 @@ func RenderRelays(d *plan.Doorway, onward *plan.Onward) string {
 	}
 	reached := v.addWays(onward.Ways, d.Targets(), chainOf)
 	for _, r := range d.Relays {
-		v.Senders = append(v.Senders, fmt.Sprintf("%s . %d : %d", r.Endpoint.Addr(), r.Endpoint.Port(), r.Port))
+		v.Senders = append(v.Senders, sendersOf(r)...)
 		if reached[r.Endpoint.Addr()] {
 			v.Ports = append(v.Ports, fmt.Sprint(r.Port))
 			v.Relays = append(v.Relays, fmt.Sprintf("%d : %s", r.Port, r.Endpoint.Addr()))
@@ -64,8 +64,8 @@ func RenderRelays(d *plan.Doorway, onward *plan.Onward) string {
 
 // hopOf is what ways have in common that one chain serves: Hop is zero for who is on the
 // link itself.
-func hopOf(w plan.Way) plan.Way {
-	hop := plan.Way{Link: w.Link}
+func hopOf(w spec.Way) spec.Way {
+	hop := spec.Way{Link: w.Link}
 	if w.Hop != w.To {
 		hop.Hop = w.Hop
 	}
@@ -73,8 +73,8 @@ func hopOf(w plan.Way) plan.Way {
 }
 
 // hops returns the different ones of the ways, in an order of their own.
-func hops(ways []plan.Way) (all []plan.Way) {
-	known := map[plan.Way]bool{}
+func hops(ways []spec.Way) (all []spec.Way) {
+	known := map[spec.Way]bool{}
 	for _, w := range ways {
 		if hop := hopOf(w); !known[hop] {
 			known[hop], all = true, append(all, hop)
@@ -89,7 +89,7 @@ func hops(ways []plan.Way) (all []plan.Way) {
 
 // addWays fills Own, Usual and Others: most others are behind the same hop, and each of the
 // rest is an element of its own. It returns who is reached.
-func (v *relays) addWays(ways []plan.Way, targets []netip.Addr, chainOf map[plan.Way]string) (reached map[netip.Addr]bool) {
+func (v *relays) addWays(ways []spec.Way, targets []netip.Addr, chainOf map[spec.Way]string) (reached map[netip.Addr]bool) {
 	reached = map[netip.Addr]bool{}
 	by := map[netip.Addr]map[netip.Addr]string{} // chains, by from and to
 	var own []netip.Addr

@@ -10,7 +10,7 @@ import (
 	"text/template"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/templates"
 )
 
@@ -53,7 +53,10 @@ func guestEntries(memory uint64) int {
 // values are what the template of the gateway's ruleset sees.
 type values struct {
 	External, Wire, Access, Direct                 string
-	WireGuardPort, TunnelPort, ProbePort           uint16
+	WireGuardPort, TunnelPort, ProbePort, MeshPort uint16
+	MetricsPort                                    uint16 // 0: none
+	PagePort                                       uint16
+	PageForGuests                                  bool
 	Intrawire, AccessAddress, DirectGateway        netip.Addr
 	WireNet, IntrawireNet, ExtrawireNet, AccessNet netip.Prefix
 	Public, Members                                []string
@@ -74,10 +77,11 @@ type values struct {
 
 // Render returns the ruleset for nft -f of a host with so many bytes of memory. The same
 // plan gives the same text.
-func Render(f *plan.Firewall, memory uint64) string {
+func Render(f *spec.Firewall, memory uint64) string {
 	v := values{
 		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
-		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort,
+		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, MeshPort: f.MeshPort, MetricsPort: f.MetricsPort,
+		PagePort: f.PagePort, PageForGuests: f.PageForGuests,
 		Intrawire: f.Ranges.IntrawireAddress(f.HostID), AccessAddress: f.Ranges.AccessAddress(f.HostID), DirectGateway: f.Ranges.DirectGateway(),
 		WireNet: f.Ranges.Wire(), IntrawireNet: f.Ranges.Intrawire(), ExtrawireNet: f.Ranges.Extrawire(), AccessNet: f.Ranges.Access(),
 		GatewayNet: f.Ranges.Gateways(), Behind: behind,
@@ -87,7 +91,7 @@ func Render(f *plan.Firewall, memory uint64) string {
 	}
 	for _, r := range f.Relays {
 		v.Relays = append(v.Relays, fmt.Sprintf("%d : %s . %d", r.Port, r.Endpoint.Addr(), r.Endpoint.Port()))
-		v.Senders = append(v.Senders, fmt.Sprintf("%s . %d : %d", r.Endpoint.Addr(), r.Endpoint.Port(), r.Port))
+		v.Senders = append(v.Senders, sendersOf(r)...)
 	}
 	for _, p := range f.Published {
 		if p.Protocol == "udp" {
@@ -100,6 +104,14 @@ func Render(f *plan.Firewall, memory uint64) string {
 	v.FreeTCP = freePorts(v.TCP)
 	v.SpareUDP, v.SpareTCP = spare(v.FreeUDP), spare(v.FreeTCP)
 	return execute("firewall.nft", v)
+}
+
+// sendersOf are elements of a map from the endpoints of a member to its relay port.
+func sendersOf(r spec.Relay) (all []string) {
+	for _, e := range r.From() {
+		all = append(all, fmt.Sprintf("%s . %d : %d", e.Addr(), e.Port(), r.Port))
+	}
+	return all
 }
 
 func execute(name string, values any) string {

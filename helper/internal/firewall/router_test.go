@@ -8,17 +8,17 @@ import (
 
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // relaysForBoth is the firewall of host 1 with two more members, 5 and 6, behind the one
 // address of a router.
-func relaysForBoth(id uint16) *plan.Firewall {
+func relaysForBoth(id uint16) *spec.Firewall {
 	f := firewallOf(id)
 	for other, endpoint := range map[uint16]string{5: "192.0.2.5:51821", 6: "192.0.2.5:51820"} {
 		m := netip.MustParseAddrPort(endpoint)
 		f.Members = append(f.Members, m)
-		f.Relays = append(f.Relays, plan.Relay{HostID: other, Port: network.RelayPort(network.Host{Endpoint: members[id-1]}, other), Endpoint: m})
+		f.Relays = append(f.Relays, spec.Relay{HostID: other, Port: network.RelayPort(network.Host{Endpoint: members[id-1]}, other), Endpoint: m})
 	}
 	return f
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/netns/netnstest"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // sharedWorld is world in which host 1 keeps its NIC.
@@ -20,7 +20,7 @@ func sharedWorld(t *testing.T) bool {
 }
 
 // openDoorway loads a host's own table, of which it returns the hand.
-func openDoorway(t *testing.T, d *plan.Doorway) *Firewall {
+func openDoorway(t *testing.T, d *spec.Doorway) *Firewall {
 	t.Helper()
 	f := NewDoorway(t.TempDir())
 	f.namespace = hostOf(d.HostID)

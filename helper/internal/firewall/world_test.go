@@ -14,6 +14,7 @@ import (
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // The namespaces of the test's network. Host n has the gateway gateway<n>, and
@@ -29,32 +30,32 @@ var members = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:51820"), netip
 	netip.MustParseAddrPort("192.0.2.3:51820"), netip.MustParseAddrPort("192.0.2.4:51820")}
 
 // firewallOf returns the plan of host id's firewall in the test's network.
-func firewallOf(id uint16) *plan.Firewall {
-	f := &plan.Firewall{
-		HostID: id, External: plan.ExternalLink, Wire: plan.WireLink, Access: plan.SwitchBridge, Direct: plan.DirectGateway,
-		WireGuardPort: 51820, TunnelPort: plan.TunnelUDPPort, ProbePort: plan.ProbeUDPPort,
+func firewallOf(id uint16) *spec.Firewall {
+	f := &spec.Firewall{
+		HostID: id, External: spec.ExternalLink, Wire: spec.WireLink, Access: spec.SwitchBridge, Direct: spec.DirectGateway,
+		WireGuardPort: 51820, TunnelPort: spec.TunnelUDPPort, ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, PagePort: spec.PageTCPPort,
 		Public:    []netip.Addr{members[id-1].Addr()},
 		Published: []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "udp", Number: 443}},
 	}
 	for i, m := range members {
 		if other := uint16(i + 1); other != id {
 			f.Members = append(f.Members, m)
-			f.Relays = append(f.Relays, plan.Relay{HostID: other, Port: network.RelayPort(network.Host{Endpoint: members[id-1]}, other), Endpoint: m})
+			f.Relays = append(f.Relays, spec.Relay{HostID: other, Port: network.RelayPort(network.Host{Endpoint: members[id-1]}, other), Endpoint: m})
 		}
 	}
 	return f
 }
 
 // sharedFirewallOf is firewallOf on a host that keeps its NIC.
-func sharedFirewallOf(id uint16) *plan.Firewall {
+func sharedFirewallOf(id uint16) *spec.Firewall {
 	f := firewallOf(id)
 	f.External, f.Public, f.Published, f.Members, f.Relays = "", nil, nil, nil, nil
 	return f
 }
 
 // doorwayOf returns the plan of the table in the host's own namespace.
-func doorwayOf(id uint16) *plan.Doorway {
-	return &plan.Doorway{HostID: id, Direct: plan.DirectHost, Access: plan.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: []string{"eth0"},
+func doorwayOf(id uint16) *spec.Doorway {
+	return &spec.Doorway{HostID: id, Direct: spec.DirectHost, Access: spec.AccessLink, WireGuardPort: 51820, Outside: []string{"eth0"}, Opened: []string{"eth0"},
 		Endpoint: members[id-1].Addr(), Relays: firewallOf(id).Relays}
 }
 
@@ -68,7 +69,7 @@ func world(t *testing.T) bool {
 
 // worldWith is world in which host 1 has that firewall: its NIC is in its own namespace
 // if the firewall says so.
-func worldWith(t *testing.T, first func(uint16) *plan.Firewall) bool {
+func worldWith(t *testing.T, first func(uint16) *spec.Firewall) bool {
 	t.Helper()
 	if !netnstest.Alone(t) {
 		return false
@@ -77,7 +78,7 @@ func worldWith(t *testing.T, first func(uint16) *plan.Firewall) bool {
 	sh(t, outside, `ip link add net type bridge; ip link set net up; sysctl -qw net.ipv4.ip_forward=0
 ip addr add 192.0.2.3/24 dev net; ip addr add 192.0.2.4/24 dev net
 ip addr add 198.51.100.1/32 dev net; ip addr add 169.254.169.254/32 dev net`)
-	firewalls := []*plan.Firewall{first(1), firewallOf(2)}
+	firewalls := []*spec.Firewall{first(1), firewallOf(2)}
 	for _, f := range firewalls {
 		site(t, f)
 	}
@@ -89,7 +90,20 @@ ip addr add 198.51.100.1/32 dev net; ip addr add 169.254.169.254/32 dev net`)
 			t.Fatal(err)
 		}
 	}
+	settled(t, outside, gateway(1), hostOf(1), guestOf(1), gateway(2), hostOf(2), guestOf(2))
 	return true
+}
+
+// settled waits until the kernel has seen the carrier of all links, and bridges forward: on
+// a busy machine it takes its time, and drops what is sent before.
+func settled(t *testing.T, namespaces ...string) {
+	t.Helper()
+	for _, ns := range namespaces {
+		sh(t, ns, `for i in $(seq 200); do
+	ip -o link show up | grep -qE 'NO-CARRIER|LOWERLAYERDOWN' || bridge link | grep -qE 'state (disabled|listening|learning)' || exit 0
+	sleep 0.05
+done; ip link; bridge link; exit 1`)
+	}
 }
 
 func gateway(id uint16) string { return fmt.Sprintf("gateway%d", id) }
@@ -97,7 +111,7 @@ func hostOf(id uint16) string  { return fmt.Sprintf("host%d", id) }
 func guestOf(id uint16) string { return fmt.Sprintf("guest%d", id) }
 
 // site builds a host as the plan does, its switch being a bridge.
-func site(t *testing.T, f *plan.Firewall) {
+func site(t *testing.T, f *spec.Firewall) {
 	t.Helper()
 	id := f.HostID
 	for _, ns := range []string{gateway(id), hostOf(id), guestOf(id)} {
@@ -136,12 +150,12 @@ ip route add default via 10.30.0.0 dev mo-dir-hs onlink src %[1]s table 1030`, i
 func rules(t *testing.T, id uint16, shared bool) {
 	t.Helper()
 	d := &network.Document{UnderlayMTU: 1500, Hosts: []network.Host{{ID: id, PublicKey: network.Key{1}, Endpoint: members[id-1]}}}
-	h, err := plan.Build(d, id, plan.Facts{Uplink: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}})
+	h, err := plan.Build(d, id, spec.Facts{Uplink: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range h.Rules {
-		if shared && r.Priority > plan.RulePriority+1 {
+		if shared && r.Priority > spec.RulePriority+1 {
 			continue
 		}
 		rule := fmt.Sprintf("ip rule add priority %d", r.Priority)
@@ -248,17 +262,4 @@ func serve(t *testing.T, ns, at string) {
 // ask connects from a namespace and returns what serve answers; "" for none.
 func ask(ns, to string) string { return askFor(ns, to, patience) }
 
-func askFor(ns, to string, most time.Duration) string {
-	answer := make([]byte, 100)
-	n := 0
-	_ = netns.Do(ns, func() error {
-		conn, err := net.DialTimeout("tcp4", to, most)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		n, err = conn.Read(answer)
-		return err
-	})
-	return string(answer[:n])
-}
+func askFor(ns, to string, most time.Duration) string { return seen(ns, "", to, most) }

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"mobula/helper/internal/block"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // Commands runs a program and returns what it prints.
@@ -50,7 +50,7 @@ func New(run Commands, writeFile func(string, []byte, fs.FileMode) error) *Resol
 func (r *Resolver) Name() string { return "names" }
 
 // Diff implements reconcile.Subject.
-func (r *Resolver) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
+func (r *Resolver) Diff(ctx context.Context, want, _ *spec.Host) ([]reconcile.Operation, error) {
 	s, err := r.look(ctx, want.Names)
 	if err != nil {
 		return nil, err
@@ -71,8 +71,8 @@ func (r *Resolver) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Op
 }
 
 // asking is what differs in systemd-resolved.
-func (r *Resolver) asking(s seen, n *plan.Names, route bool) []reconcile.Operation {
-	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "names by " + plan.DirectHost}
+func (r *Resolver) asking(s seen, n *spec.Names, route bool) []reconcile.Operation {
+	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "names by " + spec.DirectHost}
 	switch {
 	case route && s.link.is(n), !route && s.link.isEmpty():
 		return nil
@@ -84,19 +84,19 @@ func (r *Resolver) asking(s seen, n *plan.Names, route bool) []reconcile.Operati
 		op.Do = func(ctx context.Context) error { return r.route(ctx, n) }
 	default: // a change: with the boot unit, removed last, goes who would do the rest
 		op.Detail = "systemd-resolved asks nobody"
-		op.Do = func(ctx context.Context) error { return r.resolvectl(ctx, "revert", plan.DirectHost) }
+		op.Do = func(ctx context.Context) error { return r.resolvectl(ctx, "revert", spec.DirectHost) }
 	}
 	return []reconcile.Operation{op}
 }
 
 // lines is what differs in /etc/hosts.
 func (r *Resolver) lines(wanted string) ([]reconcile.Operation, error) {
-	b := block.Block{Path: r.Root + plan.HostsPath, Lines: wanted}
+	b := block.Block{Path: r.Root + spec.HostsPath, Lines: wanted}
 	same, found, err := b.Compare()
 	if err != nil || same {
 		return nil, err
 	}
-	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + plan.HostsPath,
+	op := reconcile.Operation{Step: reconcile.StepNames, Verb: reconcile.Change, Object: "file " + spec.HostsPath,
 		Do: func(context.Context) error { return b.Put(r.WriteFile) }}
 	switch {
 	case wanted == "":
@@ -116,7 +116,7 @@ type seen struct {
 
 // wanted returns which lines are to be in /etc/hosts, and whether systemd-resolved is to
 // be told.
-func (s seen) wanted(n *plan.Names) (block string, route bool) {
+func (s seen) wanted(n *spec.Names) (block string, route bool) {
 	switch {
 	case n == nil:
 		return "", false
@@ -126,7 +126,7 @@ func (s seen) wanted(n *plan.Names) (block string, route bool) {
 	return n.All, false
 }
 
-func (r *Resolver) look(ctx context.Context, n *plan.Names) (s seen, err error) {
+func (r *Resolver) look(ctx context.Context, n *spec.Names) (s seen, err error) {
 	if n != nil {
 		s.answers = r.answers(ctx)
 	}
@@ -136,7 +136,7 @@ func (r *Resolver) look(ctx context.Context, n *plan.Names) (s seen, err error) 
 	if s.runs = r.runs(ctx); !s.runs {
 		return s, nil
 	}
-	if index := r.Index(plan.DirectHost); index > 0 {
+	if index := r.Index(spec.DirectHost); index > 0 {
 		s.link, err = r.linkNow(ctx, index)
 	}
 	return s, err
@@ -146,7 +146,7 @@ func (r *Resolver) look(ctx context.Context, n *plan.Names) (s seen, err error) 
 // what was interrupted shows, and the server last: without it nothing is asked there. What
 // the host says of DNSSEC and DNS over TLS does not hold here: nobody signs private names,
 // and the gateway is next door.
-func (r *Resolver) route(ctx context.Context, n *plan.Names) error {
+func (r *Resolver) route(ctx context.Context, n *spec.Names) error {
 	domains := []string{"domain", n.Link}
 	for _, d := range n.Domains {
 		domains = append(domains, "~"+d)
@@ -182,7 +182,7 @@ type link struct {
 
 func (l link) isEmpty() bool { return len(l.servers) == 0 && len(l.domains) == 0 }
 
-func (l link) is(n *plan.Names) bool {
+func (l link) is(n *spec.Names) bool {
 	var domains []string
 	for _, d := range n.Domains {
 		domains = append(domains, "~"+d)

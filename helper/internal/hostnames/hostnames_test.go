@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // on is the subject of a host below a new directory, with /etc.
@@ -48,7 +48,7 @@ func TestWhoAnswersTheHost(t *testing.T) {
 		"no resolv.conf":                         {"", debian, running, false, false},
 	} {
 		r := on(t)
-		conf := r.Root + plan.ResolvConfPath
+		conf := r.Root + spec.ResolvConfPath
 		var err error
 		if target, link := strings.CutPrefix(c.conf, "→"); link {
 			err = os.Symlink(target, conf) // that leads nowhere before it runs

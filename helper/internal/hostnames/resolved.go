@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Where systemd-resolved is found (systemd-resolved.service(8), org.freedesktop.resolve1(5)).
@@ -30,12 +30,12 @@ const (
 
 // Watched are the files and directories that change when others change where private names
 // are found; none where it is nobody's business.
-func Watched(want *plan.Host) (paths []string) {
+func Watched(want *spec.Host) (paths []string) {
 	if want.Names != nil {
-		return []string{plan.HostsPath, plan.ResolvConfPath, nsswitch, socket, linksDir}
+		return []string{spec.HostsPath, spec.ResolvConfPath, nsswitch, socket, linksDir}
 	}
-	if slices.ContainsFunc(want.Files, func(f plan.File) bool { return f.Path == plan.ResolvConfPath && f.IsOurs() }) {
-		return []string{plan.ResolvConfPath}
+	if slices.ContainsFunc(want.Files, func(f spec.File) bool { return f.Path == spec.ResolvConfPath && f.IsOurs() }) {
+		return []string{spec.ResolvConfPath}
 	}
 	return nil
 }
@@ -44,7 +44,7 @@ func Watched(want *plan.Host) (paths []string) {
 // stub in resolv.conf(5), or by nss-resolve(8). The stub answers alone, so while that host
 // boots, or stops it, there is nobody else.
 func (r *Resolver) answers(ctx context.Context) bool {
-	path := r.Root + plan.ResolvConfPath
+	path := r.Root + spec.ResolvConfPath
 	target, _ := os.Readlink(path)
 	content, _ := os.ReadFile(path)
 	stub := leadsToStub(target, string(content))
@@ -139,7 +139,7 @@ func (r *Resolver) linkNow(ctx context.Context, index int) (l link, err error) {
 		return l, err
 	}
 	if l, err = parseLink(out); err != nil {
-		return l, fmt.Errorf("what systemd-resolved says of %s: %w", plan.DirectHost, err)
+		return l, fmt.Errorf("what systemd-resolved says of %s: %w", spec.DirectHost, err)
 	}
 	return l, nil
 }

@@ -16,6 +16,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // document is a network with names of every kind.
@@ -27,14 +28,14 @@ func document() *network.Document {
 	return d
 }
 
-func (w *world) wanted(d *network.Document) *plan.Host {
+func (w *world) wanted(d *network.Document) *spec.Host {
 	w.Helper()
-	return &plan.Host{Names: w.plan(d).Names}
+	return &spec.Host{Names: w.plan(d).Names}
 }
 
-func (w *world) plan(d *network.Document) *plan.Host {
+func (w *world) plan(d *network.Document) *spec.Host {
 	w.Helper()
-	h, err := plan.Build(d, 1, plan.Facts{Shared: &plan.Shared{Outside: []string{"eth0"}}, Managers: []plan.Manager{plan.Networkd}})
+	h, err := plan.Build(d, 1, spec.Facts{Shared: &spec.Shared{Outside: []string{"eth0"}}, Managers: []spec.Manager{spec.Networkd}})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func (w *world) plan(d *network.Document) *plan.Host {
 }
 
 // reaches brings the host to a plan, in so many operations, and finds nothing left to do.
-func (w *world) reaches(want *plan.Host, count int) {
+func (w *world) reaches(want *spec.Host, count int) {
 	w.Helper()
 	ops, err := w.resolver.Diff(context.Background(), want, nil)
 	if err != nil {
@@ -151,7 +152,7 @@ func TestOthersSystemdResolved(t *testing.T) {
 		w.reaches(w.wanted(d), 1)
 		w.resolves(fmt.Sprintf("a new link (%v)", away), d)
 	}
-	w.reaches(&plan.Host{}, 2)
+	w.reaches(&spec.Host{}, 2)
 	after := w.everything()
 	for tries := 0; after != before && tries < 20; tries++ { // link-local addresses take their time
 		time.Sleep(200 * time.Millisecond)

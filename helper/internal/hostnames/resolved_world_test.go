@@ -24,7 +24,7 @@ import (
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // outside is where names that are not private are looked up, and what the answer is.
@@ -84,13 +84,13 @@ func (w *world) at(name string) string {
 
 func (w *world) network() {
 	w.Helper()
-	for _, ns := range []string{plan.Namespace, "outside"} {
+	for _, ns := range []string{spec.Namespace, "outside"} {
 		netnstest.Namespace(w.T, ns)
 	}
 	w.sh("", `ip link add eth0 type veth peer name eth0 netns outside
 ip addr add 192.0.2.1/24 dev eth0; ip link set eth0 up; ip -n outside addr add `+outside+`/24 dev eth0; ip -n outside link set eth0 up
 ip route add default via `+outside)
-	w.sh(plan.Namespace, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.rp_filter=0")
+	w.sh(spec.Namespace, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.rp_filter=0")
 	w.sh("", "ip rule add from 10.30.0.1 table 1030 pref 1030; ip rule add to 10.30.0.0/16 table 1030 pref 1031")
 	w.link()
 }
@@ -98,9 +98,9 @@ ip route add default via `+outside)
 // link makes the direct link, as links and routes of the plan are.
 func (w *world) link() {
 	w.Helper()
-	w.sh("", `ip link add mo-dir-hs type veth peer name mo-dir-gw netns `+plan.Namespace+`
-ip addr add 10.30.0.1/32 dev mo-dir-hs; ip link set mo-dir-hs up; ip -n `+plan.Namespace+` addr add 10.30.0.0/32 dev mo-dir-gw
-ip -n `+plan.Namespace+` link set mo-dir-gw up; ip -n `+plan.Namespace+` route add 10.30.0.1 dev mo-dir-gw
+	w.sh("", `ip link add mo-dir-hs type veth peer name mo-dir-gw netns `+spec.Namespace+`
+ip addr add 10.30.0.1/32 dev mo-dir-hs; ip link set mo-dir-hs up; ip -n `+spec.Namespace+` addr add 10.30.0.0/32 dev mo-dir-gw
+ip -n `+spec.Namespace+` link set mo-dir-gw up; ip -n `+spec.Namespace+` route add 10.30.0.1 dev mo-dir-gw
 for net in 10.30.0.0/16 10.31.0.0/16; do ip route replace $net via 10.30.0.0 dev mo-dir-hs onlink src 10.30.0.1 table 1030; done`)
 }
 
@@ -240,7 +240,7 @@ func (w *world) serveGateway(d *network.Document, upstreams []netip.Addr) {
 	cfg := nameserver.Config{Upstreams: nameserver.Port53(upstreams), Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		return netns.Dial(ctx, "", network, address)
 	}}
-	err := netns.Do(plan.Namespace, func() error {
+	err := netns.Do(spec.Namespace, func() error {
 		packets, err := net.ListenPacket("udp4", "10.30.0.0:53")
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ import (
 
 // Resolver resolves the names of endpoints. *net.Resolver is one.
 type Resolver interface {
-	// LookupNetIP returns the addresses of host; network is always "ip".
+	// LookupNetIP returns the addresses of host; network is "ip4" or "ip6".
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
@@ -326,11 +327,12 @@ func runningMTU(collected map[string]HostKey) int {
 
 // underlayMTU returns the smallest MTU in bytes of all uplinks.
 func (c *compilation) underlayMTU(hosts []*host, collected map[string]HostKey) int {
-	smallest := network.MaxUnderlayMTU
-	running := runningMTU(collected)
+	smallest, running := network.MaxUnderlayMTU, runningMTU(collected)
+	least, want := leastUnderlayMTU(hosts)
 	for _, h := range hosts {
-		mtu := h.underlayMTU
+		mtu, reported := h.underlayMTU, ""
 		if mtu == 0 {
+			reported = ", which the host reported"
 			mtu = c.keys.Hosts[h.Name].UnderlayMTU
 		}
 		switch {
@@ -338,13 +340,12 @@ func (c *compilation) underlayMTU(hosts []*host, collected map[string]HostKey) i
 			mtu = running
 		case mtu == 0:
 			mtu = DefaultUnderlayMTU
-		case mtu < network.MinUnderlayMTU:
+		case mtu < least:
 			at, known := c.places[subject{h.Name, "reported MTU"}]
-			if !known {
+			if !known || reported == "" {
 				at = c.sources.host(h.Name)
 			}
-			found := fmt.Sprintf("%d, which the host reported", mtu)
-			c.problems.add(Problem{at.file, at.line, h.Name, "underlay_mtu", found, wantUnderlayMTU})
+			c.problems.add(Problem{at.file, at.line, h.Name, "underlay_mtu", fmt.Sprint(mtu, reported), want})
 			continue
 		}
 		smallest = min(smallest, mtu)
@@ -355,21 +356,35 @@ func (c *compilation) underlayMTU(hosts []*host, collected map[string]HostKey) i
 	return smallest
 }
 
+// leastUnderlayMTU is the smallest in bytes that the network can do with.
+func leastUnderlayMTU(hosts []*host) (least int, want string) {
+	ipv6 := slices.ContainsFunc(hosts, func(h *host) bool { return len(h.IPv6Endpoints) > 0 })
+	least, want = network.LeastUnderlayMTU(ipv6), wantUnderlayMTU
+	if ipv6 {
+		want = fmt.Sprintf("an integer in %d..%d bytes, as there are endpoints of IPv6", least, network.MaxUnderlayMTU)
+	}
+	return least, want
+}
+
 // validate adds what is wrong with the network as a whole, except where a field
 // is not as it is because it could not be read, and addresses where nobody knows the
 // networks that they have to be in.
 func (c *compilation) validate(d *network.Document, hosts []*host) {
-	unreadable := map[subject]bool{}
+	unreadable, plural := map[subject]bool{}, map[string]bool{}
 	for _, h := range hosts {
+		plural[h.Name] = h.plural
 		for field := range h.bad {
 			unreadable[subject{h.Name, field}] = true
 		}
 		if !h.Endpoint.IsValid() || h.port == 0 {
-			unreadable[subject{h.Name, "endpoint"}] = true
+			unreadable[subject{h.Name, h.endpointField()}] = true
 		}
 	}
 	for _, p := range d.Validate() {
-		if !unreadable[subject{p.Entry, p.Field}] && (!c.noRanges || p.Field != "address" && p.Field != "endpoint") {
+		if p.Field == "endpoint" && plural[p.Entry] {
+			p.Field = "endpoints" // it is the first of them
+		}
+		if !unreadable[subject{p.Entry, p.Field}] && (!c.noRanges || p.Field != "address" && p.Field != "endpoint" && p.Field != "endpoints") {
 			c.report(p.Entry, p.Field, p.Found, p.Want)
 		}
 	}

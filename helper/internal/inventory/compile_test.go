@@ -184,6 +184,15 @@ func TestUnderlayMTUIsTheSmallest(t *testing.T) {
 	}
 	got := mustFail(t, "", Input{Resolved: resolvedHosts(member(1)), Collected: reported(1280)})
 	wantLines(t, got, []string{"192.0.2.1: underlay_mtu: found 1280, which the host reported, wanted …"})
+	// The header of IPv6 is longer, for whichever host.
+	both := func(host vars) vars {
+		host["vars"].(vars)["endpoints"] = []any{"192.0.2.9", "2001:db8::9"}
+		return host
+	}
+	const want = ", wanted an integer in 1414..9216 bytes, as there are endpoints of IPv6"
+	got = mustFail(t, "", Input{Resolved: resolvedHosts(member(1), both(mtu(2, 1413))), Collected: reported(1413)})
+	wantLines(t, got, []string{"192.0.2.1: underlay_mtu: found 1413, which the host reported" + want, "192.0.2.2: underlay_mtu: found 1413" + want})
+	mustCompile(t, Input{Resolved: resolvedHosts(member(1), both(mtu(2, 1414))), Collected: reported(1414)})
 }
 
 // TestLifeOfANetwork goes through deploys as they follow each other.

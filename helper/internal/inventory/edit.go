@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -12,20 +13,43 @@ import (
 	"mobula/helper/internal/network"
 )
 
-// Clients reads extra_wires.yml; a file that does not exist has none.
-func Clients(path string) ([]network.Client, error) {
+// Clients reads extra_wires.yml; a file that does not exist has none. With the document
+// of a network, they have to fit into it.
+func Clients(path string, d *network.Document) ([]network.Client, error) {
 	data, problem := readFile(path)
 	if problem != nil {
 		return nil, Problems{*problem}
 	}
-	return clientsOf(path, data)
+	var problems collection
+	f := &strictFile{path, &problems, map[subject]place{}}
+	clients := f.clients(data)
+	if d != nil && problems.err() == nil {
+		for _, p := range WithClients(d, clients).Validate() {
+			problems.add(Problem{path, f.places[subject{p.Entry, p.Field}].line, p.Entry, p.Field, p.Found, p.Want})
+		}
+	}
+	return clients, problems.err()
+}
+
+// WithClients returns the document with other clients.
+func WithClients(d *network.Document, clients []network.Client) *network.Document {
+	with := *d
+	with.Clients = clients
+	return &with
 }
 
 func clientsOf(path string, data []byte) ([]network.Client, error) {
+	text, problem := checkText(path, data)
+	if problem != nil {
+		return nil, Problems{*problem}
+	}
 	var problems collection
-	f := &strictFile{path, &problems, map[subject]place{}}
-	clients := f.extraWires("a single address with /32", f.top(f.parse(data), "extra_wires"))
+	clients := (&strictFile{path, &problems, map[subject]place{}}).clients(text)
 	return clients, problems.err()
+}
+
+func (f *strictFile) clients(data []byte) []network.Client {
+	return f.extraWires("a single address with /32", f.top(f.parse(data), "extra_wires"))
 }
 
 // The editors below change the lines of one client in the text of an
@@ -76,9 +100,14 @@ func ReplaceClientKey(path string, data []byte, address netip.Addr, key network.
 		if !found {
 			return fmt.Errorf("%s: found no client %s/32", path, address)
 		}
-		for n := p.key.Line; n <= lastLine(p.value); n++ {
-			e.lines[n-1] = strings.Replace(e.lines[n-1], old.String(), key.String(), 1)
+		node := p.value
+		for _, field := range pairs(p.value) {
+			if field.key.Value == "public_key" {
+				node = field.value
+			}
 		}
+		before, rest := e.split(node)
+		e.lines[node.Line-1] = before + strings.Replace(rest, old.String(), key.String(), 1)
 		return nil
 	})
 }
@@ -91,23 +120,47 @@ type editor struct {
 	lines   []string
 	newline string
 	root    *yaml.Node
+	// at is the line that was to be changed.
+	at int
 }
 
 func edit(path string, data []byte, wanted func([]network.Client) []network.Client, change func(*editor) error) ([]byte, error) {
-	clients, err := clientsOf(path, data)
-	if err != nil {
-		return nil, err
-	}
-	root, problem := parseYAML(path, data)
+	text, problem := checkText(path, data)
 	if problem != nil {
 		return nil, Problems{*problem}
 	}
-	unedited := fmt.Errorf("%s: found it written in a way that cannot be edited line by line, wanted one client a line; nothing was changed", path)
-	if strings.ContainsAny(strings.ReplaceAll(string(data), "\r\n", "\n"), otherBreaks) {
-		return nil, unedited
+	clients, err := clientsOf(path, text)
+	if err != nil {
+		return nil, err
 	}
-	e := &editor{lines: strings.SplitAfter(string(data), "\n"), newline: "\n", root: root}
-	if strings.Contains(string(data), "\r\n") {
+	root, problem := parseYAML(path, text)
+	if problem != nil {
+		return nil, Problems{*problem}
+	}
+	e := newEditor(string(text), root)
+	unedited := func(line int) error {
+		return Problem{File: path, Line: line, Found: "it written in a way that cannot be edited line by line", Want: "one client a line; nothing was changed"}
+	}
+	for i, line := range e.lines {
+		if strings.ContainsAny(strings.TrimSuffix(line, "\r\n"), otherBreaks) {
+			return nil, unedited(i + 1)
+		}
+	}
+	want := wanted(append([]network.Client{}, clients...))
+	if err := change(e); err != nil {
+		return nil, err
+	}
+	edited := strings.Join(e.lines, "")
+	if got, err := clientsOf(path, []byte(edited)); err != nil || !same(got, want) {
+		return nil, unedited(e.at)
+	}
+	mark := data[:len(data)-len(text)] // of the byte order, which is no text
+	return append(append([]byte{}, mark...), edited...), nil
+}
+
+func newEditor(text string, root *yaml.Node) *editor {
+	e := &editor{lines: strings.SplitAfter(text, "\n"), newline: "\n", root: root}
+	if strings.Contains(text, "\r\n") {
 		e.newline = "\r\n"
 	}
 	if last := len(e.lines) - 1; e.lines[last] == "" {
@@ -115,15 +168,15 @@ func edit(path string, data []byte, wanted func([]network.Client) []network.Clie
 	} else {
 		e.lines[last] += e.newline
 	}
-	want := wanted(append([]network.Client{}, clients...))
-	if err := change(e); err != nil {
-		return nil, err
-	}
-	text := []byte(strings.Join(e.lines, ""))
-	if got, err := clientsOf(path, text); err != nil || !same(got, want) {
-		return nil, unedited
-	}
-	return text, nil
+	return e
+}
+
+// split returns the line of a node before and from where it begins. YAML counts in
+// characters.
+func (e *editor) split(n *yaml.Node) (before, rest string) {
+	line := []rune(e.lines[n.Line-1])
+	at := min(n.Column-1, len(line))
+	return string(line[:at]), string(line[at:])
 }
 
 func same(a, b []network.Client) bool {
@@ -147,31 +200,33 @@ func (e *editor) entry(address netip.Addr) (pair, bool) {
 	table, _ := e.table()
 	for _, p := range pairs(table.value) {
 		if prefix, err := netip.ParsePrefix(p.key.Value); err == nil && prefix.Addr() == address {
+			e.at = p.key.Line
 			return p, true
 		}
 	}
 	return pair{}, false
 }
 
+// nothing is how a file says that there are no clients yet.
+var nothing = regexp.MustCompile(`^(\{[ \t]*\}|~|null|Null|NULL)`)
+
 // insert puts an entry after the last one, in its indentation.
 func (e *editor) insert(entry string) {
 	table, found := e.table()
-	indentation, after := "  ", len(e.lines)
-	all := pairs(table.value)
-	switch {
-	case !found:
-		entry = "extra_wires:" + e.newline + indentation + entry
-		indentation = ""
-	case len(all) > 0:
+	if !found {
+		e.lines = append(e.lines, "extra_wires:"+e.newline, "  "+entry+e.newline)
+		return
+	}
+	e.at = table.key.Line
+	indentation, after := strings.Repeat(" ", table.key.Column+1), table.key.Line
+	if all := pairs(table.value); len(all) > 0 {
 		last := all[len(all)-1]
 		indentation, after = strings.Repeat(" ", last.key.Column-1), lastLine(last.value)
-	default:
-		after = table.key.Line
-		line := e.lines[after-1]
-		for _, nothing := range []string{"{}", "~", "null"} {
-			line = strings.Replace(line, "extra_wires: "+nothing, "extra_wires:", 1)
+	} else if table.value.Line == table.key.Line {
+		before, rest := e.split(table.value)
+		if without := nothing.ReplaceAllString(rest, ""); without != rest {
+			e.lines[after-1] = strings.TrimRight(before, " \t") + without
 		}
-		e.lines[after-1] = line
 	}
 	e.lines = append(e.lines[:after:after], append([]string{indentation + entry + e.newline}, e.lines[after:]...)...)
 }

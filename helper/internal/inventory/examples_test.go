@@ -1,9 +1,9 @@
 package inventory
 
 import (
+	"encoding/base64"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -69,36 +69,18 @@ func TestExamplesCompileUncommented(t *testing.T) {
 			t.Errorf("hosts.yml.example does not show %s", v)
 		}
 	}
+	wires := commented.ReplaceAllString(readExample(t, "extra_wires.yml.example"), "$1$2")
 	out := mustCompile(t, Input{
 		Resolved:       resolveExample(t, hosts),
 		Sources:        []string{write(t, dir, "hosts.yml", hosts)},
 		ExtraHostsFile: write(t, dir, "hosts", commented.ReplaceAllString(readExample(t, "extra_hosts.yml.example"), "$1$2")),
-		ExtraWiresFile: write(t, dir, "wires", commented.ReplaceAllString(readExample(t, "extra_wires.yml.example"), "$1$2")),
+		ExtraWiresFile: write(t, dir, "wires", strings.Replace(wires, base64.StdEncoding.EncodeToString([]byte(exampleKey)), testKey(1).String(), 1)),
 		Resolver:       fakeResolver{"carol.example.net": {"198.51.100.3"}},
 	})
 	d := out.Document
-	if len(d.Names) != 2 || len(d.Clients) != 1 || !strings.HasPrefix(string(d.Clients[0].PublicKey[:]), "EXAMPLE") {
+	if len(d.Names) != 2 || len(d.Clients) != 1 || d.Clients[0].PublicKey != testKey(1) {
 		t.Errorf("%v, %v", d.Names, d.Clients)
 	}
-}
-
-func TestReferenceListsTheVariables(t *testing.T) {
-	content := readExample(t, "README.md")
-	_, table, found := strings.Cut(content, "| variable | default | meaning | bounds |")
-	if !found {
-		t.Fatal("no table of variables")
-	}
-	table, _, _ = strings.Cut(table, "\n\n")
-	var names []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\|").FindAllStringSubmatch(table, -1) {
-		names = append(names, m[1])
-	}
-	if !slices.Equal(names, variableNames()) {
-		t.Errorf("the table has\n%v, the program\n%v", names, variableNames())
-	}
-	for _, figure := range []string{"1..32767", "51820", "1394..9216 bytes", "1500 until"} {
-		if !strings.Contains(table, figure) {
-			t.Errorf("the table lacks %q", figure)
-		}
-	}
+	got := mustFail(t, dir, Input{Resolved: one(nil), ExtraWiresFile: write(t, dir, "wires", wires)})
+	wantLines(t, got, []string{"wires:7: 10.30.128.1/32: key: found the key of the example, which is nobody's, wanted a key of your own (mobula client add makes one)"})
 }

@@ -196,6 +196,9 @@ func (f *strictFile) client(entry string, n *yaml.Node) (c network.Client, good 
 // not all of it in case it was meant to be a private one.
 const shownKey = 16
 
+// exampleKey is the one in extra_wires.yml.example, of which nobody has the private half.
+const exampleKey = "EXAMPLE-KEY-REPLACE-IT-BY-YOURS!"
+
 // publicKey reads a WireGuard public key.
 func (f *strictFile) publicKey(entry, field string, n *yaml.Node) (network.Key, bool) {
 	const want = "a WireGuard public key (32 bytes of base64)"
@@ -207,6 +210,10 @@ func (f *strictFile) publicKey(entry, field string, n *yaml.Node) (network.Key, 
 	key, err := network.ParseKey(s)
 	if err != nil {
 		f.add(n, entry, field, fmt.Sprintf("%q, %v", cut(s, shownKey), err), want)
+		return network.Key{}, false
+	}
+	if string(key[:]) == exampleKey {
+		f.add(n, entry, field, "the key of the example, which is nobody's", "a key of your own (mobula client add makes one)")
 		return network.Key{}, false
 	}
 	return key, true

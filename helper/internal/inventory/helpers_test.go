@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,15 +22,27 @@ var testTime = time.Unix(1700000000, 0)
 // fakeResolver answers from a map, and with an error for all other names.
 type fakeResolver map[string][]string
 
-func (f fakeResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+func (f fakeResolver) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
 	var list []netip.Addr
 	for _, a := range f[host] {
-		list = append(list, netip.MustParseAddr(a))
+		if a := netip.MustParseAddr(a); (a.Is4() || a.Is4In6()) == (network == "ip4") {
+			list = append(list, a)
+		}
 	}
-	if list == nil {
-		return nil, errors.New("no such host")
+	if list == nil { // as net.Resolver says it
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
 	return list, nil
+}
+
+// halfResolver has an error of the moment for IPv4.
+type halfResolver struct{ fakeResolver }
+
+func (r halfResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if network == "ip4" {
+		return nil, &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+	}
+	return r.fakeResolver.LookupNetIP(ctx, network, host)
 }
 
 // testKey returns a key that is different for each n in 1..65535.

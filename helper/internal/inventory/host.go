@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"net/netip"
 	"time"
 
 	"mobula/helper/internal/network"
@@ -52,6 +51,7 @@ var variables = []struct {
 	{"host_id", (*host).readHostID},
 	{"hostname", (*host).readHostname},
 	{"endpoint", (*host).readEndpoint},
+	{"endpoints", (*host).readEndpoints},
 	{"wireguard_port", (*host).readWireGuardPort},
 	{"uplink", (*host).readUplink},
 	{"uplink_mode", (*host).readUplinkMode},
@@ -63,6 +63,9 @@ var variables = []struct {
 	{"underlay_mtu", (*host).readUnderlayMTU},
 	{"confirm_timeout", (*host).readConfirmTimeout},
 	{"preshared_keys", (*host).readPresharedKeys},
+	{"metrics", (*host).readMetrics},
+	{"metrics_per_peer", (*host).readMetricsPerPeer},
+	{"map_for_guests", (*host).readMapForGuests},
 	{"mobula_packages", (*host).readPackages},
 	{wireNetwork, (*host).readWireNetwork},
 	{accessNetwork, (*host).readAccessNetwork},
@@ -79,17 +82,15 @@ func variableNames() []string {
 // host is a host while it is read.
 type host struct {
 	network.Host
-	address     netip.Addr // of the endpoint; zero: not known yet
-	lookup      string     // the name that must be resolved to get it
-	port        uint16     // on which WireGuard listens; 0: not readable
-	underlayMTU int        // bytes; 0: not set
-	mode        string     // uplink_mode; "": not set
-	resolver    string     // "": not set
+	places      []reach // of the endpoints, the first of which relays use; nil: not readable
+	plural      bool    // they came as endpoints
+	port        uint16  // on which WireGuard listens; 0: not readable
+	underlayMTU int     // bytes; 0: not set
+	mode        string  // uplink_mode; "": not set
+	resolver    string  // "": not set
 	settings    HostSettings
 	// networks are wire_network and access_network as they were read; nil: not set.
 	networks [2]any
-	// endpointPort is the endpoint's, which a router forwards to port; 0: the same.
-	endpointPort uint16
 	// bad are the fields about which everything is said already.
 	bad map[string]bool
 }
@@ -120,7 +121,7 @@ func readHost(raw rawHost, report func(field, found, want string)) *host {
 	if raw.Vars["host_id"] == nil {
 		complain("host_id", "nothing", wantHostID)
 	}
-	if raw.Vars["endpoint"] == nil {
+	if raw.Vars["endpoint"] == nil && raw.Vars["endpoints"] == nil {
 		if want := h.readInventoryName(); want != "" {
 			complain("endpoint", "nothing and the inventory name "+shown(raw.Name), want)
 		}

@@ -56,15 +56,19 @@ func TestHostVariablesThatAreGood(t *testing.T) {
 		{"resolvers in their order", vars{"upstream_dns": []any{"198.51.100.54", "198.51.100.53", "198.51.100.54"}}, dns, "[198.51.100.54 198.51.100.53]"},
 		{"no resolvers", vars{"upstream_dns": []any{}}, dns, "[]"},
 		{"one port", vars{"uplink_mode": "moved", "publish": 443}, publish, "[tcp/443]"},
-		{"ports in all forms", vars{"uplink_mode": "moved", "publish": []any{"udp/53", "443", 443, "tcp/443", "443/tcp", "80/TCP", 22, "22/tcp"}}, publish, "[tcp/80 tcp/443 udp/53]"},
+		{"ports in all forms", vars{"uplink_mode": "moved", "publish": []any{"udp/53", "443", 443, "tcp/443", "443/tcp", "80/TCP", 22, "22/tcp"}}, publish, "[tcp/22 tcp/80 tcp/443 udp/53]"},
 		{"timeout by default", nil, timeout, 120 * time.Second},
 		{"timeout in seconds", vars{"confirm_timeout": 30}, timeout, 30 * time.Second},
 		{"timeout in seconds as a string", vars{"confirm_timeout": "3600"}, timeout, time.Hour},
 		{"timeout as a duration", vars{"confirm_timeout": "3m"}, timeout, 3 * time.Minute},
 		{"preshared keys", vars{"preshared_keys": true}, preshared, true},
 		{"preshared keys from a template", vars{"preshared_keys": "True"}, preshared, true},
+		{"metrics", vars{"metrics": "True"}, metrics, "true false"},
+		{"metrics of each peer", vars{"metrics": true, "metrics_per_peer": true}, metrics, "true true"},
 		{"no preshared keys", vars{"preshared_keys": "no"}, preshared, false},
 		{"no preshared keys by default", nil, preshared, false},
+		{"a map for guests", vars{"map_for_guests": "yes"}, forGuests, true},
+		{"no map for guests by default", nil, forGuests, false},
 		{"another's variable", vars{"ansible_port": "x", "ntp": true}, id, 1},
 	}
 	for _, tt := range tests {
@@ -88,12 +92,14 @@ func forwarded(h network.Host, _ HostSettings) any {
 
 func manual(h network.Host, _ HostSettings) any  { return h.ManualAccess }
 func staying(h network.Host, _ HostSettings) any { return h.SharedUplink }
+func metrics(h network.Host, _ HostSettings) any { return fmt.Sprint(h.Metrics, h.MetricsPerPeer) }
 func opening(h network.Host, _ HostSettings) any { return h.OpenFirewall }
 func byGateway(h network.Host, _ HostSettings) any {
 	return h.GatewayResolver
 }
-func dns(h network.Host, _ HostSettings) any     { return fmt.Sprint(h.UpstreamDNS) }
-func publish(h network.Host, _ HostSettings) any { return fmt.Sprint(h.Publish) }
+func dns(h network.Host, _ HostSettings) any       { return fmt.Sprint(h.UpstreamDNS) }
+func publish(h network.Host, _ HostSettings) any   { return fmt.Sprint(h.Publish) }
+func forGuests(h network.Host, _ HostSettings) any { return h.MapForGuests }
 func preshared(h network.Host, _ HostSettings) any {
 	return h.PresharedKeys
 }
@@ -105,19 +111,25 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 		"host_id":  {nil, 0, 32768, -1, 1.5, true, "one", "", " 1", "01", "+1", "1.0", "99999999999999999999", []any{1}, vars{}},
 		"hostname": {nil, "", "alice", "alice.example.com.", "a_b.example.com", 7, []any{"a.b"}, strings.Repeat("a", 64) + ".b"},
 		"endpoint": {"", 7, "2001:db8::1", "[2001:db8::1]", "::ffff:192.0.2.1", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:07", "192.0.2.1:-1", "192.0.2.1:1:2", ":51820", ":",
-			"a.example.net:0", "a.example.net:", "a b:7", "[2001:db8::1]:7", "[::ffff:192.0.2.1]:7", "[]:7", "10.31.0.1:7", "192.0.2.1:7 ", "six.example.net", "none.example.net", "192.0.2.300", "a b", "10.31.0.1", "10.30.0.1", "127.0.0.1", ".", "a..b"},
-		"wireguard_port":  {0, 65536, "x", true, 1.5},
-		"uplink":          {"", 7, "an-interface-of-17", "a/b", "a b", ".."},
-		"uplink_mode":     {"", true, "Shared", 1, "own"},
-		"open_firewall":   {"", "x", 1, 0, "on", []any{true}},
-		"mobula_packages": {"", "nftables", 1, true, []any{"nft; reboot"}, []any{"--allow-downgrades"}, []any{"./x.deb"}, []any{1}, []any{nil}},
-		"resolver":        {"", true, "Gateway", 1, "moved", "198.51.100.53", []any{"gateway"}},
-		"access_address":  {"", true, "Auto", 1},
-		"upstream_dns":    {"", "x", 7, []any{"198.51.100.53", nil}, "2001:db8::53", "127.0.0.53", "0.0.0.0", "224.0.0.1", vars{}},
-		"publish":         {"", "x", 0, 65536, "80,443", "80-90", "sctp/7", "tcp/", "/80", "tcp/tcp", []any{80, nil}, true, "udp/51820"},
-		"underlay_mtu":    {1393, 9217, "x", true, 1500.5},
-		"confirm_timeout": {29, 3601, "29s", "61m", "x", "", true, 60.5, "60.5s", "99999999999999999999", 9000000000000000000},
-		"preshared_keys":  {"", "x", 1, 0, "on", []any{true}, vars{}},
+			"a.example.net:0", "a.example.net:", "a b:7", "[2001:db8::1]:7", "[::ffff:192.0.2.1]:7", "[192.0.2.1]", "[192.0.2.1]:7", "[2001:db8::1", "[]:7", "10.31.0.1:7", "192.0.2.1:7 ", "six.example.net", "none.example.net", "192.0.2.300", "a b", "10.31.0.1", "10.30.0.1", "127.0.0.1", ".", "a..b"},
+		"endpoints": {"", 7, "192.0.2.1", []any{}, vars{}, []any{""}, []any{nil}, []any{"192.0.2.1", "2001:db8::1"}, []any{"192.0.2.1", "[2001:db8::1]:51820"}, []any{"192.0.2.1:0"},
+			[]any{"192.0.2.1", "192.0.2.1"}, []any{"192.0.2.1", "192.0.2.1:51820"}, []any{"192.0.2.1", "10.31.0.1"}, []any{"10.31.0.1", "192.0.2.1"}, []any{"192.0.2.1", "none.example.net"}, []any{"192.0.2.1", "six.example.net"},
+			[]any{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.1:4", "192.0.2.1:5", "192.0.2.1:6", "192.0.2.1:7", "192.0.2.1:8", "192.0.2.1:9"}},
+		"wireguard_port":   {0, 65536, "x", true, 1.5},
+		"uplink":           {"", 7, "an-interface-of-17", "a/b", "a b", ".."},
+		"uplink_mode":      {"", true, "Shared", 1, "own"},
+		"open_firewall":    {"", "x", 1, 0, "on", []any{true}},
+		"mobula_packages":  {"", "nftables", 1, true, []any{"nft; reboot"}, []any{"--allow-downgrades"}, []any{"./x.deb"}, []any{1}, []any{nil}},
+		"resolver":         {"", true, "Gateway", 1, "moved", "198.51.100.53", []any{"gateway"}},
+		"access_address":   {"", true, "Auto", 1},
+		"upstream_dns":     {"", "x", 7, []any{"198.51.100.53", nil}, "2001:db8::53", "127.0.0.53", "0.0.0.0", "224.0.0.1", vars{}},
+		"publish":          {"", "x", 0, 65536, "80,443", "80-90", "sctp/7", "tcp/", "/80", "tcp/tcp", []any{80, nil}, true, "udp/51820"},
+		"underlay_mtu":     {1393, 9217, "x", true, 1500.5},
+		"confirm_timeout":  {29, 3601, "29s", "61m", "x", "", true, 60.5, "60.5s", "99999999999999999999", int64(9000000000000000000)},
+		"preshared_keys":   {"", "x", 1, 0, "on", []any{true}, vars{}},
+		"metrics":          {"", "x", 1, 0, "on", []any{true}, 6257},
+		"metrics_per_peer": {"", "x", 1, 0, "on", []any{true}, 100},
+		"map_for_guests":   {"", "x", 1, 0, "on", []any{true}, vars{}},
 	}
 	for _, v := range variables {
 		if v.name == wireNetwork || v.name == accessNetwork {
@@ -133,6 +145,67 @@ func TestHostVariablesThatAreRefused(t *testing.T) {
 			t.Errorf("no bad values for %s", v.name)
 		}
 	}
+}
+
+// TestEndpointsOfAHost: the first one is the endpoint, the others stand beside it in their
+// order. A port that is not given is WireGuard's own.
+func TestEndpointsOfAHost(t *testing.T) {
+	resolver := fakeResolver{"home.example.net": {"203.0.113.7"}, "lan": {"10.9.0.9"}, "both.example.net": {"2001:db8::6", "203.0.113.8"}, "six.example.net": {"2001:db8::7", "2001:db8::6"}}
+	all := func(h network.Host) string {
+		names := h.EndpointName
+		for _, other := range h.Others() {
+			names += "," + other.Name
+		}
+		return fmt.Sprintf("%v to %d, %s", h.Endpoints(), h.ListenPort(), names)
+	}
+	for _, c := range []struct {
+		vars vars
+		want string
+	}{
+		{vars{"endpoints": []any{"198.51.100.1"}}, "[198.51.100.1:51820] to 51820, "},
+		{vars{"endpoints": []any{"198.51.100.1", "10.9.0.1"}}, "[198.51.100.1:51820 10.9.0.1:51820] to 51820, ,"},
+		{vars{"endpoints": []any{"home.example.net:4000", "lan", "198.51.100.1:7"}, "wireguard_port": 5000}, "[203.0.113.7:4000 10.9.0.9:5000 198.51.100.1:7] to 5000, home.example.net,,"},
+		{vars{"endpoints": []any{"198.51.100.1", "home.example.net"}}, "[198.51.100.1:51820 203.0.113.7:51820] to 51820, ,home.example.net"},
+		{vars{"endpoints": []any{"198.51.100.1", "2001:DB8::1", "[2001:db8::2]", "[2001:db8::1]:7"}}, "[198.51.100.1:51820 [2001:db8::1]:51820 [2001:db8::2]:51820 [2001:db8::1]:7] to 51820, ,,,"},
+		{vars{"endpoints": []any{"198.51.100.1", "both.example.net", "six.example.net:7"}}, "[198.51.100.1:51820 203.0.113.8:51820 [2001:db8::6]:7] to 51820, ,both.example.net,six.example.net"},
+	} {
+		out := mustCompile(t, Input{Resolved: one(c.vars), Resolver: resolver})
+		if got := all(out.Document.Hosts[0]); got != c.want {
+			t.Errorf("%v: found %s, wanted %s", c.vars, got, c.want)
+		}
+	}
+}
+
+// TestRefusedEndpointsAreNamed: of a list the one is told that is wrong, with its place.
+func TestRefusedEndpointsAreNamed(t *testing.T) {
+	resolver := fakeResolver{"home.example.net": {"203.0.113.7"}, "six.example.net": {"2001:db8::6"}}
+	for _, c := range []struct {
+		vars vars
+		want string
+	}{
+		{vars{"endpoints": []any{"2001:db8::1", "192.0.2.1"}}, `192.0.2.1: endpoints: found ["2001:db8::1","192.0.2.1"], wanted an IPv4 address first, which relays use, instead of "2001:db8::1"`},
+		{vars{"endpoints": []any{"192.0.2.1", "[2001:db8::1"}}, `192.0.2.1: endpoints: found ["192.0.2.1","[2001:db8::1"], wanted an IPv4 address, or a name that has one, alone or with :PORT, or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT instead of "[2001:db8::1"`},
+		{vars{"endpoints": []any{"192.0.2.1", "fe80::1%eth0"}}, `192.0.2.1: endpoints: found ["192.0.2.1","fe80::1%eth0"], wanted an address without a zone, and one of IPv4 as such instead of "fe80::1%eth0"`},
+		{vars{"endpoints": []any{"192.0.2.1", "fe80::1"}}, `192.0.2.1: endpoints: found [fe80::1]:51820, wanted a unicast IPv6 address, link-local ones excepted, and a port`},
+		{vars{"endpoints": []any{"192.0.2.1", "2001:db8:1:2:3:4:5:6:51820"}}, `192.0.2.1: endpoints: found ["192.0.2.1","2001:db8:1:2:3:4:5:6:51820"], wanted an IPv4 address, or a name that has one, alone or with :PORT, or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT instead of "2001:db8:1:2:3:4:5:6:51820"`},
+		{vars{"endpoints": []any{"192.0.2.1", "2001:db8::1"}, "uplink_mode": "moved"}, `192.0.2.1: endpoints: found [2001:db8::1]:51820, wanted IPv4 addresses: only where uplink_mode is shared IPv6 is spoken`},
+		{vars{"endpoints": []any{"six.example.net", "192.0.2.1"}}, `192.0.2.1: endpoints: found "six.example.net", which has IPv6 addresses only, wanted an IPv4 address (one of IPv6 may stand behind it in endpoints)`},
+		{vars{"endpoints": []any{"192.0.2.1", "a", "192.0.2.1"}}, `192.0.2.1: endpoints: found ["192.0.2.1","a","192.0.2.1"], wanted each endpoint once (number 3 is number 1 again)`},
+		{vars{"endpoints": []any{"203.0.113.7", "home.example.net"}}, `192.0.2.1: endpoints: found 203.0.113.7:51820 twice, wanted each endpoint once`},
+		{vars{"endpoint": "192.0.2.1", "endpoints": []any{"192.0.2.1", "10.9.0.1"}}, `192.0.2.1: endpoints: found ["192.0.2.1","10.9.0.1"], wanted endpoint or endpoints, not both (endpoint is the first of endpoints)`},
+		{vars{"endpoints": []any{"192.0.2.1", "none.example.net"}}, `192.0.2.1: endpoints: found "none.example.net", which does not resolve (lookup none.example.net: no such host), wanted an IPv4 address or a name that has one (set endpoint; ansible_host is for SSH alone)`},
+		{vars{"endpoints": "192.0.2.1"}, `192.0.2.1: endpoints: found "192.0.2.1", wanted a list of 1..8 endpoints, the first of which is the one that relays use, each an IPv4 address, or a name that has one, alone or with :PORT, or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT`},
+		{vars{"endpoints": []any{"127.0.0.1"}}, `192.0.2.1: endpoints: found 127.0.0.1:51820, wanted a unicast IPv4 address and a port`},
+	} {
+		wantLines(t, mustFail(t, "", Input{Resolved: one(c.vars), Resolver: resolver}), []string{c.want})
+	}
+}
+
+// TestAnErrorOfTheMoment does not make a name of IPv4 one of IPv6, and with it all MTUs others.
+func TestAnErrorOfTheMoment(t *testing.T) {
+	half := halfResolver{fakeResolver{"both.example.net": {"203.0.113.8", "2001:db8::6"}}}
+	got := mustFail(t, "", Input{Resolved: one(vars{"endpoints": []any{"192.0.2.1", "both.example.net"}}), Resolver: half})
+	wantLines(t, got, []string{`192.0.2.1: endpoints: found "both.example.net", which does not resolve (lookup both.example.net: server misbehaving), wanted …`})
 }
 
 // TestMeaninglessVariables: what has no meaning for a host is said, not refused: a group
@@ -170,9 +243,9 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		{"host_id", "one", `found "one", wanted an integer in 1..32767`},
 		{"host_id", nil, "found nothing, wanted an integer in 1..32767"},
 		{"host_id", 1.5, "found 1.5, wanted an integer in 1..32767"},
-		{"endpoint", "2001:db8::1", `found "2001:db8::1", wanted an IPv4 address (IPv6 is not carried yet)`},
+		{"endpoint", "2001:db8::1", `found "2001:db8::1", wanted an IPv4 address (one of IPv6 may stand behind it in endpoints)`},
 		{"endpoint", "192.0.2.1:65536", `found "192.0.2.1:65536", wanted an IPv4 address, or a name that has one, alone or with :PORT, PORT in 1..65535`},
-		{"endpoint", "[2001:db8::1]:7", `found "[2001:db8::1]:7", wanted an IPv4 address (IPv6 is not carried yet)`},
+		{"endpoint", "[2001:db8::1]:7", `found "[2001:db8::1]:7", wanted an IPv4 address (one of IPv6 may stand behind it in endpoints)`},
 		{"endpoint", "x.example.net", `found "x.example.net", which does not resolve (there is no resolver), wanted …`},
 		{"hostname", nil, "found nothing, wanted a fully qualified name such as alice.example.com"},
 	}
@@ -193,7 +266,7 @@ func TestEndpointByInventoryName(t *testing.T) {
 	}
 	wantLines(t, []string{out.Warnings[0].String()}, []string{"alice: endpoint alice has 2 addresses; 192.0.2.8 is used"})
 	got := mustFail(t, "", Input{Resolved: resolvedHosts(h), Resolver: fakeResolver{}})
-	wantLines(t, got, []string{`alice: endpoint: found "alice", which does not resolve (no such host), wanted …`})
+	wantLines(t, got, []string{`alice: endpoint: found "alice", which does not resolve (lookup alice: no such host), wanted …`})
 	h["name"] = "alice:22"
 	got = mustFail(t, "", Input{Resolved: resolvedHosts(h), Resolver: fakeResolver{"alice": {"192.0.2.9"}}})
 	wantLines(t, got, []string{`alice:22: endpoint: found nothing and the inventory name "alice:22", wanted a name without a port, which would be that of SSH (WireGuard's goes into endpoint)`})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -57,53 +58,118 @@ func (h *host) readHostname(value any) string {
 
 const (
 	wantEndpoint     = "an IPv4 address, or a name that has one, alone or with :PORT"
-	wantEndpointIPv4 = "an IPv4 address (IPv6 is not carried yet)"
+	wantEndpointIPv4 = "an IPv4 address (one of IPv6 may stand behind it in endpoints)"
+	wantOther        = wantEndpoint + ", or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT"
 )
 
+// reach is where others reach a host, as it is written.
+type reach struct {
+	address netip.Addr // zero: not known yet
+	lookup  string     // the name that must be resolved to get it
+	port    uint16     // which a router forwards to WireGuard's; 0: the same
+}
+
 func (h *host) readEndpoint(value any) string {
+	p, want := readPlace(value)
+	if want == "" && p.address.Is6() {
+		want = wantEndpointIPv4
+	}
+	if want == "" {
+		h.places = []reach{p}
+	}
+	return want
+}
+
+var wantEndpoints = fmt.Sprintf("a list of 1..%d endpoints, the first of which is the one that relays use, each %s", network.MaxEndpoints, wantOther)
+
+// readEndpoints reads endpoint and more of them: who has this one has no use for the other.
+func (h *host) readEndpoints(value any) string {
+	items, isList := value.([]any)
+	if !isList || len(items) == 0 || len(items) > network.MaxEndpoints {
+		return wantEndpoints
+	}
+	if h.places != nil || h.bad["endpoint"] {
+		return "endpoint or endpoints, not both (endpoint is the first of endpoints)"
+	}
+	h.plural = true
+	for i, item := range items {
+		p, want := readPlace(item)
+		switch {
+		case i == 0 && p.address.Is6():
+			want = "an IPv4 address first, which relays use,"
+		case i > 0 && want == wantEndpoint:
+			want = wantOther
+		}
+		if want != "" {
+			h.places = nil
+			return fmt.Sprintf("%s instead of %s", want, shown(item))
+		}
+		if first := slices.Index(h.places, p); first >= 0 {
+			h.places = nil
+			return fmt.Sprintf("each endpoint once (number %d is number %d again)", i+1, first+1)
+		}
+		h.places = append(h.places, p)
+	}
+	return ""
+}
+
+// endpointField is the variable that the endpoint came by.
+func (h *host) endpointField() string {
+	if h.plural {
+		return "endpoints"
+	}
+	return "endpoint"
+}
+
+// readPlace reads an address or a name, alone or with a port.
+func readPlace(value any) (p reach, want string) {
 	at, _ := value.(string)
 	if bare, ok := address(at); ok {
-		return h.readEndpointAddress(bare)
+		return readPlaceAddress(p, bare)
 	}
 	before, port, found := cutLast(at, ":")
 	if found {
 		number, ok := integer(port)
 		if !ok || number < 1 || number > 65535 {
-			return wantEndpoint + ", PORT in 1..65535"
+			return p, wantEndpoint + ", PORT in 1..65535"
 		}
-		at, h.endpointPort = before, uint16(number)
+		at, p.port = before, uint16(number)
 	}
-	if bare, ok := address(at); ok {
-		return h.readEndpointAddress(bare)
+	if bare, ok := address(at); ok && (bare.Is4() || strings.HasPrefix(at, "[")) {
+		return readPlaceAddress(p, bare)
 	}
 	if !network.IsDNSName(at) {
-		return wantEndpoint
+		return p, wantEndpoint
 	}
-	h.lookup = at
-	return ""
+	p.lookup = at
+	return p, ""
 }
 
-// address reads an address, in brackets or without.
+// address reads an address, one of IPv6 in brackets or without.
 func address(s string) (netip.Addr, bool) {
-	if inside, ok := strings.CutPrefix(s, "["); ok {
-		s = strings.TrimSuffix(inside, "]")
+	inside, bracket := strings.CutPrefix(s, "[")
+	if bracket {
+		var closed bool
+		if s, closed = strings.CutSuffix(inside, "]"); !closed {
+			return netip.Addr{}, false
+		}
 	}
 	a, err := netip.ParseAddr(s)
-	return a, err == nil
+	return a, err == nil && !(bracket && a.Is4())
 }
 
-func (h *host) readEndpointAddress(a netip.Addr) string {
-	if !a.Is4() {
-		return wantEndpointIPv4
+func readPlaceAddress(p reach, a netip.Addr) (reach, string) {
+	if a.Is4In6() || a.Zone() != "" {
+		return p, "an address without a zone, and one of IPv4 as such"
 	}
-	h.address = a
-	return ""
+	p.address = a
+	return p, ""
 }
 
 // readInventoryName takes the host's name for its endpoint.
 func (h *host) readInventoryName() string {
 	want := h.readEndpoint(h.Name)
-	if want == "" && h.endpointPort != 0 {
+	if want == "" && h.places[0].port != 0 {
 		want = "a name without a port, which would be that of SSH (WireGuard's goes into endpoint)"
 	}
 	return want
@@ -160,7 +226,7 @@ func (h *host) readUpstreamDNS(value any) string {
 		case err != nil:
 			return "IPv4 addresses of resolvers, as a list"
 		case !a.Is4():
-			return "IPv4 addresses of resolvers (IPv6 is not carried yet)"
+			return "IPv4 addresses of resolvers, as the gateway speaks no IPv6"
 		case a.IsLoopback():
 			return "resolvers that the gateway reaches (its loopback is not the host's)"
 		case !seen[a]:
@@ -171,11 +237,8 @@ func (h *host) readUpstreamDNS(value any) string {
 	return ""
 }
 
-// sshPort is reachable from outside in any case.
-var sshPort = network.Port{Protocol: "tcp", Number: 22}
-
 func (h *host) readPublish(value any) string {
-	seen := map[network.Port]bool{sshPort: true}
+	seen := map[network.Port]bool{}
 	for _, item := range list(value) {
 		p, ok := readPort(item)
 		if !ok {
@@ -223,7 +286,13 @@ func (h *host) readUnderlayMTU(value any) string {
 
 func (h *host) readPresharedKeys(value any) string { return readBool(value, &h.PresharedKeys) }
 
+func (h *host) readMapForGuests(value any) string { return readBool(value, &h.MapForGuests) }
+
 func (h *host) readOpenFirewall(value any) string { return readBool(value, &h.OpenFirewall) }
+
+func (h *host) readMetrics(value any) string { return readBool(value, &h.Metrics) }
+
+func (h *host) readMetricsPerPeer(value any) string { return readBool(value, &h.MetricsPerPeer) }
 
 // readPackages holds that they can be packages: the roles install them.
 func (h *host) readPackages(value any) string {

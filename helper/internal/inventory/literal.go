@@ -123,14 +123,20 @@ func (s *sources) mergedLiterals(file, host string, n *yaml.Node) {
 	s.literalsOf(file, host, n)
 }
 
+// isTruth are the variables that are true or false.
+var isTruth = map[string]bool{"preshared_keys": true, "open_firewall": true, "map_for_guests": true, "metrics": true, "metrics_per_peer": true}
+
 func (s *sources) literal(file, host, field string, n *yaml.Node) {
 	kind := misread(n)
-	if kind == "" || kind == "a truth value" && (field == "preshared_keys" || field == "open_firewall") {
+	if kind == "" || kind == "a truth value" && isTruth[field] {
 		return
 	}
+	want := "the text in quotes"
+	if kind != "a truth value" {
+		want = "a plain decimal number, or " + want
+	}
 	s.misread[subject{host, field}] = true
-	s.problems.add(Problem{file, n.Line, host, field, fmt.Sprintf("%s, which Ansible reads as %s", cut(n.Value, maxShown), kind),
-		"a plain decimal number, or the text in quotes"})
+	s.problems.add(Problem{file, n.Line, host, field, fmt.Sprintf("%s, which Ansible reads as %s", cut(n.Value, maxShown), kind), want})
 }
 
 // iniAssignment is where one of Mobula's variables gets a value in an INI inventory.

@@ -82,7 +82,7 @@ func TestMisreadLiteralsAreRefused(t *testing.T) {
 		"hosts.yml:11: 192.0.2.8: publish: found 53:53, which Ansible reads as a number to the base of 60" + want,
 		"hosts.yml:12: 192.0.2.2: underlay_mtu: found 1_500, which Ansible reads as a number with a sign or underscores" + want,
 		"hosts.yml:12: 192.0.2.8: underlay_mtu: found 1_500, which Ansible reads as a number with a sign or underscores" + want,
-		"hosts.yml:16: 192.0.2.8: uplink: found on, which Ansible reads as a truth value" + want,
+		"hosts.yml:16: 192.0.2.8: uplink: found on, which Ansible reads as a truth value, wanted the text in quotes",
 	})
 }
 

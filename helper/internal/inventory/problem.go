@@ -106,7 +106,7 @@ func (w Warning) String() string {
 const maxShown = 60
 
 // shown returns a value that came out of JSON or YAML as its writer would
-// recognise it, on one line and not too long.
+// recognize it, on one line and not too long.
 func shown(v any) string {
 	switch v := v.(type) {
 	case nil:

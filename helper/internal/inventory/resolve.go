@@ -3,11 +3,14 @@ package inventory
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"mobula/helper/internal/network"
 )
 
 // Bounds of name resolution.
@@ -21,12 +24,13 @@ const (
 func (c *compilation) resolveEndpoints(ctx context.Context, resolver Resolver, hosts []*host) {
 	results := lookUp(ctx, resolver, hosts)
 	for _, h := range hosts {
-		if h.lookup != "" {
-			c.takeAddress(h, results[h.lookup])
-			h.EndpointName = publicName(h.lookup)
+		for i := range h.places {
+			if p := &h.places[i]; p.lookup != "" {
+				c.takeAddress(h, p, results[p.lookup], i > 0)
+			}
 		}
-		if h.address.IsValid() && h.port != 0 {
-			h.setEndpoint()
+		if len(h.places) > 0 && h.places[0].address.IsValid() && h.port != 0 {
+			h.setEndpoints()
 		}
 	}
 }
@@ -40,45 +44,64 @@ func publicName(name string) string {
 	return name
 }
 
-// setEndpoint makes the endpoint of what was read.
-func (h *host) setEndpoint() {
+// setEndpoints makes the endpoints of what was read.
+func (h *host) setEndpoints() {
+	first := h.places[0]
 	port := h.port
-	if h.endpointPort != 0 && h.endpointPort != h.port {
-		port, h.WireGuardPort = h.endpointPort, h.port
+	if first.port != 0 && first.port != h.port {
+		port, h.WireGuardPort = first.port, h.port
 	}
-	h.Endpoint = netip.AddrPortFrom(h.address, port)
+	h.Endpoint, h.EndpointName = netip.AddrPortFrom(first.address, port), publicName(first.lookup)
+	for _, p := range h.places[1:] {
+		if port = p.port; port == 0 {
+			port = h.port
+		}
+		other := network.OtherEndpoint{Endpoint: netip.AddrPortFrom(p.address, port), Name: publicName(p.lookup)}
+		switch {
+		case p.address.Is4():
+			h.OtherEndpoints = append(h.OtherEndpoints, other)
+		case p.address.Is6():
+			h.IPv6Endpoints = append(h.IPv6Endpoints, other)
+		}
+	}
 }
 
-// takeAddress chooses the host's address among those of its name: the smallest,
-// so that the choice does not depend on the order of the answer.
-func (c *compilation) takeAddress(h *host, r lookupResult) {
-	var four []netip.Addr
+// takeAddress chooses the address of an endpoint among those of its name, which are of one
+// family: the smallest, so that the choice does not depend on the order of the answer.
+func (c *compilation) takeAddress(h *host, p *reach, r lookupResult, ipv6 bool) {
+	var all []netip.Addr
 	for _, a := range r.addresses {
-		if a = a.Unmap(); a.Is4() {
-			four = append(four, a)
-		}
+		all = append(all, a.Unmap())
 	}
-	sort.Slice(four, func(i, j int) bool { return four[i].Less(four[j]) })
-	switch {
-	case len(four) > 0:
-		h.address = four[0]
-		if four[0] != four[len(four)-1] {
-			c.warn(h.Name, "endpoint %s has %d addresses; %s is used", h.lookup, len(four), four[0])
+	slices.SortFunc(all, netip.Addr.Compare)
+	switch field := h.endpointField(); {
+	case len(all) > 0 && all[0].Is6() && !ipv6:
+		c.report(h.Name, field, shown(p.lookup)+", which has IPv6 addresses only", wantEndpointIPv4)
+	case len(all) > 0:
+		p.address = all[0]
+		if all[0] != all[len(all)-1] {
+			c.warn(h.Name, "%s %s has %d addresses; %s is used", field, p.lookup, len(all), all[0])
 		}
-	case len(r.addresses) > 0:
-		c.report(h.Name, "endpoint", shown(h.lookup)+", which has IPv6 addresses only", "an IPv4 address (IPv6 is not carried yet)")
 	default:
-		found := shown(h.lookup) + ", which does not resolve"
+		found := shown(p.lookup) + ", which does not resolve"
 		if r.err != nil {
 			found += " (" + r.err.Error() + ")"
 		}
-		c.report(h.Name, "endpoint", found, "an IPv4 address or a name that has one (set endpoint; ansible_host is for SSH alone)")
+		c.report(h.Name, field, found, "an IPv4 address or a name that has one (set endpoint; ansible_host is for SSH alone)")
 	}
 }
 
+// lookupResult has the IPv4 addresses of a name, or those of IPv6 if it has no others.
 type lookupResult struct {
 	addresses []netip.Addr
 	err       error
+}
+
+// hasNone reports that a name has no address of the kind that was asked for.
+func hasNone(err error) bool {
+	var dns *net.DNSError
+	var unsuitable *net.AddrError
+	return errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &unsuitable)
 }
 
 var errNoResolver = errors.New("there is no resolver")
@@ -87,8 +110,10 @@ var errNoResolver = errors.New("there is no resolver")
 func lookUp(ctx context.Context, resolver Resolver, hosts []*host) map[string]lookupResult {
 	results := map[string]lookupResult{}
 	for _, h := range hosts {
-		if h.lookup != "" {
-			results[h.lookup] = lookupResult{err: errNoResolver}
+		for _, p := range h.places {
+			if p.lookup != "" {
+				results[p.lookup] = lookupResult{err: errNoResolver}
+			}
 		}
 	}
 	if len(results) == 0 || resolver == nil {
@@ -123,6 +148,12 @@ func lookUp(ctx context.Context, resolver Resolver, hosts []*host) map[string]lo
 func lookUpOne(ctx context.Context, resolver Resolver, name string) lookupResult {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	addresses, err := resolver.LookupNetIP(ctx, "ip", name)
-	return lookupResult{addresses, err}
+	addresses, err := resolver.LookupNetIP(ctx, "ip4", name)
+	if !hasNone(err) { // an error of the moment does not make it a name of IPv6
+		return lookupResult{addresses, err}
+	}
+	if six, err6 := resolver.LookupNetIP(ctx, "ip6", name); err6 == nil {
+		return lookupResult{six, nil}
+	}
+	return lookupResult{nil, err}
 }

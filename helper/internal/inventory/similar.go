@@ -63,7 +63,7 @@ func (s *suggester) find(name string) string {
 }
 
 // distance returns how many bytes must be inserted, deleted, replaced or swapped
-// with their neighbour to make b of a (Damerau-Levenshtein, optimal string
+// with their neighbor to make b of a (Damerau-Levenshtein, optimal string
 // alignment), or something above limit if it is above limit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {

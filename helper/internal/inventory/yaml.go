@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -56,7 +57,12 @@ func unreadable(path string, err error) *Problem {
 	return &Problem{File: path, Found: fmt.Sprintf("no way to read it (%v)", err), Want: "a readable file"}
 }
 
-// checkText refuses what is too large or not UTF-8.
+// innerMark is a byte order mark that begins a line and not the file. The parser skips
+// it, and may lose the character after it.
+var innerMark = regexp.MustCompile("(?:^|[\\r\\n\u0085\u2028\u2029])\ufeff")
+
+// checkText refuses what is too large or not UTF-8, and returns the text without its
+// byte order mark.
 func checkText(path string, data []byte) ([]byte, *Problem) {
 	if len(data) > maxFileBytes {
 		return nil, &Problem{File: path, Found: fmt.Sprintf("more than %d MiB", maxFileBytes>>20), Want: "a smaller file"}
@@ -72,6 +78,10 @@ func checkText(path string, data []byte) ([]byte, *Problem) {
 		}
 		line := 1 + bytes.Count(data[:at], []byte("\n"))
 		return nil, &Problem{File: path, Line: line, Found: fmt.Sprintf("the byte 0x%02x", data[at]), Want: "UTF-8"}
+	}
+	if at := innerMark.FindIndex(data); at != nil {
+		line := 1 + bytes.Count(data[:at[1]], []byte("\n"))
+		return nil, &Problem{File: path, Line: line, Found: "a byte order mark (U+FEFF)", Want: "at most one, and at the beginning of the file"}
 	}
 	return data, nil
 }
@@ -129,7 +139,7 @@ func syntaxProblem(path string, data []byte, err error) *Problem {
 	p := &Problem{File: path, Want: "valid YAML"}
 	if m := yamlErrorPrefix.FindStringSubmatch(reason); m != nil {
 		reason = reason[len(m[0]):]
-		fmt.Sscan(m[1], &p.Line) // stays 0 when there is none
+		p.Line, _ = strconv.Atoi(m[1]) // 0 when there is none
 	}
 	p.Found = "what is not YAML (" + reason + ")"
 	lines := bytes.SplitAfter(data, []byte("\n"))

@@ -7,14 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // baseline notes what has to be put back, and what cannot be.
-func (u *uplinkView) baseline() *plan.Baseline {
-	b := &plan.Baseline{}
+func (u *uplinkView) baseline() *spec.Baseline {
+	b := &spec.Baseline{}
 	var mine []foundAddress
-	var v6 []plan.Address
+	var v6 []spec.Address
 	for _, a := range u.addresses {
 		if a.index != u.link.Index || !u.keeps(a) {
 			continue
@@ -22,7 +22,7 @@ func (u *uplinkView) baseline() *plan.Baseline {
 		if mine = append(mine, a); a.Prefix.Addr().Is4() {
 			b.Addresses = append(b.Addresses, a.Address)
 		} else { // the kernel puts a new one in front
-			v6 = append([]plan.Address{a.Address}, v6...)
+			v6 = append([]spec.Address{a.Address}, v6...)
 		}
 	}
 	if len(b.Addresses) == 0 {
@@ -104,7 +104,7 @@ func (u *uplinkView) inOrder(all []foundAddress) {
 const ipv6Metric = 256
 
 // networkOf is what the kernel's own route for an address leads to.
-func networkOf(a plan.Address) netip.Prefix {
+func networkOf(a spec.Address) netip.Prefix {
 	if a.Peer.IsValid() {
 		return a.Peer.Masked()
 	}
@@ -113,7 +113,7 @@ func networkOf(a plan.Address) netip.Prefix {
 
 // madeByKernel are the routes of the main table that the kernel makes for addresses,
 // in the order in which it does.
-func (u *uplinkView) madeByKernel(all []foundAddress) (made []plan.Route) {
+func (u *uplinkView) madeByKernel(all []foundAddress) (made []spec.Route) {
 	for _, a := range all {
 		if r, ok := madeFor(a.Address, a.secondary); ok {
 			made = append(made, r)
@@ -124,8 +124,8 @@ func (u *uplinkView) madeByKernel(all []foundAddress) (made []plan.Route) {
 
 // madeFor is the route that the kernel makes for an address (fib_add_ifaddr,
 // addrconf_prefix_route).
-func madeFor(a plan.Address, secondary bool) (r plan.Route, ok bool) {
-	r = plan.Route{NS: a.NS, To: networkOf(a), Link: a.Link, Metric: a.Metric, Protocol: protocolKernel}
+func madeFor(a spec.Address, secondary bool) (r spec.Route, ok bool) {
+	r = spec.Route{NS: a.NS, To: networkOf(a), Link: a.Link, Metric: a.Metric, Protocol: protocolKernel}
 	if a.Flags&unix.IFA_F_NOPREFIXROUTE != 0 {
 		return r, false
 	}
@@ -185,14 +185,14 @@ func (u *uplinkView) carries(r foundRoute) {
 
 // ipv4Routes returns the uplink's routes of the main table in the order in which
 // they are put back: a gateway's own network first. Routes of one key keep theirs.
-func (u *uplinkView) ipv4Routes(made []plan.Route) (all, absent []plan.Route) {
+func (u *uplinkView) ipv4Routes(made []spec.Route) (all, absent []spec.Route) {
 	stacks := map[RouteKey][]foundRoute{}
 	var mine []foundRoute
-	kernels := map[plan.Route]bool{}
+	kernels := map[spec.Route]bool{}
 	for _, r := range made {
 		kernels[r] = true
 	}
-	there := map[plan.Route]bool{}
+	there := map[spec.Route]bool{}
 	for _, r := range u.routes {
 		if r.Table != 0 || r.To.Addr().Is6() {
 			continue
@@ -220,7 +220,7 @@ func (u *uplinkView) ipv4Routes(made []plan.Route) (all, absent []plan.Route) {
 
 // restack finds how each of the routes is added so that all of one key stand as
 // they stood: the kernel adds its own at the end, and what is elsewhere stays.
-func (u *uplinkView) restack(mine []foundRoute, made []plan.Route, stacks map[RouteKey][]foundRoute) (all []plan.Route) {
+func (u *uplinkView) restack(mine []foundRoute, made []spec.Route, stacks map[RouteKey][]foundRoute) (all []spec.Route) {
 	for i := range mine { // from the last to the first of those that go to the front
 		mine[i].Behind = u.follows(mine[i], stacks, made)
 	}
@@ -243,7 +243,7 @@ func (u *uplinkView) restack(mine []foundRoute, made []plan.Route, stacks map[Ro
 	return all
 }
 
-func place(stacks map[RouteKey][]foundRoute, r plan.Route) int {
+func place(stacks map[RouteKey][]foundRoute, r spec.Route) int {
 	for i, one := range stacks[KeyOf(r)] {
 		if asFound(one.Route) == asFound(r) {
 			return i
@@ -254,7 +254,7 @@ func place(stacks map[RouteKey][]foundRoute, r plan.Route) int {
 
 // follows reports that a route stands behind one that the kernel made or that is
 // another interface's.
-func (u *uplinkView) follows(r foundRoute, stacks map[RouteKey][]foundRoute, made []plan.Route) bool {
+func (u *uplinkView) follows(r foundRoute, stacks map[RouteKey][]foundRoute, made []spec.Route) bool {
 	for _, before := range stacks[KeyOf(r.Route)] {
 		if before.index == r.index && asFound(before.Route) == asFound(r.Route) {
 			return false
@@ -271,9 +271,9 @@ func (u *uplinkView) follows(r foundRoute, stacks map[RouteKey][]foundRoute, mad
 }
 
 // sameStack puts the uplink's routes of one key back, in thought, and compares.
-func (u *uplinkView) sameStack(key RouteKey, was []foundRoute, made, all []plan.Route) bool {
-	var is, want []plan.Route
-	there := map[plan.Route]bool{}
+func (u *uplinkView) sameStack(key RouteKey, was []foundRoute, made, all []spec.Route) bool {
+	var is, want []spec.Route
+	there := map[spec.Route]bool{}
 	mine := false
 	for _, r := range was {
 		want = append(want, asFound(r.Route))
@@ -296,21 +296,21 @@ func (u *uplinkView) sameStack(key RouteKey, was []foundRoute, made, all []plan.
 		if r.Behind {
 			is = append(is, asFound(r))
 		} else {
-			is = append([]plan.Route{asFound(r)}, is...)
+			is = append([]spec.Route{asFound(r)}, is...)
 		}
 	}
 	return !mine || fmt.Sprint(is) == fmt.Sprint(want)
 }
 
 // ipv6Routes returns those of the main table that do not come by themselves.
-func (u *uplinkView) ipv6Routes(made []plan.Route) (all []plan.Route) {
+func (u *uplinkView) ipv6Routes(made []spec.Route) (all []spec.Route) {
 	own := map[netip.Prefix]bool{netip.MustParsePrefix("fe80::/64"): true, netip.MustParsePrefix("ff00::/8"): true}
 	for _, a := range u.addresses {
 		if a.index == u.link.Index && a.Prefix.Addr().Is6() && !a.permanent {
 			own[a.Prefix.Masked()] = true
 		}
 	}
-	missing := map[plan.Route]bool{}
+	missing := map[spec.Route]bool{}
 	for _, r := range made {
 		missing[r] = r.To.Addr().Is6()
 	}
@@ -347,10 +347,10 @@ func (u *uplinkView) onlyOne(r foundRoute) {
 
 // reachable names routes whose gateways could not be set again: what they were
 // reached by is gone.
-func (u *uplinkView) reachable(all, made []plan.Route) {
+func (u *uplinkView) reachable(all, made []spec.Route) {
 	for _, r := range all {
 		ok := !r.Via.IsValid() || r.OnLink || r.Via.IsLinkLocalUnicast() && r.Via.Is6()
-		for _, way := range append(append([]plan.Route{}, all...), made...) {
+		for _, way := range append(append([]spec.Route{}, all...), made...) {
 			ok = ok || !way.Via.IsValid() && way.Scope == "" && way.To.Contains(r.Via)
 		}
 		if !ok {

@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // What of a host clashes with the two networks is what would no longer be reached once
@@ -23,7 +23,7 @@ import (
 // more specific.
 func (v *view) clashes(ranges network.Ranges) (problems []error) {
 	problem := func(where, what string, ours network.Named) {
-		problems = append(problems, fmt.Errorf("%s: found %s, wanted %s to be free (the variable %s names another network for all hosts)", where, what, ours.Prefix, ours.Variable))
+		problems = append(problems, fmt.Errorf("%s: found %s, %s", where, what, ours.Wanted()))
 	}
 	said := map[int]bool{} // interfaces whose addresses are said: their kernel's routes follow from them
 	for _, a := range v.addresses {
@@ -75,7 +75,7 @@ func Clashes(ranges network.Ranges, manual bool) (problems []error, err error) {
 func (v *view) withoutOurs(ranges network.Ranges, manual bool) *view {
 	others := *v
 	ours := func(link string, to netip.Prefix) bool {
-		return link == plan.DirectHost || link == plan.AccessLink || manual && ranges.Access().Overlaps(to)
+		return link == spec.DirectHost || link == spec.AccessLink || manual && ranges.Access().Overlaps(to)
 	}
 	others.addresses = slices.DeleteFunc(slices.Clone(v.addresses), func(a foundAddress) bool { return ours(a.Link, a.Prefix) })
 	others.routes = slices.DeleteFunc(slices.Clone(v.routes), func(r foundRoute) bool { return ours(r.Link, r.To) })
@@ -86,7 +86,7 @@ func (v *view) withoutOurs(ranges network.Ranges, manual bool) *view {
 // without a number lead to tables of VRFs, which are networks of their own.
 func (v *view) looksInto(r foundRoute) bool {
 	switch {
-	case r.Table == plan.RouteTable:
+	case r.Table == spec.RouteTable:
 		return false // said already
 	case r.Table == 0 || r.local:
 		return true

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	wireTaken   = ", wanted 10.30.0.0/16 to be free (the variable wire_network names another network for all hosts)"
-	accessTaken = ", wanted 10.31.0.0/16 to be free (the variable access_network names another network for all hosts)"
+	wireTaken   = ", wanted 10.30.0.0/16 to be free (the variable wire_network names another network for all hosts; uninstall those first that are deployed already)"
+	accessTaken = ", wanted 10.31.0.0/16 to be free (the variable access_network names another network for all hosts; uninstall those first that are deployed already)"
 )
 
 // clashing are hosts that have or use something in the default networks, with all that
@@ -50,7 +50,6 @@ var clashing = []struct{ name, lines, want string }{
 // whether its NIC moves or stays, and a network that has others takes the host.
 func TestClashes(t *testing.T) {
 	for _, c := range clashing {
-		c := c
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
 			if !netnstest.Alone(t) {

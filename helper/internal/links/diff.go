@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"sort"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // Links is the reconcile.Subject for everything of State.
@@ -19,16 +19,16 @@ func New(kernel Kernel) *Links { return &Links{kernel} }
 func (l *Links) Name() string { return "links" }
 
 // Diff implements reconcile.Subject.
-func (l *Links) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (l *Links) Diff(_ context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	if previous == nil {
-		previous = &plan.Host{}
+		previous = &spec.Host{}
 	}
-	have, err := l.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, withLikes(want.Settings))
+	have, err := l.kernel.Observe([]string{spec.Namespace}, spec.RouteTable, withLikes(want.Settings))
 	if err != nil {
 		return nil, err
 	}
 	want = like(want, have)
-	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, reforwarded: map[string]bool{}, missing: map[LinkKey]bool{}, replaced: map[plan.Route]bool{}, front: map[RouteKey]int{}}
+	d := differ{kernel: l.kernel, have: have, want: want, previous: previous, remade: map[LinkKey]bool{}, reforwarded: map[string]bool{}, missing: map[LinkKey]bool{}, replaced: map[spec.Route]bool{}, front: map[RouteKey]int{}}
 	d.namespaces()
 	d.settings()
 	d.links()
@@ -48,7 +48,7 @@ const protocolKernel = 2
 type differ struct {
 	kernel         Kernel
 	have           *State
-	want, previous *plan.Host
+	want, previous *spec.Host
 	// remade are links that will be made anew, without what they have now.
 	remade map[LinkKey]bool
 	// reforwarded are namespaces where a setting changes that of each interface.
@@ -58,7 +58,7 @@ type differ struct {
 	// readdressed are links that get an address, and with it routes of the kernel.
 	readdressed map[LinkKey]bool
 	// replaced are routes that go when others come.
-	replaced map[plan.Route]bool
+	replaced map[spec.Route]bool
 	// front is where the first route of a key is among those that were found, of
 	// those wanted until now.
 	front map[RouteKey]int
@@ -73,14 +73,12 @@ func (d *differ) add(step reconcile.Step, verb reconcile.Verb, object, detail st
 func (d *differ) namespaces() {
 	wanted := map[string]bool{}
 	for _, name := range d.want.Namespaces {
-		name := name
 		wanted[name] = true
 		if !d.have.Namespaces[name] {
 			d.add(reconcile.StepNamespaces, reconcile.Add, "namespace "+name, "", func() error { return d.kernel.AddNamespace(name) })
 		}
 	}
 	for _, name := range sorted(d.have.Namespaces) {
-		name := name
 		if !wanted[name] {
 			d.add(reconcile.StepNamespaces, reconcile.Remove, "namespace "+name, "", func() error { return d.kernel.DeleteNamespace(name) })
 		}
@@ -88,7 +86,7 @@ func (d *differ) namespaces() {
 }
 
 func (d *differ) rules() {
-	wanted := map[plan.Rule]bool{}
+	wanted := map[spec.Rule]bool{}
 	for _, r := range d.want.Rules {
 		r := d.placed(r)
 		wanted[r] = true
@@ -97,7 +95,6 @@ func (d *differ) rules() {
 		}
 	}
 	for _, r := range sorted(d.have.Rules) {
-		r := r
 		if !wanted[r] {
 			d.add(reconcile.StepRoutes, reconcile.Remove, "rule "+describeRule(r), "", func() error { return d.kernel.DeleteRule(r) })
 		}
@@ -110,6 +107,22 @@ func sorted[K comparable, V any](m map[K]V) []K {
 	for key := range m {
 		keys = append(keys, key)
 	}
-	sort.Slice(keys, func(i, j int) bool { return fmt.Sprint(keys[i]) < fmt.Sprint(keys[j]) })
+	inOrder(keys)
 	return keys
+}
+
+// inOrder sorts by what the keys print as.
+func inOrder[K any](keys []K) {
+	type printed struct {
+		key  K
+		text string
+	}
+	all := make([]printed, len(keys))
+	for i, key := range keys {
+		all[i] = printed{key, fmt.Sprint(key)}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].text < all[j].text })
+	for i, one := range all {
+		keys[i] = one.key
+	}
 }

@@ -1,18 +1,18 @@
 package links
 
 import (
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 func (d *differ) addresses() {
-	free := map[LinkKey]bool{{"", "lo"}: true, {plan.Namespace, "lo"}: true}
+	free := map[LinkKey]bool{{"", "lo"}: true, {spec.Namespace, "lo"}: true}
 	ours := map[LinkKey]bool{}
 	for _, link := range d.want.Links {
 		key := LinkKey{link.NS, link.Name}
 		ours[key], free[key] = true, free[key] || link.Free
 	}
-	surplus := map[plan.Address]bool{}
+	surplus := map[spec.Address]bool{}
 	for a := range d.have.Addresses {
 		key := LinkKey{a.NS, a.Link}
 		// Those of IPv6 are put back, never taken away.
@@ -25,7 +25,6 @@ func (d *differ) addresses() {
 		}
 	}
 	for _, a := range there {
-		a := a
 		if surplus[a] {
 			d.add(reconcile.StepAddresses, reconcile.Remove, addressName(a), "on "+a.Link, func() error { return d.kernel.DeleteAddress(a) })
 		}
@@ -33,7 +32,7 @@ func (d *differ) addresses() {
 }
 
 // wasOurs reports that an address was put there by Mobula.
-func (d *differ) wasOurs(a plan.Address) bool {
+func (d *differ) wasOurs(a spec.Address) bool {
 	for _, before := range d.previous.Addresses {
 		if before.Same(a) {
 			return true
@@ -42,7 +41,7 @@ func (d *differ) wasOurs(a plan.Address) bool {
 	return false
 }
 
-func (d *differ) isWantedAddress(have plan.Address) bool {
+func (d *differ) isWantedAddress(have spec.Address) bool {
 	for _, a := range d.want.Addresses {
 		if a.Same(have) {
 			return true
@@ -54,7 +53,7 @@ func (d *differ) isWantedAddress(have plan.Address) bool {
 // wantAddress adds a wanted address if it is missing. Attributes count with the
 // NIC's own only. One that takes the place of a surplus one in the same network
 // comes after it: the kernel would take it along as a secondary address.
-func (d *differ) wantAddress(a plan.Address, there []plan.Address, surplus map[plan.Address]bool) {
+func (d *differ) wantAddress(a spec.Address, there []spec.Address, surplus map[spec.Address]bool) {
 	step, exact := reconcile.StepAddresses, a.Uplink
 	if a.Uplink {
 		step = reconcile.StepUplink
@@ -90,7 +89,7 @@ func (d *differ) wantAddress(a plan.Address, there []plan.Address, surplus map[p
 	}
 }
 
-func (d *differ) renewed(a plan.Address) {
+func (d *differ) renewed(a spec.Address) {
 	if d.readdressed == nil {
 		d.readdressed = map[LinkKey]bool{}
 	}

@@ -6,43 +6,41 @@ import (
 	"sort"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 func (d *differ) links() {
 	wanted, made := map[LinkKey]bool{}, map[string]bool{}
-	byName := map[string]plan.Link{}
+	byName := map[string]spec.Link{}
 	for _, link := range d.want.Links {
 		byName[link.Name] = link
 	}
 	for _, link := range d.want.Links {
-		link := link
 		wanted[LinkKey{link.NS, link.Name}] = true
 		switch {
 		case made[link.Name]:
-		case link.Kind == plan.Veth && !d.pairStands(link, byName[link.Peer]):
+		case link.Kind == spec.Veth && !d.pairStands(link, byName[link.Peer]):
 			peer := byName[link.Peer]
 			made[peer.Name] = true
 			d.remade[LinkKey{link.NS, link.Name}], d.remade[LinkKey{peer.NS, peer.Name}] = true, true
 			d.add(reconcile.StepLinks, reconcile.Add, "link "+link.Name, "veth to "+peer.Name, func() error { return d.kernel.AddLink(link, &peer) })
-		case (link.Kind == plan.Bridge || link.Kind == plan.WireGuardDevice) && !d.stands(link):
+		case (link.Kind == spec.Bridge || link.Kind == spec.WireGuardDevice) && !d.stands(link):
 			d.make(link)
-		case link.Kind == plan.Physical:
+		case link.Kind == spec.Physical:
 			d.nic(link)
 		default:
 			d.linkAttributes(link, d.have.Links[LinkKey{link.NS, link.Name}], true)
 		}
 	}
 	for _, key := range d.surplusLinks(wanted) {
-		key := key
 		d.add(reconcile.StepLinks, reconcile.Remove, "link "+key.Name, "", func() error { return d.kernel.DeleteLink(key) })
 	}
 }
 
 // make makes a bridge or the WireGuard device anew. That one is there already where it
 // has its UDP socket elsewhere, which cannot change.
-func (d *differ) make(link plan.Link) {
+func (d *differ) make(link spec.Link) {
 	key := LinkKey{link.NS, link.Name}
 	verb, detail, interrupts := reconcile.Add, string(link.Kind), 0
 	if d.have.Links[key].Kind == link.Kind {
@@ -58,7 +56,7 @@ func (d *differ) make(link plan.Link) {
 
 // peers counts those of WireGuard until now.
 func (d *differ) peers() int {
-	for _, h := range []*plan.Host{d.previous, d.want} {
+	for _, h := range []*spec.Host{d.previous, d.want} {
 		if h.WireGuard != nil {
 			return len(h.WireGuard.Peers)
 		}
@@ -72,8 +70,8 @@ func (d *differ) surplusLinks(wanted map[LinkKey]bool) []LinkKey {
 	var surplus []LinkKey
 	for key, link := range d.have.Links {
 		owned := strings.HasPrefix(key.Name, "mo-") || strings.HasPrefix(key.Name, "veth_")
-		otherEnd := link.Kind == plan.Veth && key.NS != "" && link.Peer != ""
-		removable := link.Kind == plan.Veth || link.Kind == plan.Bridge || link.Kind == plan.WireGuardDevice
+		otherEnd := link.Kind == spec.Veth && key.NS != "" && link.Peer != ""
+		removable := link.Kind == spec.Veth || link.Kind == spec.Bridge || link.Kind == spec.WireGuardDevice
 		if owned && removable && !wanted[key] && !otherEnd && d.isOurs(key) {
 			surplus = append(surplus, key)
 		}
@@ -88,15 +86,15 @@ func (d *differ) isOurs(key LinkKey) bool {
 	return key.NS != "" || bytes.HasPrefix(d.have.Links[key].MAC, []byte{0x02, 0x6d, 0x6f})
 }
 
-func (d *differ) stands(link plan.Link) bool {
+func (d *differ) stands(link spec.Link) bool {
 	have, ok := d.have.Links[LinkKey{link.NS, link.Name}]
-	return ok && have.Kind == link.Kind && (link.Kind != plan.WireGuardDevice || have.Underlay == link.Underlay)
+	return ok && have.Kind == link.Kind && (link.Kind != spec.WireGuardDevice || have.Underlay == link.Underlay)
 }
 
-func (d *differ) pairStands(a, b plan.Link) bool { return d.stands(a) && d.stands(b) }
+func (d *differ) pairStands(a, b spec.Link) bool { return d.stands(a) && d.stands(b) }
 
 // nic brings the NIC where it belongs, under the name that the plan knows.
-func (d *differ) nic(link plan.Link) {
+func (d *differ) nic(link spec.Link) {
 	at, found := d.have.NIC(link)
 	key := LinkKey{link.NS, link.Name}
 	if !found && link.Optional {
@@ -110,7 +108,7 @@ func (d *differ) nic(link plan.Link) {
 	}
 	if found && at.Name != link.Name {
 		d.add(reconcile.StepUplink, reconcile.Change, "link "+at.Name, "becomes "+link.Name+" in "+namespaceName(link.NS), func() error {
-			moved := plan.Link{Name: at.Name, NS: link.NS, Kind: plan.Physical, Index: link.Index, Down: true}
+			moved := spec.Link{Name: at.Name, NS: link.NS, Kind: spec.Physical, Index: link.Index, Down: true}
 			if err := d.kernel.SetLink(moved); err != nil {
 				return err
 			}
@@ -124,13 +122,13 @@ func (d *differ) nic(link plan.Link) {
 }
 
 // linkAttributes compares a link with what it is, moves included.
-func (d *differ) linkAttributes(link plan.Link, have Link, there bool) {
+func (d *differ) linkAttributes(link spec.Link, have Link, there bool) {
 	var details []string
 	step := reconcile.StepLinks
 	switch link.Kind {
-	case plan.Internal:
+	case spec.Internal:
 		step = reconcile.StepAddresses // it comes with the switch
-	case plan.Physical:
+	case spec.Physical:
 		if step = reconcile.StepUplink; !there {
 			details = append(details, "moves into "+namespaceName(link.NS))
 		}
@@ -149,6 +147,6 @@ func (d *differ) linkAttributes(link plan.Link, have Link, there bool) {
 	}
 	if len(details) > 0 {
 		d.add(step, reconcile.Change, "link "+link.Name, strings.Join(details, ", "), func() error { return d.kernel.SetLink(link) })
-		d.ops[len(d.ops)-1].Reconnects = link.Kind == plan.Physical && !there
+		d.ops[len(d.ops)-1].Reconnects = link.Kind == spec.Physical && !there
 	}
 }

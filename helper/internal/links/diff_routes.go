@@ -3,12 +3,12 @@ package links
 import (
 	"errors"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 func (d *differ) routes() {
-	wanted := map[plan.Route]bool{}
+	wanted := map[spec.Route]bool{}
 	for _, r := range d.want.Routes {
 		wanted[asFound(r)] = true
 	}
@@ -17,23 +17,22 @@ func (d *differ) routes() {
 			d.wantRoute(r, wanted)
 		}
 	}
-	before := map[plan.Route]bool{}
-	for _, r := range append(append([]plan.Route{}, d.previous.Routes...), d.want.Former...) {
+	before := map[spec.Route]bool{}
+	for _, r := range append(append([]spec.Route{}, d.previous.Routes...), d.want.Former...) {
 		before[whatItDoes(r)] = true
 	}
 	for _, r := range d.have.Routes {
-		r := r
 		if r.To.Addr().Is6() || r.Protocol == protocolKernel {
 			continue // as addresses; the kernel takes its own away
 		}
-		if !d.replaced[r] && !d.isWanted(r) && (r.Table == plan.RouteTable || before[whatItDoes(r)]) {
+		if !d.replaced[r] && !d.isWanted(r) && (r.Table == spec.RouteTable || before[whatItDoes(r)]) {
 			d.add(reconcile.StepRoutes, reconcile.Remove, routeName(r), describeRoute(r), func() error { return d.kernel.DeleteRoute(r) })
 		}
 	}
 }
 
 // isWanted reports that a route of the kernel is one of the wanted ones.
-func (d *differ) isWanted(have plan.Route) bool {
+func (d *differ) isWanted(have spec.Route) bool {
 	for _, r := range d.want.Routes {
 		if d.sameRoute(have, r) {
 			return true
@@ -45,7 +44,7 @@ func (d *differ) isWanted(have plan.Route) bool {
 // sameRoute compares a found route with a wanted one. Who made it counts with the
 // NIC's own only; of those one may be more than it was: as long as no address of the
 // link reaches its gateway, that is taken to be on the link (see addRoute).
-func (d *differ) sameRoute(have, want plan.Route) bool {
+func (d *differ) sameRoute(have, want spec.Route) bool {
 	have, want, exact := asFound(have), asFound(want), want.Uplink
 	if !exact {
 		have.Protocol = want.Protocol
@@ -59,7 +58,7 @@ func (d *differ) sameRoute(have, want plan.Route) bool {
 
 // reaches reports that the gateway of a route is in the network of an address that
 // its link has.
-func (d *differ) reaches(r plan.Route) bool {
+func (d *differ) reaches(r spec.Route) bool {
 	for a := range d.have.Addresses {
 		if a.NS == r.NS && a.Link == r.Link && a.Prefix.Masked().Contains(r.Via) {
 			return true
@@ -68,10 +67,9 @@ func (d *differ) reaches(r plan.Route) bool {
 	return false
 }
 
-func (d *differ) wantRoute(r plan.Route, wanted map[plan.Route]bool) {
-	var old *plan.Route
+func (d *differ) wantRoute(r spec.Route, wanted map[spec.Route]bool) {
+	var old *spec.Route
 	for place, have := range d.have.Routes {
-		have := have
 		byKernel := have.Protocol == protocolKernel && !r.Uplink
 		if KeyOf(have) != KeyOf(r) || have.Link != r.Link || byKernel || d.remade[LinkKey{have.NS, have.Link}] {
 			continue
@@ -105,7 +103,7 @@ const added = -1
 // keepOrder has a route that is there stay in front of those of its key that are
 // wanted before it. The kernel takes the first one, and adds in front, too: so does
 // what is missing, and what is found out of its place.
-func (d *differ) keepOrder(r, have plan.Route, place int) {
+func (d *differ) keepOrder(r, have spec.Route, place int) {
 	if r.Behind || r.To.Addr().Is6() {
 		return
 	}
@@ -120,7 +118,7 @@ func (d *differ) keepOrder(r, have plan.Route, place int) {
 	})
 }
 
-func routeStep(r plan.Route) reconcile.Step {
+func routeStep(r spec.Route) reconcile.Step {
 	if r.Uplink {
 		return reconcile.StepUplink
 	}
@@ -129,7 +127,7 @@ func routeStep(r plan.Route) reconcile.Step {
 
 // addRoute adds a route. Of the NIC's own none may be missing because the gateway
 // seems to be out of reach: it worked, so it is on the link.
-func (d *differ) addRoute(r plan.Route) error {
+func (d *differ) addRoute(r spec.Route) error {
 	err := d.kernel.AddRoute(r)
 	if err != nil && r.Uplink && r.Via.IsValid() && !r.OnLink {
 		r.OnLink = true
@@ -141,7 +139,7 @@ func (d *differ) addRoute(r plan.Route) error {
 }
 
 // changeRoute adds before it deletes, where the kernel takes both.
-func (d *differ) changeRoute(old, r plan.Route) error {
+func (d *differ) changeRoute(old, r spec.Route) error {
 	if r.To.Addr().Is6() {
 		return errors.Join(d.kernel.DeleteRoute(old), d.addRoute(r))
 	}
@@ -154,12 +152,12 @@ func (d *differ) changeRoute(old, r plan.Route) error {
 // kernelRoutes puts back the routes that the kernel made for addresses, where
 // somebody deleted them since.
 func (d *differ) kernelRoutes() {
-	primary := map[plan.Route]bool{}
+	primary := map[spec.Route]bool{}
 	for _, a := range d.want.Addresses {
 		key := LinkKey{a.NS, a.Link}
 		r, ok := madeFor(a, false)
 		r.Uplink, r.Behind = a.Uplink, true
-		network := plan.Route{NS: r.NS, Link: r.Link, To: r.To}
+		network := spec.Route{NS: r.NS, Link: r.Link, To: r.To}
 		if !ok || primary[network] || r.To.Addr().Is6() || !d.have.Links[key].Up || d.readdressed[key] || d.remade[key] {
 			continue
 		}
@@ -172,7 +170,7 @@ func (d *differ) kernelRoutes() {
 
 // hasOrLacks reports that a route of the kernel is there, whichever address it is
 // from, or has to be absent.
-func (d *differ) hasOrLacks(r plan.Route) bool {
+func (d *differ) hasOrLacks(r spec.Route) bool {
 	for _, have := range d.have.Routes {
 		if KeyOf(have) == KeyOf(r) && have.Link == r.Link && have.Protocol == r.Protocol && !have.Via.IsValid() {
 			return true
@@ -189,7 +187,6 @@ func (d *differ) hasOrLacks(r plan.Route) bool {
 // absent deletes routes that the kernel makes for addresses and that were not there.
 func (d *differ) absent() {
 	for _, r := range d.want.Absent {
-		r := r
 		there := d.readdressed[LinkKey{r.NS, r.Link}]
 		for _, have := range d.have.Routes {
 			there = there || asFound(have) == asFound(r)

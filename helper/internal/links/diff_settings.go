@@ -5,22 +5,22 @@ import (
 	"fmt"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // withLikes are the settings with those whose values others get.
-func withLikes(all []plan.Setting) []plan.Setting {
+func withLikes(all []spec.Setting) []spec.Setting {
 	for _, s := range all {
 		if s.Like != "" {
-			all = append(all[:len(all):len(all)], plan.Setting{NS: s.NS, Key: s.Like})
+			all = append(all[:len(all):len(all)], spec.Setting{NS: s.NS, Key: s.Like})
 		}
 	}
 	return all
 }
 
 // like returns the plan with the values of settings that are to be like others.
-func like(want *plan.Host, have *State) *plan.Host {
+func like(want *spec.Host, have *State) *spec.Host {
 	with := *want
 	with.Settings = nil
 	for _, s := range want.Settings {
@@ -45,7 +45,7 @@ func interfaceOf(key string) string {
 // settings are those of namespaces, and then those of interfaces that are not the
 // plan's: for one that is nowhere there is nothing to do.
 func (d *differ) settings() {
-	var single []plan.Setting
+	var single []spec.Setting
 	for _, s := range d.want.Settings {
 		switch {
 		case interfaceOf(s.Key) != "" || s.NIC != "":
@@ -74,9 +74,9 @@ func (d *differ) linkSettings() {
 }
 
 // found returns the value of a setting, "" where there is none.
-func (d *differ) found(s plan.Setting) string { return d.have.Settings[SettingKey{s.NS, s.Key}] }
+func (d *differ) found(s spec.Setting) string { return d.have.Settings[SettingKey{s.NS, s.Key}] }
 
-func (d *differ) changeSetting(step reconcile.Step, s plan.Setting) {
+func (d *differ) changeSetting(step reconcile.Step, s spec.Setting) {
 	detail := "→ " + s.Value
 	if found := d.found(s); found != "" && found != s.Value {
 		detail = found + " " + detail
@@ -85,9 +85,9 @@ func (d *differ) changeSetting(step reconcile.Step, s plan.Setting) {
 }
 
 // isOfLink reports a setting of a link that the plan makes.
-func (d *differ) isOfLink(s plan.Setting) bool {
+func (d *differ) isOfLink(s spec.Setting) bool {
 	for _, l := range d.want.Links {
-		if l.NS == s.NS && l.Name == interfaceOf(s.Key) && l.Kind != plan.Physical {
+		if l.NS == s.NS && l.Name == interfaceOf(s.Key) && l.Kind != spec.Physical {
 			return true
 		}
 	}
@@ -95,9 +95,9 @@ func (d *differ) isOfLink(s plan.Setting) bool {
 }
 
 // isOfNIC reports a setting of a NIC of the plan, see nicSettings.
-func (d *differ) isOfNIC(s plan.Setting) bool {
+func (d *differ) isOfNIC(s spec.Setting) bool {
 	for _, l := range d.want.Links {
-		if l.Name == s.NIC && l.Kind == plan.Physical {
+		if l.Name == s.NIC && l.Kind == spec.Physical {
 			return true
 		}
 	}
@@ -111,14 +111,14 @@ func forwardsAll(key string) bool {
 }
 
 // isReset reports a setting of an interface that another change of this run overwrites.
-func (d *differ) isReset(s plan.Setting) bool {
+func (d *differ) isReset(s spec.Setting) bool {
 	return d.reforwarded[s.NS] && interfaceOf(s.Key) != "" && strings.HasSuffix(s.Key, "/forwarding")
 }
 
 // nicSettings gives the NIC its own settings back: moving resets them (inetdev_init,
 // ipv6_add_dev in the kernel). All but one before it is set up.
-func (d *differ) nicSettings(link plan.Link, there bool) {
-	all := d.lostSettings(link, there, func(s plan.Setting) bool { return !isIPv6MTU(s.Key) })
+func (d *differ) nicSettings(link spec.Link, there bool) {
+	all := d.lostSettings(link, there, func(s spec.Setting) bool { return !isIPv6MTU(s.Key) })
 	if len(all) == 0 {
 		return
 	}
@@ -133,14 +133,14 @@ func (d *differ) nicSettings(link plan.Link, there bool) {
 
 // lateNICSettings are for a NIC that is up: the kernel gives IPv6 the link's MTU again
 // when the link is ready (addrconf_notify).
-func (d *differ) lateNICSettings(link plan.Link, there bool) {
-	if all := d.lostSettings(link, there, func(s plan.Setting) bool { return isIPv6MTU(s.Key) }); len(all) > 0 {
+func (d *differ) lateNICSettings(link spec.Link, there bool) {
+	if all := d.lostSettings(link, there, func(s spec.Setting) bool { return isIPv6MTU(s.Key) }); len(all) > 0 {
 		d.set(link, all, "IPv6's MTU as it was")
 	}
 }
 
 // lostSettings are the settings of the NIC that it lacks, or will when it has moved.
-func (d *differ) lostSettings(link plan.Link, there bool, those func(plan.Setting) bool) (all []plan.Setting) {
+func (d *differ) lostSettings(link spec.Link, there bool, those func(spec.Setting) bool) (all []spec.Setting) {
 	for _, s := range d.want.Settings {
 		if found, ok := d.have.Settings[SettingKey{s.NS, s.Key}]; s.NIC == link.Name && those(s) && (!there || ok && (found != s.Value || d.isReset(s))) {
 			all = append(all, s)
@@ -153,7 +153,7 @@ func isIPv6MTU(key string) bool {
 	return strings.HasPrefix(key, "net/ipv6/conf/") && strings.HasSuffix(key, "/mtu")
 }
 
-func (d *differ) set(link plan.Link, all []plan.Setting, detail string) {
+func (d *differ) set(link spec.Link, all []spec.Setting, detail string) {
 	d.add(reconcile.StepUplink, reconcile.Change, "settings of "+link.Name, detail, func() (err error) {
 		for _, s := range all {
 			err = errors.Join(err, d.kernel.Set(s))

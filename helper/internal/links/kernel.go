@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Netlink is the real Kernel.
@@ -44,8 +44,8 @@ func (Netlink) DeleteNamespace(name string) error { return netns.Delete(name) }
 
 // AddLink implements Kernel. What stands in its way under the same name is a
 // leftover of ours and is removed.
-func (k Netlink) AddLink(link plan.Link, peer *plan.Link) error {
-	for _, l := range []*plan.Link{&link, peer} {
+func (k Netlink) AddLink(link spec.Link, peer *spec.Link) error {
+	for _, l := range []*spec.Link{&link, peer} {
 		if l == nil {
 			continue
 		}
@@ -57,13 +57,13 @@ func (k Netlink) AddLink(link plan.Link, peer *plan.Link) error {
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = link.Name, link.MTU, link.MAC
 	var err error
 	switch {
-	case link.Kind == plan.Bridge:
+	case link.Kind == spec.Bridge:
 		err = makeLink(link.NS, &netlink.Bridge{LinkAttrs: attrs})
-	case link.Kind == plan.WireGuardDevice && link.Underlay:
+	case link.Kind == spec.WireGuardDevice && link.Underlay:
 		err = makeFromHost(link.NS, &netlink.Wireguard{LinkAttrs: attrs})
-	case link.Kind == plan.WireGuardDevice:
+	case link.Kind == spec.WireGuardDevice:
 		err = makeLink(link.NS, &netlink.Wireguard{LinkAttrs: attrs})
-	case link.Kind == plan.Veth:
+	case link.Kind == spec.Veth:
 		err = makeVeth(link, *peer, attrs)
 	default:
 		return fmt.Errorf("link %s: a link of kind %q cannot be made", link.Name, link.Kind)
@@ -80,8 +80,8 @@ func (k Netlink) AddLink(link plan.Link, peer *plan.Link) error {
 }
 
 // SetLink implements Kernel.
-func (k Netlink) SetLink(link plan.Link) error {
-	if link.Kind == plan.Physical {
+func (k Netlink) SetLink(link spec.Link) error {
+	if link.Kind == spec.Physical {
 		if err := k.move(link); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (k Netlink) SetLink(link plan.Link) error {
 			return fmt.Errorf("link %s: %w", link.Name, err)
 		}
 		attrs := found.Attrs()
-		if link.MTU != 0 && attrs.MTU != link.MTU && link.Kind != plan.Internal {
+		if link.MTU != 0 && attrs.MTU != link.MTU && link.Kind != spec.Internal {
 			err = h.LinkSetMTU(found, link.MTU)
 		}
 		if err == nil && link.MAC != nil && attrs.HardwareAddr.String() != link.MAC.String() {
@@ -111,7 +111,7 @@ func (k Netlink) SetLink(link plan.Link) error {
 	})
 }
 
-func setMaster(h *netlink.Handle, found netlink.Link, link plan.Link) error {
+func setMaster(h *netlink.Handle, found netlink.Link, link spec.Link) error {
 	if link.Master == "" {
 		if found.Attrs().MasterIndex == 0 || link.Free || isSwitchPort(h, found) {
 			return nil
@@ -137,8 +137,8 @@ func isSwitchPort(h *netlink.Handle, link netlink.Link) bool {
 
 // move brings a physical link into its namespace from wherever it is. Nothing
 // but the kernel's own default is left of its addresses and routes.
-func (k Netlink) move(link plan.Link) error {
-	from := plan.Namespace
+func (k Netlink) move(link spec.Link) error {
+	from := spec.Namespace
 	if link.NS == from {
 		from = ""
 	}
@@ -171,7 +171,7 @@ func (k Netlink) move(link plan.Link) error {
 	})
 }
 
-func isThere(link plan.Link) bool {
+func isThere(link spec.Link) bool {
 	return in(link.NS, func(h *netlink.Handle) error { _, err := h.LinkByName(link.Name); return err }) == nil
 }
 
@@ -251,21 +251,21 @@ func (Netlink) DeleteLink(key LinkKey) error {
 }
 
 // AddAddress implements Kernel.
-func (Netlink) AddAddress(a plan.Address) error {
+func (Netlink) AddAddress(a spec.Address) error {
 	return atLink(a.NS, a.Link, "adding "+addressName(a), unix.EEXIST, func(index int) error {
 		return request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, addressMessage(a, index))
 	})
 }
 
 // DeleteAddress implements Kernel.
-func (Netlink) DeleteAddress(a plan.Address) error {
+func (Netlink) DeleteAddress(a spec.Address) error {
 	return ifThere(a.NS, a.Link, "deleting "+addressName(a), unix.EADDRNOTAVAIL, func(index int) error {
-		return request(unix.RTM_DELADDR, 0, addressMessage(plan.Address{Prefix: a.Prefix, Peer: a.Peer}, index))
+		return request(unix.RTM_DELADDR, 0, addressMessage(spec.Address{Prefix: a.Prefix, Peer: a.Peer}, index))
 	})
 }
 
 // AddRoute implements Kernel.
-func (Netlink) AddRoute(r plan.Route) error {
+func (Netlink) AddRoute(r spec.Route) error {
 	flags := unix.NLM_F_CREATE
 	if r.Behind {
 		flags |= unix.NLM_F_APPEND
@@ -276,7 +276,7 @@ func (Netlink) AddRoute(r plan.Route) error {
 }
 
 // DeleteRoute implements Kernel.
-func (Netlink) DeleteRoute(r plan.Route) error {
+func (Netlink) DeleteRoute(r spec.Route) error {
 	return ifThere(r.NS, r.Link, "deleting "+routeName(r), unix.ESRCH, func(index int) error {
 		return request(unix.RTM_DELROUTE, 0, routeMessage(r, index))
 	})
@@ -293,23 +293,23 @@ func request(kind, flags int, message []nl.NetlinkRequestData) error {
 }
 
 // AddRule implements Kernel.
-func (Netlink) AddRule(r plan.Rule) error {
+func (Netlink) AddRule(r spec.Rule) error {
 	return ruleError("adding", r, unix.EEXIST, func(h *netlink.Handle) error { return h.RuleAdd(kernelRule(r)) })
 }
 
 // DeleteRule implements Kernel.
-func (Netlink) DeleteRule(r plan.Rule) error {
+func (Netlink) DeleteRule(r spec.Rule) error {
 	return ruleError("deleting", r, unix.ENOENT, func(h *netlink.Handle) error { return h.RuleDel(kernelRule(r)) })
 }
 
-func ruleError(doing string, r plan.Rule, done unix.Errno, f func(*netlink.Handle) error) error {
+func ruleError(doing string, r spec.Rule, done unix.Errno, f func(*netlink.Handle) error) error {
 	if err := in("", f); err != nil && !errors.Is(err, done) {
 		return fmt.Errorf("%s rule %s: %w", doing, describeRule(r), err)
 	}
 	return nil
 }
 
-func kernelRule(r plan.Rule) *netlink.Rule {
+func kernelRule(r spec.Rule) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Priority, rule.Table = unix.AF_INET, r.Priority, r.Table
 	if r.Table == 0 {
@@ -328,7 +328,7 @@ func kernelRule(r plan.Rule) *netlink.Rule {
 }
 
 // Set implements Kernel.
-func (Netlink) Set(s plan.Setting) error {
+func (Netlink) Set(s spec.Setting) error {
 	return netns.Do(s.NS, func() error {
 		if s.NIC != "" && isIPv6MTU(s.Key) {
 			waitUntilReady(s.NIC)

@@ -18,6 +18,7 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -27,18 +28,18 @@ type bridge struct{ kernel *linkstest.Kernel }
 
 func (bridge) Name() string { return "switch" }
 
-func (b bridge) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
-	state, err := b.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, nil)
-	have, exists := state.Links[links.LinkKey{NS: plan.Namespace, Name: plan.SwitchBridge}]
+func (b bridge) Diff(_ context.Context, want, _ *spec.Host) ([]reconcile.Operation, error) {
+	state, err := b.kernel.Observe([]string{spec.Namespace}, spec.RouteTable, nil)
+	have, exists := state.Links[links.LinkKey{NS: spec.Namespace, Name: spec.SwitchBridge}]
 	op := reconcile.Operation{Step: reconcile.StepSwitch, Verb: reconcile.Add, Object: "bridge"}
 	switch {
 	case want.Switch != nil && (!exists || have.MTU != want.Switch.MTU || have.MAC.String() != want.Switch.MAC.String()):
 		op.Do = func(context.Context) error {
-			return b.kernel.AddInternal(plan.Link{Name: want.Switch.Bridge, NS: plan.Namespace, MAC: want.Switch.MAC, MTU: want.Switch.MTU})
+			return b.kernel.AddInternal(spec.Link{Name: want.Switch.Bridge, NS: spec.Namespace, MAC: want.Switch.MAC, MTU: want.Switch.MTU})
 		}
 	case want.Switch == nil && exists:
 		op.Verb, op.Do = reconcile.Remove, func(context.Context) error {
-			return b.kernel.DeleteLink(links.LinkKey{NS: plan.Namespace, Name: plan.SwitchBridge})
+			return b.kernel.DeleteLink(links.LinkKey{NS: spec.Namespace, Name: spec.SwitchBridge})
 		}
 	default:
 		return nil, err
@@ -53,7 +54,7 @@ type bench struct {
 	hands  *reconcile.Reconciler
 }
 
-func newBench(t *testing.T, f *plan.Facts) *bench {
+func newBench(t *testing.T, f *spec.Facts) *bench {
 	t.Helper()
 	k := linkstest.New()
 	if err := k.Configure(f); err != nil {
@@ -64,7 +65,7 @@ func newBench(t *testing.T, f *plan.Facts) *bench {
 }
 
 // bring changes the kernel to what is wanted, in one pass, and returns what it did.
-func (b *bench) bring(want, previous *plan.Host) []string {
+func (b *bench) bring(want, previous *spec.Host) []string {
 	b.Helper()
 	ctx := context.Background()
 	ops, err := b.hands.Plan(ctx, want, previous)
@@ -92,7 +93,7 @@ func texts(ops []reconcile.Operation) []string {
 	return all
 }
 
-func mustBuild(t testing.TB, d *network.Document, id uint16, f *plan.Facts) *plan.Host {
+func mustBuild(t testing.TB, d *network.Document, id uint16, f *spec.Facts) *spec.Host {
 	t.Helper()
 	h, err := plan.Build(d, id, *f)
 	if err != nil {
@@ -146,13 +147,13 @@ func golden(t *testing.T, path, got string) {
 }
 
 // manyAddresses is a host whose uplink has all that an uplink may have.
-func manyAddresses() *plan.Facts {
+func manyAddresses() *spec.Facts {
 	f := plantest.Facts()
 	f.Uplink, f.MTU = "enp0s31f6", 9000
 	f.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.7/24"),
 		netip.MustParsePrefix("198.51.100.9/32"), netip.MustParsePrefix("203.0.113.4/29")}
 	via, anywhere := netip.MustParseAddr("198.51.100.1"), netip.MustParsePrefix("0.0.0.0/0")
-	f.Routes = []plan.Route{
+	f.Routes = []spec.Route{
 		{To: netip.MustParsePrefix("198.51.100.1/32"), Link: f.Uplink},
 		{To: anywhere, Via: via, Link: f.Uplink, Source: netip.MustParseAddr("198.51.100.9")},
 		{To: anywhere, Via: netip.MustParseAddr("203.0.113.1"), Link: f.Uplink, Metric: 100, Protocol: 3},
@@ -180,24 +181,24 @@ func TestUplinkWithManyAddressesAndRoutes(t *testing.T) {
 func TestForeignThingsStay(t *testing.T) {
 	facts := plantest.Facts()
 	b := newBench(t, facts)
-	foreign := plan.Link{Name: "veth_other", Kind: plan.Veth, MTU: 1500, MAC: []byte{2, 0, 0, 0, 0, 1}}
-	if err := b.kernel.AddLink(foreign, &plan.Link{Name: "veth_end", Kind: plan.Veth, MTU: 1500, MAC: []byte{2, 0, 0, 0, 0, 2}}); err != nil {
+	foreign := spec.Link{Name: "veth_other", Kind: spec.Veth, MTU: 1500, MAC: []byte{2, 0, 0, 0, 0, 1}}
+	if err := b.kernel.AddLink(foreign, &spec.Link{Name: "veth_end", Kind: spec.Veth, MTU: 1500, MAC: []byte{2, 0, 0, 0, 0, 2}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.kernel.AddAddress(plan.Address{Link: "veth_other", Prefix: netip.MustParsePrefix("172.17.0.1/16")}); err != nil {
+	if err := b.kernel.AddAddress(spec.Address{Link: "veth_other", Prefix: netip.MustParsePrefix("172.17.0.1/16")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.kernel.AddRoute(plan.Route{To: netip.MustParsePrefix("172.18.0.0/16"), Via: netip.MustParseAddr("172.17.0.2"), Link: "veth_other"}); err != nil {
+	if err := b.kernel.AddRoute(spec.Route{To: netip.MustParsePrefix("172.18.0.0/16"), Via: netip.MustParseAddr("172.17.0.2"), Link: "veth_other"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.kernel.AddRule(plan.Rule{Priority: 5, To: netip.MustParsePrefix("172.18.0.0/16"), Table: 7}); err != nil {
+	if err := b.kernel.AddRule(spec.Rule{Priority: 5, To: netip.MustParsePrefix("172.18.0.0/16"), Table: 7}); err != nil {
 		t.Fatal(err)
 	}
 	original := b.kernel.String()
 	want := mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts)
 	b.bring(want, nil)
 	// What the operator does with the links that are left to him stays, too.
-	if err := b.kernel.AddAddress(plan.Address{Link: plan.AccessLink, Prefix: netip.MustParsePrefix("10.31.200.1/16")}); err != nil {
+	if err := b.kernel.AddAddress(spec.Address{Link: spec.AccessLink, Prefix: netip.MustParsePrefix("10.31.200.1/16")}); err != nil {
 		t.Fatal(err)
 	}
 	if did := b.bring(want, want); len(did) > 0 {
@@ -214,7 +215,7 @@ func TestIPv6TurnedOffSinceTheFirstDeploy(t *testing.T) {
 	b := newBench(t, facts)
 	want := mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts)
 	b.bring(want, nil)
-	if err := b.kernel.Set(plan.Setting{Key: "net/ipv6/conf/default/disable_ipv6", Value: "1"}); err != nil {
+	if err := b.kernel.Set(spec.Setting{Key: "net/ipv6/conf/default/disable_ipv6", Value: "1"}); err != nil {
 		t.Fatal(err)
 	}
 	b.bring(plan.Without(*facts), want)

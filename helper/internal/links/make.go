@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
-// UnderlayAlias is the alias (ip-link(8)) of a WireGuard device that has plan.Link.Underlay:
+// UnderlayAlias is the alias (ip-link(8)) of a WireGuard device that has spec.Link.Underlay:
 // the kernel does not tell in which namespace its UDP socket is.
 const UnderlayAlias = "mobula: packets go through the host's namespace"
 
-// Underlay reports whether a link is a WireGuard device that has plan.Link.Underlay.
+// Underlay reports whether a link is a WireGuard device that has spec.Link.Underlay.
 // One that is nowhere has not.
 func Underlay(key LinkKey) (underlay bool, err error) {
 	if !netns.Exists(key.NS) {
@@ -34,7 +34,7 @@ func Underlay(key LinkKey) (underlay bool, err error) {
 }
 
 func isUnderlay(l netlink.Link) bool {
-	return kindOf(l) == plan.WireGuardDevice && l.Attrs().Alias == UnderlayAlias
+	return kindOf(l) == spec.WireGuardDevice && l.Attrs().Alias == UnderlayAlias
 }
 
 func makeLink(ns string, link netlink.Link) error {
@@ -65,7 +65,7 @@ func makeFromHost(ns string, link netlink.Link) error {
 	})
 }
 
-func makeVeth(link, peer plan.Link, attrs netlink.LinkAttrs) error {
+func makeVeth(link, peer spec.Link, attrs netlink.LinkAttrs) error {
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: peer.Name, PeerHardwareAddr: peer.MAC}
 	if peer.NS != link.NS {
 		file, err := netns.Open(peer.NS)

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/links"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestNICNeighbors holds that permanent neighbors, three times as many as the kernel's
@@ -18,11 +18,11 @@ func TestNICNeighbors(t *testing.T) {
 	if !apart(t) {
 		return
 	}
-	run(t, "ip link add "+plan.AccessLink+" type veth peer name other && ip link set "+plan.AccessLink+" up && ip link set other up && ip address add 10.31.128.1/16 dev "+plan.AccessLink)
-	key := links.LinkKey{Name: plan.AccessLink}
-	var all []plan.Neighbor
+	run(t, "ip link add "+spec.AccessLink+" type veth peer name other && ip link set "+spec.AccessLink+" up && ip link set other up && ip address add 10.31.128.1/16 dev "+spec.AccessLink)
+	key := links.LinkKey{Name: spec.AccessLink}
+	var all []spec.Neighbor
 	for i := 1; i <= 3000; i++ {
-		all = append(all, plan.Neighbor{Link: plan.AccessLink, Address: netip.AddrFrom4([4]byte{10, 31, byte(i >> 8), byte(i)}), MAC: [6]byte{2, 0x6d, 0x6f, 1, byte(i >> 8), byte(i)}})
+		all = append(all, spec.Neighbor{Link: spec.AccessLink, Address: netip.AddrFrom4([4]byte{10, 31, byte(i >> 8), byte(i)}), MAC: [6]byte{2, 0x6d, 0x6f, 1, byte(i >> 8), byte(i)}})
 	}
 	k := links.Netlink{}
 	for try := 0; try < 2; try++ {
@@ -30,9 +30,9 @@ func TestNICNeighbors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run(t, "ip neigh replace 10.31.200.1 lladdr 02:00:00:00:00:01 nud reachable dev "+plan.AccessLink)
+	run(t, "ip neigh replace 10.31.200.1 lladdr 02:00:00:00:00:01 nud reachable dev "+spec.AccessLink)
 	seen := func() int {
-		s, err := k.Observe(nil, plan.RouteTable, nil)
+		s, err := k.Observe(nil, spec.RouteTable, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestNICNeighbors(t *testing.T) {
 		t.Errorf("found %s", left)
 	}
 	// The last address of a link takes them along, which the plan counts on.
-	run(t, "ip address del 10.31.128.1/16 dev "+plan.AccessLink)
+	run(t, "ip address del 10.31.128.1/16 dev "+spec.AccessLink)
 	if n := seen(); n != 0 {
 		t.Errorf("sees %d neighbors of a link without an address", n)
 	}
@@ -65,17 +65,17 @@ func TestNICIsFound(t *testing.T) {
 		return
 	}
 	find := func(uplink string) bool {
-		name, _, found := links.FindNIC(&plan.Facts{Uplink: uplink})
+		name, _, found := links.FindNIC(&spec.Facts{Uplink: uplink})
 		return found && name == uplink
 	}
 	run(t, "ip link add ens3 type veth peer name other")
 	if !find("ens3") || find("ens4") {
 		t.Errorf("ens3: found %v, wanted true; ens4: found %v, wanted false", find("ens3"), find("ens4"))
 	}
-	if err := (links.Netlink{}).AddNamespace(plan.Namespace); err != nil {
+	if err := (links.Netlink{}).AddNamespace(spec.Namespace); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "ip link set ens3 netns "+plan.Namespace)
+	run(t, "ip link set ens3 netns "+spec.Namespace)
 	if !find("ens3") {
 		t.Error("not found in the gateway's namespace")
 	}

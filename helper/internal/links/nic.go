@@ -11,17 +11,17 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // identity returns what a network card is known by; nothing of other links, which
 // may have the address of a card that they stand on.
-func identity(l netlink.Link) plan.NIC {
+func identity(l netlink.Link) spec.NIC {
 	a := l.Attrs()
 	if l.Type() != "device" || a.Flags&net.FlagLoopback != 0 || len(a.HardwareAddr) == 0 {
-		return plan.NIC{}
+		return spec.NIC{}
 	}
-	nic := plan.NIC{MAC: a.PermHWAddr, AltNames: a.AltNames, Device: a.ParentDev}
+	nic := spec.NIC{MAC: a.PermHWAddr, AltNames: a.AltNames, Device: a.ParentDev}
 	if len(nic.MAC) == 0 { // kernels before 5.5 do not tell
 		nic.MAC = a.HardwareAddr
 	}
@@ -32,15 +32,15 @@ func identity(l netlink.Link) plan.NIC {
 // address, whatever it is named now (two cards may have changed names); else the
 // link of its name, the one with the name as another one, and the card in its place.
 // What fits two is none.
-func (s *State) NIC(link plan.Link) (LinkKey, bool) {
+func (s *State) NIC(link spec.Link) (LinkKey, bool) {
 	named, byName := LinkKey{link.NS, link.Name}, false
-	for _, ns := range []string{link.NS, "", plan.Namespace} {
+	for _, ns := range []string{link.NS, "", spec.Namespace} {
 		if _, there := s.Links[LinkKey{ns, link.Name}]; there && !byName {
 			named, byName = LinkKey{ns, link.Name}, true
 		}
 	}
 	known := link.NIC
-	sameMAC := func(_ LinkKey, nic plan.NIC) bool { return known.MAC != nil && bytes.Equal(nic.MAC, known.MAC) }
+	sameMAC := func(_ LinkKey, nic spec.NIC) bool { return known.MAC != nil && bytes.Equal(nic.MAC, known.MAC) }
 	if byName && sameMAC(named, s.Links[named].NIC) {
 		return named, true
 	}
@@ -50,17 +50,17 @@ func (s *State) NIC(link plan.Link) (LinkKey, bool) {
 		}
 		return named, true
 	}
-	if key, one := s.only(func(_ LinkKey, nic plan.NIC) bool { return slices.Contains(nic.AltNames, link.Name) }); one {
+	if key, one := s.only(func(_ LinkKey, nic spec.NIC) bool { return slices.Contains(nic.AltNames, link.Name) }); one {
 		return key, true
 	}
-	if key, one := s.only(func(key LinkKey, _ plan.NIC) bool { return slices.Contains(known.AltNames, key.Name) }); one {
+	if key, one := s.only(func(key LinkKey, _ spec.NIC) bool { return slices.Contains(known.AltNames, key.Name) }); one {
 		return key, true
 	}
-	return s.only(func(_ LinkKey, nic plan.NIC) bool { return known.Device != "" && nic.Device == known.Device })
+	return s.only(func(_ LinkKey, nic spec.NIC) bool { return known.Device != "" && nic.Device == known.Device })
 }
 
 // only returns the card that fits, if it is one.
-func (s *State) only(fits func(LinkKey, plan.NIC) bool) (found LinkKey, one bool) {
+func (s *State) only(fits func(LinkKey, spec.NIC) bool) (found LinkKey, one bool) {
 	fitting := 0
 	for key, l := range s.Links {
 		if l.NIC.MAC != nil && fits(key, l.NIC) {
@@ -74,9 +74,9 @@ func (s *State) only(fits func(LinkKey, plan.NIC) bool) (found LinkKey, one bool
 // FindNIC looks for the uplink in the host's own namespace and in the gateway's. A boot
 // asks many times a second, so it looks at nothing but links. One that udev is about to
 // name is not there yet.
-func FindNIC(facts *plan.Facts) (name string, card net.HardwareAddr, found bool) {
+func FindNIC(facts *spec.Facts) (name string, card net.HardwareAddr, found bool) {
 	s := &State{Links: map[LinkKey]Link{}}
-	for _, ns := range []string{"", plan.Namespace} {
+	for _, ns := range []string{"", spec.Namespace} {
 		if !netns.Exists(ns) {
 			continue
 		}

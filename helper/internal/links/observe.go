@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Observe implements Kernel.
-func (Netlink) Observe(namespaces []string, table int, settings []plan.Setting) (s *State, err error) {
+func (Netlink) Observe(namespaces []string, table int, settings []spec.Setting) (s *State, err error) {
 	err = again(func() error {
 		s, err = observe(namespaces, table, settings)
 		return err
@@ -37,10 +37,10 @@ func again(look func() error) (err error) {
 	return err
 }
 
-func observe(namespaces []string, table int, settings []plan.Setting) (*State, error) {
+func observe(namespaces []string, table int, settings []spec.Setting) (*State, error) {
 	s := &State{
-		Namespaces: map[string]bool{}, Links: map[LinkKey]Link{}, Addresses: map[plan.Address]bool{}, Neighbors: map[plan.Neighbor]bool{},
-		Rules: map[plan.Rule]bool{}, Settings: map[SettingKey]string{},
+		Namespaces: map[string]bool{}, Links: map[LinkKey]Link{}, Addresses: map[spec.Address]bool{}, Neighbors: map[spec.Neighbor]bool{},
+		Rules: map[spec.Rule]bool{}, Settings: map[SettingKey]string{},
 	}
 	for _, ns := range append([]string{""}, namespaces...) {
 		if !netns.Exists(ns) {
@@ -97,8 +97,8 @@ func (s *State) observeLinks(h *netlink.Handle, ns string) (map[int]string, erro
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		link := Link{Up: a.Flags&net.FlagUp != 0, Link: plan.Link{Name: a.Name, NS: ns, Kind: kindOf(l), MTU: a.MTU, MAC: a.HardwareAddr, NIC: identity(l), Underlay: isUnderlay(l)}}
-		if link.Kind == plan.Veth {
+		link := Link{Up: a.Flags&net.FlagUp != 0, Link: spec.Link{Name: a.Name, NS: ns, Kind: kindOf(l), MTU: a.MTU, MAC: a.HardwareAddr, NIC: identity(l), Underlay: isUnderlay(l)}}
+		if link.Kind == spec.Veth {
 			link.Peer = "?" // known only by index; that it has one is enough
 		}
 		if !switchDevices[a.MasterIndex] {
@@ -193,8 +193,8 @@ func (s *State) observeRules(h *netlink.Handle, table int) error {
 		return err
 	}
 	for _, r := range rules {
-		rule := plan.Rule{Priority: r.Priority, Table: r.Table, Specific: r.SuppressPrefixlen == 0}
-		if r.Table == unix.RT_TABLE_MAIN && rule.Specific && plan.RulePriority <= r.Priority && r.Priority <= plan.MaxRulePriority {
+		rule := spec.Rule{Priority: r.Priority, Table: r.Table, Specific: r.SuppressPrefixlen == 0}
+		if r.Table == unix.RT_TABLE_MAIN && rule.Specific && spec.RulePriority <= r.Priority && r.Priority <= spec.MaxRulePriority {
 			rule.Table = 0
 		} else if r.Table != table {
 			continue
@@ -212,7 +212,7 @@ func (s *State) observeRules(h *netlink.Handle, table int) error {
 	return err
 }
 
-func (s *State) observeSettings(settings []plan.Setting) error {
+func (s *State) observeSettings(settings []spec.Setting) error {
 	for _, setting := range settings {
 		if setting.NS != "" && !s.Namespaces[setting.NS] {
 			continue
@@ -248,21 +248,21 @@ func readSetting(key string) (string, error) {
 	return strings.TrimSpace(string(value)), err
 }
 
-func kindOf(l netlink.Link) plan.Kind {
+func kindOf(l netlink.Link) spec.Kind {
 	switch l.Type() {
 	case "veth":
-		return plan.Veth
+		return spec.Veth
 	case "bridge":
-		return plan.Bridge
+		return spec.Bridge
 	case "wireguard":
-		return plan.WireGuardDevice
+		return spec.WireGuardDevice
 	case "openvswitch":
-		return plan.Internal
+		return spec.Internal
 	}
 	if l.Attrs().Flags&net.FlagLoopback != 0 {
-		return plan.Loopback
+		return spec.Loopback
 	}
-	return plan.Physical
+	return spec.Physical
 }
 
 // prefix converts; nil is the default route.

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // mostOwn is how many of a host's addresses are looked at where none is the one that
@@ -18,7 +18,7 @@ const mostOwn = 8
 
 // Onward asks the kernel how the host would send to the others to which it relays, from
 // its address that they know, or from each of those that it has outside.
-func Onward(d *plan.Doorway) (onward *plan.Onward, err error) {
+func Onward(d *spec.Doorway) (onward *spec.Onward, err error) {
 	err = again(func() error {
 		return in("", func(h *netlink.Handle) error {
 			onward, err = onwardOf(h, d)
@@ -28,21 +28,21 @@ func Onward(d *plan.Doorway) (onward *plan.Onward, err error) {
 	return onward, err
 }
 
-func onwardOf(h *netlink.Handle, d *plan.Doorway) (*plan.Onward, error) {
+func onwardOf(h *netlink.Handle, d *spec.Doorway) (*spec.Onward, error) {
 	all, err := h.LinkList()
 	if err != nil {
 		return nil, err
 	}
-	links, leads := map[int]plan.OnwardLink{}, map[int]bool{}
+	links, leads := map[int]spec.OnwardLink{}, map[int]bool{}
 	for _, l := range all {
 		a := l.Attrs()
-		links[a.Index], leads[a.Index] = plan.OnwardLink{Name: a.Name, Index: a.Index, MTU: a.MTU}, slices.Contains(d.Outside, a.Name)
+		links[a.Index], leads[a.Index] = spec.OnwardLink{Name: a.Name, Index: a.Index, MTU: a.MTU}, slices.Contains(d.Outside, a.Name)
 	}
 	own, err := ownAddresses(h, d.Endpoint, leads)
 	if err != nil {
 		return nil, err
 	}
-	onward := &plan.Onward{}
+	onward := &spec.Onward{}
 	for _, from := range own {
 		for _, to := range d.Targets() {
 			hop, index, err := firstHop(h, from, to)
@@ -54,7 +54,7 @@ func onwardOf(h *netlink.Handle, d *plan.Doorway) (*plan.Onward, error) {
 				continue // there is none, or it has just come
 			}
 			leads[index] = true
-			onward.Ways = append(onward.Ways, plan.Way{From: from, To: to, Hop: hop, Link: link.Name})
+			onward.Ways = append(onward.Ways, spec.Way{From: from, To: to, Hop: hop, Link: link.Name})
 		}
 	}
 	for index, link := range links {
@@ -62,7 +62,7 @@ func onwardOf(h *netlink.Handle, d *plan.Doorway) (*plan.Onward, error) {
 			onward.Links = append(onward.Links, link)
 		}
 	}
-	slices.SortFunc(onward.Links, func(a, b plan.OnwardLink) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(onward.Links, func(a, b spec.OnwardLink) int { return cmp.Compare(a.Name, b.Name) })
 	return onward, nil
 }
 

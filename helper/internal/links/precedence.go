@@ -7,7 +7,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // What a rule is added with no priority for comes before all others but the first
@@ -47,7 +47,7 @@ func readCatcher(m []byte, _ map[int]string) (c catcher, err error) {
 
 // comesFirst reports that a rule comes before Mobula's where those are at home.
 func (c catcher) comesFirst() bool {
-	return c.all && c.table != plan.RouteTable && c.priority < plan.RulePriority
+	return c.all && c.table != spec.RouteTable && c.priority < spec.RulePriority
 }
 
 // firstCatcher returns the priority before which Mobula's rules have to be; 0: they are at
@@ -71,9 +71,9 @@ func firstCatcher(rules []catcher) (first int) {
 }
 
 // placed returns a wanted rule where it has to be.
-func (d *differ) placed(r plan.Rule) plan.Rule {
-	if d.have.Catcher != 0 && r.Table == plan.RouteTable && r.Priority < plan.RulePriority+ahead {
-		r.Priority += d.have.Catcher - ahead - plan.RulePriority
+func (d *differ) placed(r spec.Rule) spec.Rule {
+	if d.have.Catcher != 0 && r.Table == spec.RouteTable && r.Priority < spec.RulePriority+ahead {
+		r.Priority += d.have.Catcher - ahead - spec.RulePriority
 	}
 	return r
 }

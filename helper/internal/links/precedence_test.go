@@ -9,6 +9,7 @@ import (
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // TestRulesComeFirst: Mobula's rules go before those that may take any packet, whichever
@@ -50,7 +51,7 @@ func TestRulesComeFirst(t *testing.T) {
 		{"the host's addresses, elsewhere", "priority 709 lookup local", 0},
 	} {
 		netnstest.Run(t, "", "sh", "-c", "ip rule add "+c.rule)
-		state, err := Netlink{}.Observe(nil, plan.RouteTable, nil)
+		state, err := Netlink{}.Observe(nil, spec.RouteTable, nil)
 		if err != nil || state.Catcher != c.catcher {
 			t.Errorf("%s: found %d, %v, wanted %d", c.what, state.Catcher, err, c.catcher)
 		}
@@ -64,7 +65,7 @@ func TestRulesComeFirst(t *testing.T) {
 		}
 	}
 	netnstest.Run(t, "", "sh", "-c", "ip rule add priority 100 lookup local; ip rule del priority 0; ip rule add priority 50 lookup 77; ip rule add priority 101 lookup 78")
-	if state, err := (Netlink{}).Observe(nil, plan.RouteTable, nil); err != nil || state.Catcher != 0 {
+	if state, err := (Netlink{}).Observe(nil, spec.RouteTable, nil); err != nil || state.Catcher != 0 {
 		t.Errorf("behind the host's addresses: found %d, %v, wanted none", state.Catcher, err)
 	}
 	if got := own.caught(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWRULE}}); got != "" {

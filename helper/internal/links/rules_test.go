@@ -6,7 +6,7 @@ import (
 
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns/netnstest"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestRulesInTheKernel: every rule of a plan is found as it was made, twice made
@@ -16,15 +16,15 @@ func TestRulesInTheKernel(t *testing.T) {
 		return
 	}
 	var kernel links.Netlink
-	want := []plan.Rule{
-		{Priority: plan.RulePriority, From: netip.MustParsePrefix("10.30.0.1/32"), Table: plan.RouteTable},
-		{Priority: plan.RulePriority + 2, To: netip.MustParsePrefix("169.254.0.0/16"), Specific: true},
-		{Priority: plan.RulePriority + 3, To: netip.MustParsePrefix("169.254.0.0/16"), Table: plan.RouteTable},
-		{Priority: plan.RulePriority + 2, To: netip.MustParsePrefix("168.63.129.16/32"), Specific: true},
+	want := []spec.Rule{
+		{Priority: spec.RulePriority, From: netip.MustParsePrefix("10.30.0.1/32"), Table: spec.RouteTable},
+		{Priority: spec.RulePriority + 2, To: netip.MustParsePrefix("169.254.0.0/16"), Specific: true},
+		{Priority: spec.RulePriority + 3, To: netip.MustParsePrefix("169.254.0.0/16"), Table: spec.RouteTable},
+		{Priority: spec.RulePriority + 2, To: netip.MustParsePrefix("168.63.129.16/32"), Specific: true},
 	}
-	found := func() map[plan.Rule]bool {
+	found := func() map[spec.Rule]bool {
 		t.Helper()
-		state, err := kernel.Observe(nil, plan.RouteTable, nil)
+		state, err := kernel.Observe(nil, spec.RouteTable, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Survey finds the uplink of a host that Mobula has not changed yet, with its
@@ -18,8 +18,8 @@ import (
 // route. What cannot be given back exactly as it is, or is not known to be, is
 // refused: the error names everything that stands in the way of moving the NIC. In use:
 // Mobula is on the host, with which the NIC has stayed.
-func Survey(ranges network.Ranges, uplink string, inUse bool) (*plan.Facts, error) {
-	var facts *plan.Facts
+func Survey(ranges network.Ranges, uplink string, inUse bool) (*spec.Facts, error) {
+	var facts *spec.Facts
 	err := again(func() error {
 		return in("", func(h *netlink.Handle) error {
 			v, err := look(h)
@@ -41,20 +41,20 @@ func Survey(ranges network.Ranges, uplink string, inUse bool) (*plan.Facts, erro
 }
 
 // survey judges the view.
-func (v *view) survey(ranges network.Ranges, uplink string, inUse bool) (*plan.Facts, error) {
+func (v *view) survey(ranges network.Ranges, uplink string, inUse bool) (*spec.Facts, error) {
 	link, err := v.findUplink(uplink)
 	if err != nil {
 		return nil, err
 	}
 	a := link.Attrs()
 	u := &uplinkView{view: v, link: a}
-	facts := &plan.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU, Index: a.Index}
+	facts := &spec.Facts{Uplink: a.Name, MAC: a.HardwareAddr, MTU: a.MTU, Index: a.Index}
 	known := identity(link)
 	facts.CardMAC, facts.AltNames, facts.Device = known.MAC, a.AltNames, known.Device
 	u.movable(link)
 	u.alone()
 	u.itself()
-	u.problems = append(u.problems, v.taken(plan.ExternalLink, plan.UplinkPort, plan.UplinkVeth(u.link.Name))...)
+	u.problems = append(u.problems, v.taken(spec.ExternalLink, spec.UplinkPort, spec.UplinkVeth(u.link.Name))...)
 	if !inUse {
 		u.problems = append(u.problems, v.conflicts(ranges)...)
 	}

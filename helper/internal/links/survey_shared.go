@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // SurveyShared finds what a host has to be given back with which the NIC stays, see
 // Ways, and the smallest MTU of its interfaces to the outside, in bytes. It refuses hosts
 // that have our names, networks or table already.
-func SurveyShared(ranges network.Ranges) (facts *plan.Facts, err error) {
+func SurveyShared(ranges network.Ranges) (facts *spec.Facts, err error) {
 	err = again(func() error {
 		return in("", func(h *netlink.Handle) error {
 			v, err := look(h)
@@ -26,10 +26,10 @@ func SurveyShared(ranges network.Ranges) (facts *plan.Facts, err error) {
 			if err != nil {
 				return err
 			}
-			facts = &plan.Facts{Shared: &ways, MTU: mtu}
+			facts = &spec.Facts{Shared: &ways, MTU: mtu}
 			problems := v.conflicts(ranges)
 			if len(ways.Outside) == 0 {
-				problems = append(problems, plan.ErrNoWay)
+				problems = append(problems, spec.ErrNoWay)
 			}
 			return errors.Join(problems...)
 		})
@@ -39,7 +39,7 @@ func SurveyShared(ranges network.Ranges) (facts *plan.Facts, err error) {
 
 // Ways returns the interfaces with an IPv4 default route, in any table, those of them that
 // do not forward, bridges among these, and whether the host is a router by itself.
-func Ways() (ways plan.Shared, err error) {
+func Ways() (ways spec.Shared, err error) {
 	err = again(func() error {
 		return in("", func(h *netlink.Handle) error {
 			all, err := h.LinkList()
@@ -60,7 +60,7 @@ func Ways() (ways plan.Shared, err error) {
 	return ways, err
 }
 
-func findWays(all []netlink.Link, routes []foundRoute) (ways plan.Shared, mtu int, err error) {
+func findWays(all []netlink.Link, routes []foundRoute) (ways spec.Shared, mtu int, err error) {
 	global, err := readSetting("net/ipv4/ip_forward")
 	if err != nil {
 		return ways, 0, err
@@ -73,9 +73,9 @@ func findWays(all []netlink.Link, routes []foundRoute) (ways plan.Shared, mtu in
 	for _, l := range all {
 		a := l.Attrs()
 		leads := func(r foundRoute) bool {
-			return r.To == everywhere && r.Table != plan.RouteTable && (r.index == a.Index || slices.Contains(r.others, a.Index))
+			return r.To == everywhere && r.Table != spec.RouteTable && (r.index == a.Index || slices.Contains(r.others, a.Index))
 		}
-		if a.Name == plan.DirectHost || a.Name == plan.AccessLink || !slices.ContainsFunc(routes, leads) {
+		if a.Name == spec.DirectHost || a.Name == spec.AccessLink || !slices.ContainsFunc(routes, leads) {
 			continue // the gateway's own, or none
 		}
 		ways.Outside = append(ways.Outside, a.Name)
@@ -108,19 +108,19 @@ func (v *view) taken(names ...string) (problems []error) {
 
 // conflicts names what has our names, subnets or table already.
 func (v *view) conflicts(ranges network.Ranges) []error {
-	problems := v.taken(plan.AccessLink, plan.AccessPort, plan.DirectHost, plan.DirectGateway, plan.WireLink, plan.SwitchBridge)
+	problems := v.taken(spec.AccessLink, spec.AccessPort, spec.DirectHost, spec.DirectGateway, spec.WireLink, spec.SwitchBridge)
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if v.occupied {
-		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", plan.Namespace)
+		problem("network namespace %s: found one that is not Mobula's, wanted the name to be free", spec.Namespace)
 	}
 	for _, r := range v.routes {
-		if r.Table == plan.RouteTable {
-			problem("routing table %d: found a route to %s, wanted it to be free", plan.RouteTable, r.To)
+		if r.Table == spec.RouteTable {
+			problem("routing table %d: found a route to %s, wanted it to be free", spec.RouteTable, r.To)
 		}
 	}
 	for _, r := range v.rules {
-		if r.table == plan.RouteTable {
-			problem("routing table %d: found rule %d, which leads to it, wanted it to be free", plan.RouteTable, r.priority)
+		if r.table == spec.RouteTable {
+			problem("routing table %d: found rule %d, which leads to it, wanted it to be free", spec.RouteTable, r.priority)
 		}
 	}
 	return append(problems, v.clashes(ranges)...)

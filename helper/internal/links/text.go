@@ -4,24 +4,24 @@ import (
 	"fmt"
 	"strings"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // asFound is the route as the kernel tells it: without how it came there.
-func asFound(r plan.Route) plan.Route {
+func asFound(r spec.Route) spec.Route {
 	r.Protocol, r.Uplink, r.Behind = protocolOf(r), false, false
 	return r
 }
 
 // whatItDoes is the route without who made it and when.
-func whatItDoes(r plan.Route) plan.Route {
+func whatItDoes(r spec.Route) spec.Route {
 	r = asFound(r)
 	r.Protocol = 0
 	return r
 }
 
 // addressName names an address for the reader.
-func addressName(a plan.Address) string {
+func addressName(a spec.Address) string {
 	name := "address " + a.Prefix.String()
 	if a.Peer.IsValid() {
 		name += " to " + a.Peer.String()
@@ -29,7 +29,7 @@ func addressName(a plan.Address) string {
 	return name
 }
 
-func routeName(r plan.Route) string {
+func routeName(r spec.Route) string {
 	name := "route " + r.To.String()
 	if r.To.Bits() == 0 {
 		name = "default route"
@@ -46,7 +46,7 @@ func routeName(r plan.Route) string {
 	return name
 }
 
-func describeRoute(r plan.Route) string {
+func describeRoute(r spec.Route) string {
 	var parts []string
 	if r.Via.IsValid() {
 		parts = append(parts, "via "+r.Via.String())
@@ -61,7 +61,7 @@ func describeRoute(r plan.Route) string {
 	return strings.Join(parts, " ")
 }
 
-func describeRule(r plan.Rule) string {
+func describeRule(r spec.Rule) string {
 	table := fmt.Sprintf("table %d", r.Table)
 	if r.Specific {
 		table = "the main table's specific routes"

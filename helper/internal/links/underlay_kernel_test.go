@@ -13,8 +13,8 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // TestNICUnderlayIsMadeFromHost asks the kernel what makeFromHost rests on: a link that
@@ -24,10 +24,10 @@ func TestNICUnderlayIsMadeFromHost(t *testing.T) {
 	if !apart(t) {
 		return
 	}
-	if err := netns.Create(plan.Namespace); err != nil {
+	if err := netns.Create(spec.Namespace); err != nil {
 		t.Fatal(err)
 	}
-	key := links.LinkKey{NS: plan.Namespace, Name: plan.WireLink}
+	key := links.LinkKey{NS: spec.Namespace, Name: spec.WireLink}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = key.Name
 	wireguard := links.MakeFromHost(key.NS, &netlink.Wireguard{LinkAttrs: attrs}) == nil
@@ -35,7 +35,7 @@ func TestNICUnderlayIsMadeFromHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	if wireguard {
-		if err := (links.Netlink{}).AddLink(plan.Link{Name: key.Name, NS: key.NS, Kind: plan.WireGuardDevice, Underlay: true}, nil); err != nil {
+		if err := (links.Netlink{}).AddLink(spec.Link{Name: key.Name, NS: key.NS, Kind: spec.WireGuardDevice, Underlay: true}, nil); err != nil {
 			t.Fatal(err)
 		}
 	} else if err := links.MakeFromHost(key.NS, &netlink.Vxlan{LinkAttrs: attrs, VxlanId: 5, Port: 40001}); err != nil {
@@ -43,7 +43,7 @@ func TestNICUnderlayIsMadeFromHost(t *testing.T) {
 	}
 	run(t, "ip -n mobula link set mo-wg-gw up")
 	sockets := map[string]string{}
-	for _, ns := range []string{"", plan.Namespace} {
+	for _, ns := range []string{"", spec.Namespace} {
 		err := netns.Do(ns, func() error {
 			data, err := os.ReadFile("/proc/thread-self/net/udp")
 			_, sockets[ns], _ = strings.Cut(string(data), "\n")
@@ -53,10 +53,10 @@ func TestNICUnderlayIsMadeFromHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if sockets[""] == "" || sockets[plan.Namespace] != "" {
+	if sockets[""] == "" || sockets[spec.Namespace] != "" {
 		t.Errorf("UDP sockets by namespace: %q, wanted one in the host's own only", sockets)
 	}
-	s, err := (links.Netlink{}).Observe([]string{plan.Namespace}, plan.RouteTable, nil)
+	s, err := (links.Netlink{}).Observe([]string{spec.Namespace}, spec.RouteTable, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,13 +85,13 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := func() *plan.Host {
+	want := func() *spec.Host {
 		h := standIns(mustBuild(t, plantest.Document(plantest.Host(1)), 1, throughDisk(t, facts)))
 		return forwarding(forwarding(h, "en.4"), "ens9")
 	}
 	check := func(when string) {
 		t.Helper()
-		for _, name := range []string{"en.4", plan.DirectHost} {
+		for _, name := range []string{"en.4", spec.DirectHost} {
 			if got := strings.TrimSpace(run(t, "cat /proc/sys/net/ipv4/conf/"+name+"/forwarding")); got != "1" {
 				t.Errorf("%s: %s forwards %s, wanted 1", when, name, got)
 			}
@@ -99,7 +99,7 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 	}
 	change(t, want(), nil)
 	check("at first")
-	run(t, "ip link del "+plan.DirectHost)
+	run(t, "ip link del "+spec.DirectHost)
 	change(t, want(), want())
 	check("after the link was made anew")
 
@@ -122,7 +122,7 @@ func TestNICSettingsOfInterfaces(t *testing.T) {
 			t.Fatalf("heard %v, wanted of both values and two interfaces", heard)
 		}
 	}
-	if !heard["forwarding of en.4 changed"] || !heard["forwarding of "+plan.DirectHost+" changed"] {
+	if !heard["forwarding of en.4 changed"] || !heard["forwarding of "+spec.DirectHost+" changed"] {
 		t.Errorf("heard %v", heard)
 	}
 	change(t, want(), want())

@@ -12,23 +12,24 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
-var wire = links.LinkKey{NS: plan.Namespace, Name: plan.WireLink}
+var wire = links.LinkKey{NS: spec.Namespace, Name: spec.WireLink}
 
 // underlaid is the plan with WireGuard's packets in the host's own namespace.
-func underlaid(h *plan.Host) *plan.Host {
+func underlaid(h *spec.Host) *spec.Host {
 	for i, l := range h.Links {
-		h.Links[i].Underlay = l.Name == plan.WireLink
+		h.Links[i].Underlay = l.Name == spec.WireLink
 	}
 	return h
 }
 
 // forwarding is a plan whose direct link forwards, and a NIC that it does not move.
-func forwarding(h *plan.Host, nic string) *plan.Host {
+func forwarding(h *spec.Host, nic string) *spec.Host {
 	h.Settings = append(h.Settings,
-		plan.Setting{Key: "net/ipv4/conf/" + nic + "/forwarding", Value: "1", NIC: nic},
-		plan.Setting{Key: "net/ipv4/conf/" + plan.DirectHost + "/forwarding", Value: "1"})
+		spec.Setting{Key: "net/ipv4/conf/" + nic + "/forwarding", Value: "1", NIC: nic},
+		spec.Setting{Key: "net/ipv4/conf/" + spec.DirectHost + "/forwarding", Value: "1"})
 	return h
 }
 
@@ -38,7 +39,7 @@ func (b *bench) socket(want string) {
 	if got, found := b.kernel.Socket(wire); !found || got != want {
 		b.Errorf("the socket is in %q (%v), wanted it in %q\n%s", got, found, want, b.kernel)
 	}
-	if b.kernel.Identity("", plan.WireLink) != nil {
+	if b.kernel.Identity("", spec.WireLink) != nil {
 		b.Errorf("the device is in the host's own namespace")
 	}
 }
@@ -48,14 +49,14 @@ func (b *bench) socket(want string) {
 func TestUnderlay(t *testing.T) {
 	facts := plantest.Facts()
 	b := newBench(t, facts)
-	build := func() *plan.Host {
+	build := func() *spec.Host {
 		h := mustBuild(t, plantest.Document(plantest.Host(1), plantest.Host(2)), 1, facts)
-		h.Settings = append(h.Settings, plan.Setting{NS: wire.NS, Key: "net/ipv4/conf/" + wire.Name + "/rp_filter", Value: "2"})
+		h.Settings = append(h.Settings, spec.Setting{NS: wire.NS, Key: "net/ipv4/conf/" + wire.Name + "/rp_filter", Value: "2"})
 		return h
 	}
 	inside, outside := build(), underlaid(build())
 	b.bring(inside, nil)
-	b.socket(plan.Namespace)
+	b.socket(spec.Namespace)
 	was := b.kernel.String()
 
 	ops, err := b.hands.Plan(context.Background(), outside, inside)
@@ -74,7 +75,7 @@ func TestUnderlay(t *testing.T) {
 	}
 
 	did = strings.Join(b.bring(inside, outside), "\n")
-	b.socket(plan.Namespace)
+	b.socket(spec.Namespace)
 	if want := "~ link mo-wg-gw: its packets go through its own namespace"; !strings.Contains(did, want) {
 		t.Errorf("did\n%s\nwanted %q", did, want)
 	}
@@ -104,7 +105,7 @@ func TestUnderlayInterrupted(t *testing.T) {
 	if b.kernel.Identity(wire.NS, wire.Name) == half {
 		t.Error("the device that was not finished is kept")
 	}
-	if err := b.kernel.DeleteNamespace(plan.Namespace); err != nil {
+	if err := b.kernel.DeleteNamespace(spec.Namespace); err != nil {
 		t.Fatal(err)
 	}
 	if _, found := b.kernel.Socket(wire); found {
@@ -124,15 +125,15 @@ func TestSettingsOfLinks(t *testing.T) {
 	b := newBench(t, facts)
 	want := forwarding(mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts), "eth9")
 	b.bring(want, nil) // eth9 is nowhere
-	direct := plan.Setting{Key: "net/ipv4/conf/" + plan.DirectHost + "/forwarding"}
+	direct := spec.Setting{Key: "net/ipv4/conf/" + spec.DirectHost + "/forwarding"}
 	b.setting(direct.Key, "1")
 
 	for _, change := range []func() error{
 		func() error { direct.Value = "0"; return b.kernel.Set(direct) },
-		func() error { return b.kernel.DeleteLink(links.LinkKey{Name: plan.DirectHost}) },
-		func() error { return b.kernel.DeleteLink(links.LinkKey{NS: plan.Namespace, Name: plan.DirectGateway}) },
+		func() error { return b.kernel.DeleteLink(links.LinkKey{Name: spec.DirectHost}) },
+		func() error { return b.kernel.DeleteLink(links.LinkKey{NS: spec.Namespace, Name: spec.DirectGateway}) },
 		func() error {
-			return errors.Join(b.kernel.Set(plan.Setting{Key: "net/ipv4/ip_forward", Value: "1"}), b.kernel.Set(plan.Setting{Key: "net/ipv4/ip_forward", Value: "0"}))
+			return errors.Join(b.kernel.Set(spec.Setting{Key: "net/ipv4/ip_forward", Value: "1"}), b.kernel.Set(spec.Setting{Key: "net/ipv4/ip_forward", Value: "0"}))
 		},
 	} {
 		if err := change(); err != nil {
@@ -163,7 +164,7 @@ func TestSettingsThatOverwriteOthers(t *testing.T) {
 	facts := plantest.Facts()
 	b := newBench(t, facts)
 	b.kernel.Replace("", "eth9", net.HardwareAddr{2, 0, 0, 0, 0, 9})
-	all := plan.Setting{Key: "net/ipv4/ip_forward", Value: "1"}
+	all := spec.Setting{Key: "net/ipv4/ip_forward", Value: "1"}
 	if err := b.kernel.Set(all); err != nil {
 		t.Fatal(err)
 	}
@@ -173,13 +174,13 @@ func TestSettingsThatOverwriteOthers(t *testing.T) {
 	want.Settings = append(want.Settings, all)
 	b.bring(want, want)
 	b.setting("net/ipv4/conf/eth9/forwarding", "1")
-	b.setting("net/ipv4/conf/"+plan.DirectHost+"/forwarding", "1")
+	b.setting("net/ipv4/conf/"+spec.DirectHost+"/forwarding", "1")
 }
 
 // setting compares one of the host's own namespace.
 func (b *bench) setting(key, want string) {
 	b.Helper()
-	s, err := b.kernel.Observe(nil, plan.RouteTable, []plan.Setting{{Key: key}})
+	s, err := b.kernel.Observe(nil, spec.RouteTable, []spec.Setting{{Key: key}})
 	if got, ok := s.Settings[links.SettingKey{Key: key}]; err != nil || !ok || got != want {
 		b.Errorf("%s: found %q, %v, wanted %q", key, got, err, want)
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // view is everything of a host that a survey judges.
@@ -47,7 +47,7 @@ type foundRule struct {
 // look takes the view in the calling thread's namespace.
 func look(h *netlink.Handle) (v *view, err error) {
 	v = &view{names: map[int]string{}, neighbors: map[int][]netip.Addr{}, nextHops: map[int][]uint32{},
-		filters: map[int][]string{}, tokens: map[int]bool{}, occupied: netns.Exists(plan.Namespace)}
+		filters: map[int][]string{}, tokens: map[int]bool{}, occupied: netns.Exists(spec.Namespace)}
 	if v.links, err = h.LinkList(); err != nil {
 		return nil, err
 	}
@@ -148,9 +148,9 @@ func (h rawHeader) Serialize() []byte { return h }
 
 // nicSettings returns the settings of an interface that differ from what a new
 // one gets. Some say what the kernel does, not what somebody set.
-func nicSettings(nic *netlink.LinkAttrs) (all []plan.NICSetting, err error) {
+func nicSettings(nic *netlink.LinkAttrs) (all []spec.NICSetting, err error) {
 	name, mtu := nic.Name, nic.MTU
-	for _, group := range plan.NICSettingGroups {
+	for _, group := range spec.NICSettingGroups {
 		dir := settingPath("net/" + group + "/" + name)
 		files, err := os.ReadDir(dir)
 		if errors.Is(err, os.ErrNotExist) {
@@ -181,7 +181,7 @@ func nicSettings(nic *netlink.LinkAttrs) (all []plan.NICSetting, err error) {
 			// (ipv6_add_dev), and keeps what it had when it loses ARP.
 			resets := f.Name() == "accept_dad" && nic.RawFlags&unix.IFF_NOARP != 0
 			if (found != normal || resets) && !(f.Name() == "mtu" && found == fmt.Sprint(mtu)) {
-				all = append(all, plan.NICSetting{Group: group, Name: f.Name(), Value: found})
+				all = append(all, spec.NICSetting{Group: group, Name: f.Name(), Value: found})
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // steps is the length of a random walk.
@@ -42,10 +43,10 @@ func TestWalk(t *testing.T) {
 	for seed := int64(1); seed <= 6; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewSource(seed))
-			facts := []*plan.Facts{plantest.Facts(), manyAddresses(), plantest.FactsWithAll()}[seed%3]
+			facts := []*spec.Facts{plantest.Facts(), manyAddresses(), plantest.FactsWithAll()}[seed%3]
 			b := newBench(t, facts)
 			original := b.kernel.String()
-			var previous *plan.Host
+			var previous *spec.Host
 			for i := 0; i < steps; i++ {
 				if r.Intn(8) == 0 {
 					b.bring(plan.Without(*facts), previous)
@@ -79,8 +80,8 @@ type damage struct {
 	do   func() error
 }
 
-func (b *bench) damages(want *plan.Host) []damage {
-	state, err := b.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, want.Settings)
+func (b *bench) damages(want *spec.Host) []damage {
+	state, err := b.kernel.Observe([]string{spec.Namespace}, spec.RouteTable, want.Settings)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -92,46 +93,42 @@ func (b *bench) damages(want *plan.Host) []damage {
 			continue
 		}
 		add("down "+key.Name, func() error { b.kernel.SetDown(key); return nil })
-		if link.Kind == plan.Physical {
-			add("move "+key.Name, func() error { return b.kernel.SetLink(plan.Link{Name: key.Name, Kind: plan.Physical}) })
+		if link.Kind == spec.Physical {
+			add("move "+key.Name, func() error { return b.kernel.SetLink(spec.Link{Name: key.Name, Kind: spec.Physical}) })
 			continue
 		}
 		add("delete "+key.Name, func() error { return b.kernel.DeleteLink(key) })
-		if link.Kind != plan.Internal {
+		if link.Kind != spec.Internal {
 			link.MTU, link.Down = 1000, true
 			add("MTU of "+key.Name, func() error { return b.kernel.SetLink(link) })
 		}
 	}
 	for a := range state.Addresses {
-		a := a
 		if a.Link != "lo" {
 			add("delete "+a.Prefix.String(), func() error { return b.kernel.DeleteAddress(a) })
 		}
 	}
 	add("strange address", func() error {
-		return b.kernel.AddAddress(plan.Address{NS: plan.Namespace, Link: plan.ExternalLink, Prefix: netip.MustParsePrefix("192.0.2.99/24")})
+		return b.kernel.AddAddress(spec.Address{NS: spec.Namespace, Link: spec.ExternalLink, Prefix: netip.MustParsePrefix("192.0.2.99/24")})
 	})
 	for _, route := range state.Routes {
-		route := route
 		add("delete route "+route.To.String(), func() error { return b.kernel.DeleteRoute(route) })
 	}
 	for rule := range state.Rules {
-		rule := rule
 		add(fmt.Sprint("delete rule ", rule.Priority), func() error { return b.kernel.DeleteRule(rule) })
 		other := rule
 		if other.Priority += 50; other.Specific { // others may have such, too, but not there
-			other.Priority = plan.MaxRulePriority
+			other.Priority = spec.MaxRulePriority
 		}
 		add(fmt.Sprint("strange rule ", other.Priority), func() error { return b.kernel.AddRule(other) })
 	}
 	for _, s := range want.Settings {
-		s := s
 		s.Value = "7"
 		if s.NIC != "eth9" { // it is nowhere
 			add("set "+s.Key, func() error { return b.kernel.Set(s) })
 		}
 	}
-	add("delete the namespace", func() error { return b.kernel.DeleteNamespace(plan.Namespace) })
+	add("delete the namespace", func() error { return b.kernel.DeleteNamespace(spec.Namespace) })
 	sort.Slice(all, func(i, j int) bool { return all[i].text < all[j].text })
 	return all
 }
@@ -178,7 +175,7 @@ func TestDamageIsRepaired(t *testing.T) {
 					t.Errorf("%s was fine and was made anew by\n%s", name, strings.Join(did, "\n"))
 				}
 			}
-			if damaged[plan.WireLink] != nil && len(did) > 12 {
+			if damaged[spec.WireLink] != nil && len(did) > 12 {
 				t.Errorf("did too much:\n%s", strings.Join(did, "\n"))
 			}
 		})
@@ -199,7 +196,7 @@ func TestDamageIsRepaired(t *testing.T) {
 	}
 }
 
-func (b *bench) identities(want *plan.Host) map[string]any {
+func (b *bench) identities(want *spec.Host) map[string]any {
 	all := map[string]any{}
 	for _, link := range want.Links {
 		all[link.Name] = b.kernel.Identity(link.NS, link.Name)
@@ -208,7 +205,7 @@ func (b *bench) identities(want *plan.Host) map[string]any {
 }
 
 // repair may need a second pass: what is wrong can hide what else is wrong.
-func (b *bench) repair(want *plan.Host) []string {
+func (b *bench) repair(want *spec.Host) []string {
 	b.Helper()
 	ops, err := b.hands.Plan(context.Background(), want, want)
 	if err != nil {
@@ -243,15 +240,15 @@ func TestRoutesOfOneKeyKeepTheirOrder(t *testing.T) {
 	facts := plantest.Facts()
 	facts.Routes = nil
 	for _, via := range []string{"192.0.2.61", "192.0.2.62", "192.0.2.60"} {
-		facts.Routes = append(facts.Routes, plan.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr(via), Link: facts.Uplink})
+		facts.Routes = append(facts.Routes, spec.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr(via), Link: facts.Uplink})
 	}
 	b := newBench(t, facts)
 	want := mustBuild(t, plantest.Document(plantest.Host(1)), 1, facts)
 	b.bring(want, nil)
 	good := b.kernel.String()
-	var stack []plan.Route
+	var stack []spec.Route
 	for _, r := range want.Routes {
-		if r.NS == plan.Namespace && r.Table == 0 && r.To.Bits() == 0 {
+		if r.NS == spec.Namespace && r.Table == 0 && r.To.Bits() == 0 {
 			stack = append(stack, r)
 		}
 	}

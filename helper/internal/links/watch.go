@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Own is what a plan has in one network namespace, by what identifies it to the
@@ -43,7 +43,7 @@ type ownRoute struct {
 type ownRule struct{ priority, table uint32 }
 
 // NewOwn returns what a plan has in the named namespace; "" is the host's own.
-func NewOwn(p *plan.Host, namespace string) *Own {
+func NewOwn(p *spec.Host, namespace string) *Own {
 	o := &Own{map[string]bool{}, map[ownAddress]bool{}, map[ownRoute]bool{}, map[ownRule]bool{}, ownForwarding(p, namespace),
 		func(index int) string { return nameOf(namespace, index) }}
 	for _, l := range p.Links {
@@ -175,7 +175,7 @@ func (o *Own) rule(m syscall.NetlinkMessage) string {
 		return ""
 	}
 	r := ownRule{number(m, unix.SizeofRtMsg, unix.FRA_PRIORITY, 0), number(m, unix.SizeofRtMsg, unix.FRA_TABLE, uint32(m.Data[4]))}
-	elsewhere := r.table == plan.RouteTable && r.priority < plan.RulePriority && len(o.rules) > 0 // see placed
+	elsewhere := r.table == spec.RouteTable && r.priority < spec.RulePriority && len(o.rules) > 0 // see placed
 	if !o.rules[r] && !elsewhere {
 		return ""
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Attributes of <linux/netconf.h>, which x/sys does not name. They follow struct
@@ -21,7 +21,7 @@ const (
 )
 
 // ownForwarding returns what a plan has single interfaces of a namespace do.
-func ownForwarding(p *plan.Host, namespace string) map[string]string {
+func ownForwarding(p *spec.Host, namespace string) map[string]string {
 	own := map[string]string{}
 	for _, s := range p.Settings {
 		name := interfaceOf(s.Key)

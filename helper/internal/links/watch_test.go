@@ -10,6 +10,7 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // message builds what the kernel would send.
@@ -44,9 +45,9 @@ func number32(n uint32) string { return string(binary.NativeEndian.AppendUint32(
 
 // TestDescribeForwarding: only a change of what the plan wants of an interface counts.
 func TestDescribeForwarding(t *testing.T) {
-	p := &plan.Host{Settings: []plan.Setting{
+	p := &spec.Host{Settings: []spec.Setting{
 		{Key: "net/ipv4/conf/eth0/forwarding", Value: "1", NIC: "eth0"},
-		{NS: plan.Namespace, Key: "net/ipv4/conf/eth1/forwarding", Value: "1"},
+		{NS: spec.Namespace, Key: "net/ipv4/conf/eth1/forwarding", Value: "1"},
 		{Key: "net/ipv4/conf/eth2/rp_filter", Value: "1"},
 		{Key: "net/ipv4/ip_forward", Value: "1"},
 	}}
@@ -102,9 +103,9 @@ func TestDescribeLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, gateway := NewOwn(p, ""), NewOwn(p, plan.Namespace)
-	specific := map[uint16]string{unix.FRA_PRIORITY: number32(plan.RulePriority + 2), unix.FRA_TABLE: number32(unix.RT_TABLE_MAIN)}
-	rule := map[uint16]string{unix.FRA_PRIORITY: number32(plan.RulePriority), unix.FRA_TABLE: number32(plan.RouteTable)}
+	host, gateway := NewOwn(p, ""), NewOwn(p, spec.Namespace)
+	specific := map[uint16]string{unix.FRA_PRIORITY: number32(spec.RulePriority + 2), unix.FRA_TABLE: number32(unix.RT_TABLE_MAIN)}
+	rule := map[uint16]string{unix.FRA_PRIORITY: number32(spec.RulePriority), unix.FRA_TABLE: number32(spec.RouteTable)}
 	for _, c := range []struct {
 		what string
 		own  *Own
@@ -126,7 +127,7 @@ func TestDescribeLoss(t *testing.T) {
 		{"route", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 16), map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00"}), "route to 10.30.0.0/16 deleted"},
 		{"the same with another metric", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 16), map[uint16]string{unix.RTA_DST: "\x0a\x1e\x00\x00", unix.RTA_PRIORITY: number32(5)}), ""},
 		{"default route", gateway, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 0), nil), "default route deleted"},
-		{"default route of our table", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, compat, 0), map[uint16]string{unix.RTA_TABLE: number32(plan.RouteTable)}), "default route deleted"},
+		{"default route of our table", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, compat, 0), map[uint16]string{unix.RTA_TABLE: number32(spec.RouteTable)}), "default route deleted"},
 		{"default route of the host", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, unix.RT_TABLE_MAIN, 0), nil), "default route deleted"},
 		{"default route of another table", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC, 100, 0), nil), ""},
 		{"another's route", host, message(unix.RTM_DELROUTE, route(unix.RTPROT_BGP, unix.RT_TABLE_MAIN, 24), map[uint16]string{unix.RTA_DST: "\xc6\x33\x64\x00"}), ""},

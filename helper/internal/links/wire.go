@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Addresses and routes are read from and written to messages of rtnetlink(7) here,
@@ -26,24 +26,24 @@ const (
 
 // foundAddress is an address as the kernel tells it.
 type foundAddress struct {
-	plan.Address
+	spec.Address
 	index     int
 	permanent bool
 	secondary bool
 	stable    bool     // made from a secret of the interface (RFC 7217)
-	odd       []string // what plan.Address cannot say
+	odd       []string // what spec.Address cannot say
 }
 
 // foundRoute is a route as the kernel tells it.
 type foundRoute struct {
-	plan.Route
+	spec.Route
 	index   int
 	others  []int        // interfaces of further next hops
 	vias    []netip.Addr // and their routers
 	unicast bool
 	local   bool // of the table of that name
 	expires bool
-	odd     []string // what plan.Route cannot say
+	odd     []string // what spec.Route cannot say
 }
 
 // attributes splits what follows a message's header, by type without flags.
@@ -70,10 +70,10 @@ func numberIn(b []byte) uint32 {
 	return 0
 }
 
-var scopes = map[uint8]plan.Scope{unix.RT_SCOPE_UNIVERSE: "global", unix.RT_SCOPE_SITE: "site", unix.RT_SCOPE_LINK: "link", unix.RT_SCOPE_HOST: "host"}
+var scopes = map[uint8]spec.Scope{unix.RT_SCOPE_UNIVERSE: "global", unix.RT_SCOPE_SITE: "site", unix.RT_SCOPE_LINK: "link", unix.RT_SCOPE_HOST: "host"}
 
 // scopeOf returns "" for the scope that goes without saying.
-func scopeOf(found, normal uint8) (plan.Scope, error) {
+func scopeOf(found, normal uint8) (spec.Scope, error) {
 	if found == normal {
 		return "", nil
 	}
@@ -83,7 +83,7 @@ func scopeOf(found, normal uint8) (plan.Scope, error) {
 	return "", fmt.Errorf("scope %d", found)
 }
 
-func scopeNumber(s plan.Scope, normal uint8) uint8 {
+func scopeNumber(s spec.Scope, normal uint8) uint8 {
 	for n, name := range scopes {
 		if name == s {
 			return n
@@ -129,8 +129,8 @@ func readAddress(m []byte, names map[int]string) (foundAddress, error) {
 	}
 	a.permanent, a.secondary, a.stable = flags&unix.IFA_F_PERMANENT != 0, flags&unix.IFA_F_SECONDARY != 0, flags&unix.IFA_F_STABLE_PRIVACY != 0
 	const state = unix.IFA_F_PERMANENT | unix.IFA_F_SECONDARY | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_STABLE_PRIVACY
-	a.Flags = flags & plan.AddressFlags
-	if rest := flags &^ (plan.AddressFlags | state); rest != 0 {
+	a.Flags = flags & spec.AddressFlags
+	if rest := flags &^ (spec.AddressFlags | state); rest != 0 {
 		a.odd = append(a.odd, fmt.Sprintf("flags %#x", rest))
 	}
 	local, remote := all[unix.IFA_LOCAL], all[unix.IFA_ADDRESS]
@@ -156,7 +156,7 @@ func readAddress(m []byte, names map[int]string) (foundAddress, error) {
 }
 
 // addressMessage is what gives a link the address.
-func addressMessage(a plan.Address, index int) []nl.NetlinkRequestData {
+func addressMessage(a spec.Address, index int) []nl.NetlinkRequestData {
 	local, remote := a.Prefix.Addr(), a.Prefix
 	if a.Peer.IsValid() {
 		remote = a.Peer
@@ -276,7 +276,7 @@ func readRoute(m []byte, names map[int]string) (foundRoute, error) {
 }
 
 // routeScope is what ip-route(8) gives a route: IPv6 has none.
-func routeScope(r plan.Route) uint8 {
+func routeScope(r spec.Route) uint8 {
 	if r.Via.IsValid() || r.To.Addr().Is6() {
 		return unix.RT_SCOPE_UNIVERSE
 	}
@@ -348,7 +348,7 @@ func metricsAttribute(metrics string) *nl.RtAttr {
 }
 
 // routeMessage is the route for RTM_NEWROUTE and RTM_DELROUTE.
-func routeMessage(r plan.Route, index int) []nl.NetlinkRequestData {
+func routeMessage(r spec.Route, index int) []nl.NetlinkRequestData {
 	header := &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family(r.To.Addr())), Dst_len: uint8(r.To.Bits()), Protocol: uint8(protocolOf(r)),
 		Scope: scopeNumber(r.Scope, routeScope(r)), Type: unix.RTN_UNICAST}}
 	if r.OnLink {
@@ -381,7 +381,7 @@ func routeMessage(r plan.Route, index int) []nl.NetlinkRequestData {
 }
 
 // protocolOf returns who makes the route.
-func protocolOf(r plan.Route) int {
+func protocolOf(r spec.Route) int {
 	if r.Protocol == 0 {
 		return unix.RTPROT_STATIC
 	}

@@ -156,6 +156,7 @@ func (f *forwarder) order(now time.Time) []*upstream {
 // note remembers whether a resolver answered, and logs when that changes.
 func (f *forwarder) note(u *upstream, err error) {
 	if err != nil {
+		f.server.stats.unanswered.Add(1)
 		until := f.server.now().Add(penalty).UnixNano()
 		if u.silentUntil.Swap(until) == 0 {
 			f.server.log.Warn("upstream resolver does not answer", slog.String("resolver", u.address.String()), slog.Any("error", err))

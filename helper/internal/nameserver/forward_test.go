@@ -38,7 +38,7 @@ func TestForwardAndCache(t *testing.T) {
 			t.Errorf("%s: upstream was asked %d times, wanted %d", step.about, n, step.asked)
 		}
 	}
-	if got := s.Stats(); got.Queries != 5 || got.CacheHits != 3 || got.Forwarded != 2 || got.Entries != 1 || got.CacheBytes == 0 {
+	if got := s.Stats(); got.Queries != 5 || got.CacheHits != 3 || got.Upstream != 2 || got.Forwarded != 2 || got.Unanswered != 0 || got.Entries != 1 || got.CacheBytes == 0 {
 		t.Errorf("found %+v", got)
 	}
 }
@@ -166,7 +166,7 @@ func TestFailover(t *testing.T) {
 		if took := time.Since(began); got.Rcode != dns.RcodeServerFailure || took < 250*time.Millisecond {
 			t.Errorf("found %s after %v", dns.RcodeToString[got.Rcode], took)
 		}
-		if got := s.Stats(); got.Failed != 1 || got.Outstanding != 0 {
+		if got := s.Stats(); got.Failed != 1 || got.Unanswered == 0 || got.Outstanding != 0 {
 			t.Errorf("found %+v", got)
 		}
 	})

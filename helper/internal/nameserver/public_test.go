@@ -25,8 +25,21 @@ func TestPublicAddresses(t *testing.T) {
 		{"a private name", "alice.example.com", answering("alice.example.com. 60 A 192.0.2.7"), "[192.0.2.7]"},
 		{"over a private name", "home.example.org", answering("home.example.org. 60 CNAME alice.example.com.", "alice.example.com. 60 A 192.0.2.7"), "[192.0.2.7]"},
 		{"no such name", "home.example.org", rcode(dns.RcodeNameError), "there is no such name"},
-		{"no address", "home.example.org", rcode(dns.RcodeSuccess), "it has no IPv4 address"},
-		{"IPv6 only", "home.example.org", answering("home.example.org. 60 AAAA 2001:db8::1"), "no resolver has an answer"},
+		{"no address", "home.example.org", rcode(dns.RcodeSuccess), "it has no address"},
+		{"IPv6 only", "home.example.org", func(w dns.ResponseWriter, m *dns.Msg) {
+			if m.Question[0].Qtype == dns.TypeAAAA {
+				answering("home.example.org. 60 AAAA 2001:db8::1")(w, m)
+				return
+			}
+			rcode(dns.RcodeSuccess)(w, m)
+		}, "[2001:db8::1]"},
+		{"both", "home.example.org", func(w dns.ResponseWriter, m *dns.Msg) {
+			if m.Question[0].Qtype == dns.TypeAAAA {
+				answering("home.example.org. 60 AAAA 2001:db8::1")(w, m)
+				return
+			}
+			answering("home.example.org. 60 A 192.0.2.7")(w, m)
+		}, "[192.0.2.7 2001:db8::1]"},
 		{"refused", "home.example.org", rcode(dns.RcodeRefused), "no resolver has an answer"},
 		{"silent", "home.example.org", func(dns.ResponseWriter, *dns.Msg) {}, "no resolver has an answer"},
 	} {

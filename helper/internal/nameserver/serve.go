@@ -35,11 +35,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		}()
 	}
 	for _, c := range s.cfg.PacketConns {
-		c := c
 		start(func() error { return s.servePackets(ctx, c, &running) })
 	}
 	for _, l := range s.cfg.Listeners {
-		l := l
 		start(func() error { return s.serveConns(ctx, l, &running) })
 	}
 
@@ -187,7 +185,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, source netip.Addr
 			go func() {
 				defer waiting.Done()
 				defer s.pending.release(source)
-				client.send(s.wait(ctx, q))
+				_ = client.send(s.wait(ctx, q)) // a client that is given up is no longer read from
 			}()
 		case out == nil || client.send(out) != nil:
 			return

@@ -165,9 +165,9 @@ func (s *Server) answer(packet []byte, source netip.Addr, tcp bool) ([]byte, *qu
 	}
 	switch {
 	case q.version != 0:
-		return q.refuse(dns.RcodeBadVers), nil
+		return s.decline(q, dns.RcodeBadVers), nil
 	case q.class != dns.ClassINET, isMeta(q.qtype) && q.qtype != dns.TypeANY: // zone transfers among them
-		return q.refuse(dns.RcodeRefused), nil
+		return s.decline(q, dns.RcodeRefused), nil
 	}
 	return s.answerQuery(q)
 }
@@ -175,21 +175,28 @@ func (s *Server) answer(packet []byte, source netip.Addr, tcp bool) ([]byte, *qu
 func (s *Server) answerQuery(q *query) ([]byte, *query) {
 	z := s.zone.Load()
 	if z == nil {
-		return q.refuse(dns.RcodeServerFailure), nil
+		return s.decline(q, dns.RcodeServerFailure), nil
 	}
 	if a, ours := z.lookup(q.name, q.qtype); ours {
 		s.stats.private.Add(1)
 		return q.authoritative(a), nil
 	}
 	if !q.rd { // whoever wants no recursion gets no look into the cache either
-		return q.refuse(dns.RcodeRefused), nil
+		return s.decline(q, dns.RcodeRefused), nil
 	}
 	now := s.now()
 	if r, ok := s.forwarder.Load().cache.get(q.question, now); ok {
 		s.stats.cacheHits.Add(1)
 		return q.finish(r, now), nil
 	}
+	s.stats.upstream.Add(1)
 	return nil, q
+}
+
+// decline says that there is no answer here.
+func (s *Server) decline(q *query, rcode int) []byte {
+	s.stats.declined.Add(1)
+	return q.refuse(rcode)
 }
 
 // wait gets the answer to a query from an upstream resolver.

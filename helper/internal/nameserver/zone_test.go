@@ -85,7 +85,7 @@ func testLookup(t *testing.T, z *zone, in func(string) string) {
 		{"apex", "31.10.in-addr.arpa.", dns.TypeNS, "NOERROR | 31.10.in-addr.arpa."},
 		{"apex SOA", "30.10.in-addr.arpa.", dns.TypeSOA, "NOERROR 30.10.in-addr.arpa. SOA 30.10.in-addr.arpa."},
 		{"another private range", "1.1.168.192.in-addr.arpa.", dns.TypePTR, forwarded},
-		{"neighbour", "1.1.131.10.in-addr.arpa.", dns.TypePTR, forwarded},
+		{"neighbor", "1.1.131.10.in-addr.arpa.", dns.TypePTR, forwarded},
 		{"escaped dot in front of the apex", `x\.31.10.in-addr.arpa.`, dns.TypePTR, forwarded},
 	} {
 		t.Run(test.about, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,20 @@ const own = "/proc/self/ns/net"
 
 // Path returns the file by which a named namespace is entered.
 func Path(name string) string { return Dir + "/" + name }
+
+// Inode identifies a namespace, also among those that have had its name; 0: there is none.
+func Inode(name string) uint64 {
+	file, err := Open(name)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Sys().(*syscall.Stat_t).Ino
+}
 
 // Open opens a namespace, "" being the host's own. The error matches
 // fs.ErrNotExist if there is none, also where an interrupted creation or

@@ -56,6 +56,10 @@ const (
 	// WireGuardOverheadBytes is IPv4 (20), UDP (8), the data message header
 	// (16) and its authentication tag (16).
 	WireGuardOverheadBytes = 60
+	// WireGuardMessageBytes are those of them that are no headers of IP and UDP.
+	WireGuardMessageBytes = 32
+	// IPv6MoreBytes is how much longer the header of IPv6 is (RFC 8200).
+	IPv6MoreBytes = 20
 	// GeneveOverheadBytes is IPv4 (20), UDP (8), Geneve without options (8,
 	// RFC 8926) and the inner Ethernet header (14).
 	GeneveOverheadBytes = 50
@@ -64,7 +68,7 @@ const (
 )
 
 // Bounds of the uplink MTU in bytes. Below the lower one an IPv6 packet of
-// 1280 bytes would not fit the access network.
+// 1280 bytes would not fit the access network; see also LeastUnderlayMTU.
 const (
 	MinUnderlayMTU = 1280 + WireGuardOverheadBytes + GeneveOverheadBytes + VLANTagBytes
 	MaxUnderlayMTU = 9216
@@ -77,8 +81,21 @@ type MTUs struct {
 	Access   int // on the access network, also inside a VLAN
 }
 
-// MTUsOver returns the MTUs of everything that rides on the given underlay MTU.
-func MTUsOver(underlayBytes int) MTUs {
+// LeastUnderlayMTU returns MinUnderlayMTU in bytes, as much more as IPv6 takes where some of
+// the underlay is.
+func LeastUnderlayMTU(ipv6 bool) int {
+	if ipv6 {
+		return MinUnderlayMTU + IPv6MoreBytes
+	}
+	return MinUnderlayMTU
+}
+
+// MTUsOver returns the MTUs of everything that rides on the given underlay MTU, where some
+// of the underlay is IPv6 or none is.
+func MTUsOver(underlayBytes int, ipv6 bool) MTUs {
 	wire := underlayBytes - WireGuardOverheadBytes
+	if ipv6 {
+		wire -= IPv6MoreBytes
+	}
 	return MTUs{Underlay: underlayBytes, Wire: wire, Access: wire - GeneveOverheadBytes - VLANTagBytes}
 }

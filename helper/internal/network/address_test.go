@@ -50,10 +50,15 @@ func TestAddressesStayInTheirNetworks(t *testing.T) {
 }
 
 func TestMTUs(t *testing.T) {
-	for _, c := range []struct{ underlay, wire, access int }{
-		{1500, 1440, 1386}, {9000, 8940, 8886}, {MinUnderlayMTU, 1334, 1280}, {1420, 1360, 1306},
+	for _, c := range []struct {
+		underlay     int
+		ipv6         bool
+		wire, access int
+	}{
+		{1500, false, 1440, 1386}, {9000, false, 8940, 8886}, {MinUnderlayMTU, false, 1334, 1280}, {1420, false, 1360, 1306},
+		{1500, true, 1420, 1366}, {MinUnderlayMTU + IPv6MoreBytes, true, 1334, 1280},
 	} {
-		if got := MTUsOver(c.underlay); got != (MTUs{c.underlay, c.wire, c.access}) {
+		if got := MTUsOver(c.underlay, c.ipv6); got != (MTUs{c.underlay, c.wire, c.access}) {
 			t.Errorf("underlay %d: found %+v, wanted %d and %d", c.underlay, got, c.wire, c.access)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"sort"
 )
 
@@ -47,12 +48,17 @@ type Host struct {
 	Name string `json:"name"`
 	// Hostname is the host's fully qualified private name.
 	Hostname string `json:"hostname"`
-	// Endpoint is the underlay address and UDP port where the others send to the
+	// Endpoint is the underlay address (IPv4) and UDP port where the others send to the
 	// host's WireGuard.
 	Endpoint netip.AddrPort `json:"endpoint"`
 	// EndpointName is the name by which the operator gave the endpoint, whose address
 	// was Endpoint's when the deployer looked; the hosts look again. "": an address.
 	EndpointName string `json:"endpoint_name,omitempty"`
+	// OtherEndpoints are more of them, of IPv4, at which the host can be reached as well.
+	OtherEndpoints []OtherEndpoint `json:"other_endpoints,omitempty"`
+	// IPv6Endpoints are such of IPv6: only a host with SharedUplink has any. The version
+	// before reads what it kept without them, and refuses one among OtherEndpoints.
+	IPv6Endpoints []OtherEndpoint `json:"ipv6_endpoints,omitempty"`
 	// WireGuardPort is the UDP port on which the host's WireGuard listens, where a
 	// router in front of it forwards the endpoint's to another one; 0: the endpoint's.
 	WireGuardPort uint16 `json:"wireguard_port,omitempty"`
@@ -72,12 +78,48 @@ type Host struct {
 	OpenFirewall bool `json:"open_firewall,omitempty"`
 	// GatewayResolver has a host with SharedUplink look up all names by its gateway.
 	GatewayResolver bool `json:"gateway_resolver,omitempty"`
+	// MapForGuests shows the page of the network to whoever is on the access network.
+	MapForGuests bool `json:"map_for_guests,omitempty"`
 	// ManualAccess leaves veth_fac0 blank for the operator.
 	ManualAccess bool `json:"manual_access,omitempty"`
 	// UpstreamDNS replaces the resolvers the host had before the deploy.
 	UpstreamDNS []netip.Addr `json:"upstream_dns,omitempty"`
+	// Metrics has the agent answer Prometheus inside, MetricsPerPeer with series of each peer.
+	Metrics        bool `json:"metrics,omitempty"`
+	MetricsPerPeer bool `json:"metrics_per_peer,omitempty"`
 	// Publish lists the host's ports that are reachable from outside.
 	Publish []Port `json:"publish,omitempty"`
+}
+
+// MaxEndpoints is how many endpoints a host has at most: each is tried when it falls
+// silent, one after the other.
+const MaxEndpoints = 8
+
+// OtherEndpoint is one more endpoint of a host.
+type OtherEndpoint struct {
+	Endpoint netip.AddrPort `json:"endpoint"`
+	// Name is that by which the operator gave it, as Host.EndpointName; "": an address.
+	Name string `json:"endpoint_name,omitempty"`
+}
+
+// Others returns all endpoints of the host but Endpoint, those of IPv4 first.
+func (h Host) Others() []OtherEndpoint {
+	return append(slices.Clone(h.OtherEndpoints), h.IPv6Endpoints...)
+}
+
+// Endpoints returns all endpoints of the host, Endpoint first.
+func (h Host) Endpoints() []netip.AddrPort {
+	all := []netip.AddrPort{h.Endpoint}
+	for _, other := range h.Others() {
+		all = append(all, other.Endpoint)
+	}
+	return all
+}
+
+// IPv4Only returns the host without IPv6Endpoints, for those who do not speak it.
+func (h Host) IPv4Only() Host {
+	h.IPv6Endpoints = nil
+	return h
 }
 
 // Keys returns the host's public keys, first the one that it uses.
@@ -182,8 +224,13 @@ func (d *Document) Host(id uint16) (Host, bool) {
 	return Host{}, false
 }
 
-// MTUs returns the MTUs that hold in the whole network.
-func (d *Document) MTUs() MTUs { return MTUsOver(d.UnderlayMTU) }
+// MTUs returns the MTUs that hold in the whole network: whichever way a packet takes, it
+// fits.
+func (d *Document) MTUs() MTUs { return MTUsOver(d.UnderlayMTU, d.hasIPv6()) }
+
+func (d *Document) hasIPv6() bool {
+	return slices.ContainsFunc(d.Hosts, func(h Host) bool { return len(h.IPv6Endpoints) > 0 })
+}
 
 // sortCanonically makes equal networks equal bytes.
 func (d *Document) sortCanonically() {
@@ -251,13 +298,24 @@ func Parse(data []byte) (*Document, error) { return parse(data, true, FormatVers
 // version that wrote a document plans it.
 func ParseStored(data []byte) (*Document, error) { return parse(data, false, FormatVersion+1) }
 
+// UnmarshalJSON implements json.Unmarshaler as ParseStored, so that no part of a file is
+// taken for a document that is none.
+func (d *Document) UnmarshalJSON(data []byte) error {
+	parsed, err := ParseStored(data)
+	if err == nil {
+		*d = *parsed
+	}
+	return err
+}
+
 func parse(data []byte, strict bool, newest int) (*Document, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	if strict {
 		decoder.DisallowUnknownFields()
 	}
-	var d Document
-	if err := decoder.Decode(&d); err != nil {
+	type plain Document // without its UnmarshalJSON
+	var read plain
+	if err := decoder.Decode(&read); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, errors.New("network document: cut short, wanted one whole JSON object")
 		}
@@ -266,6 +324,7 @@ func parse(data []byte, strict bool, newest int) (*Document, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("network document: found more after the end of the JSON object")
 	}
+	d := Document(read)
 	if d.Format < OldestFormat || d.Format > newest {
 		return nil, fmt.Errorf("network document: format: found %d, wanted %s", d.Format, formats(OldestFormat, newest))
 	}

@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -89,6 +90,77 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// TestTheVersionBeforeReadsWithoutIPv6: what it does not know is a field of its own, without
+// which the document is one that it takes.
+func TestTheVersionBeforeReadsWithoutIPv6(t *testing.T) {
+	d := small()
+	d.Hosts[0].SharedUplink, d.Hosts[0].OtherEndpoints = true, more("10.9.0.3:51820")
+	d.Hosts[0].IPv6Endpoints = more("[2001:db8::3]:51820", "[2001:db8::4]:7")
+	encoded := d.Encode()
+	parsed, err := Parse(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol, _ := parsed.Host(256)
+	if got, want := fmt.Sprint(carol.Endpoints()), "[192.0.2.3:51820 10.9.0.3:51820 [2001:db8::3]:51820 [2001:db8::4]:7]"; got != want {
+		t.Errorf("found %s, wanted %s", got, want)
+	}
+	if mtus := parsed.MTUs(); mtus.Wire != 1420 {
+		t.Errorf("found %+v, wanted 1420 bytes inside WireGuard", mtus)
+	}
+	six, err := json.Marshal(carol.IPv6Endpoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := bytes.Replace(encoded, []byte(`"ipv6_endpoints":`+string(six)+`,`), nil, 1)
+	if bytes.Contains(known, []byte("2001:db8")) {
+		t.Fatalf("found an IPv6 address elsewhere in %s", known)
+	}
+	before, err := Parse(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol, _ = before.Host(256)
+	if got, want := fmt.Sprint(carol.Endpoints()), "[192.0.2.3:51820 10.9.0.3:51820]"; got != want {
+		t.Errorf("found %s, wanted %s", got, want)
+	}
+}
+
+// TestOtherEndpoints: they stay beside the first one, in the order in which they were
+// given. The version before read the document that it kept without them, and was left with
+// the first one; at the door it refused them by name.
+func TestOtherEndpoints(t *testing.T) {
+	d := small()
+	d.Hosts[0].OtherEndpoints = []OtherEndpoint{{Endpoint: netip.MustParseAddrPort("10.9.0.3:51820")}, {netip.MustParseAddrPort("198.51.100.3:4000"), "home.example.net"}}
+	encoded := d.Encode()
+	parsed, err := Parse(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol, _ := parsed.Host(256)
+	if got, want := fmt.Sprint(carol.Endpoints()), "[192.0.2.3:51820 10.9.0.3:51820 198.51.100.3:4000]"; got != want {
+		t.Errorf("found %s, wanted %s", got, want)
+	}
+	if carol.OtherEndpoints[1].Name != "home.example.net" {
+		t.Errorf("found %+v", carol.OtherEndpoints)
+	}
+	if again := parsed.Encode(); !bytes.Equal(again, encoded) {
+		t.Errorf("found\n%swanted\n%s", again, encoded)
+	}
+	renamed := bytes.ReplaceAll(encoded, []byte("other_endpoints"), []byte("of_the_next_version"))
+	before, err := ParseStored(renamed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol, _ = before.Host(256)
+	if len(carol.Endpoints()) != 1 || carol.Endpoint != netip.MustParseAddrPort("192.0.2.3:51820") {
+		t.Errorf("who does not know of them found %v", carol.Endpoints())
+	}
+	if _, err := Parse(renamed); err == nil {
+		t.Error("a field that is not known came through the door")
+	}
+}
+
 // TestRotatingHost: the other key shows where there is one, and nowhere else.
 func TestRotatingHost(t *testing.T) {
 	d := small()
@@ -144,12 +216,17 @@ func TestGeneration(t *testing.T) {
 		"MTU":             func(d *Document) { d.UnderlayMTU++ },
 		"endpoint":        func(d *Document) { d.Hosts[0].Endpoint = netip.MustParseAddrPort("192.0.2.9:51820") },
 		"endpoint's name": func(d *Document) { d.Hosts[0].EndpointName = "home.example.net" },
-		"WireGuard port":  func(d *Document) { d.Hosts[0].WireGuardPort = 7 },
-		"key":             func(d *Document) { d.Hosts[0].PublicKey = Key{8} },
-		"other key":       func(d *Document) { d.Hosts[0].AlsoKey = Key{8} },
-		"preshared keys":  func(d *Document) { d.Hosts[0].PresharedKeys = true },
-		"name":            func(d *Document) { d.Names[0].Names[0] = "other.example.com" },
-		"client":          func(d *Document) { d.Clients = nil },
+		"other endpoint": func(d *Document) {
+			d.Hosts[0].OtherEndpoints = []OtherEndpoint{{Endpoint: netip.MustParseAddrPort("192.0.2.9:51820")}}
+		},
+		"WireGuard port":   func(d *Document) { d.Hosts[0].WireGuardPort = 7 },
+		"key":              func(d *Document) { d.Hosts[0].PublicKey = Key{8} },
+		"other key":        func(d *Document) { d.Hosts[0].AlsoKey = Key{8} },
+		"metrics":          func(d *Document) { d.Hosts[0].Metrics = true },
+		"metrics of peers": func(d *Document) { d.Hosts[0].MetricsPerPeer = true },
+		"preshared keys":   func(d *Document) { d.Hosts[0].PresharedKeys = true },
+		"name":             func(d *Document) { d.Names[0].Names[0] = "other.example.com" },
+		"client":           func(d *Document) { d.Clients = nil },
 	}
 	for name, change := range changes {
 		other := small()
@@ -168,8 +245,8 @@ func TestParseRefuses(t *testing.T) {
 		{"half", good[:len(good)/2], "cut short"},
 		{"all but the end", strings.TrimSuffix(good, "}\n"), "cut short"},
 		{"something after it", good + "{}", "more after the end"},
-		{"an unknown field", strings.Replace(good, `"format"`, `"colour":1,"format"`, 1), `unknown field "colour"`},
-		{"an unknown field of a host", strings.Replace(good, `"id":1,`, `"id":1,"colour":1,`, 1), `unknown field "colour"`},
+		{"an unknown field", strings.Replace(good, `"format"`, `"color":1,"format"`, 1), `unknown field "color"`},
+		{"an unknown field of a host", strings.Replace(good, `"id":1,`, `"id":1,"color":1,`, 1), `unknown field "color"`},
 		{"another format", strings.Replace(good, `"format":1`, `"format":2`, 1), "format: found 2, wanted 1"},
 		{"no format", "{}", "format: found 0, wanted 1"},
 		{"another type", strings.Replace(good, `"serial":1700000000`, `"serial":"x"`, 1), "cannot unmarshal string"},

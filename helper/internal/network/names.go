@@ -11,23 +11,32 @@ import (
 type NameAddress struct {
 	Name    string
 	Address netip.Addr
+	// Kind is what the name is of: one of the constants.
+	Kind string
 }
+
+// What private names are of.
+const (
+	HostName   = "host"   // a member
+	ExtraName  = "extra"  // whatever else the operator named, in extra_hosts.yml
+	ClientName = "client" // an administrator's client
+)
 
 // PrivateNames returns every private name in lower case with its address, in
 // the order of the names.
 func (d *Document) PrivateNames() []NameAddress {
 	var all []NameAddress
 	for _, h := range d.Hosts {
-		all = append(all, NameAddress{strings.ToLower(h.Hostname), d.NamedAddress(h.ID)})
+		all = append(all, NameAddress{strings.ToLower(h.Hostname), d.NamedAddress(h.ID), HostName})
 	}
 	for _, n := range d.Names {
 		for _, name := range n.Names {
-			all = append(all, NameAddress{strings.ToLower(name), n.Address})
+			all = append(all, NameAddress{strings.ToLower(name), n.Address, ExtraName})
 		}
 	}
 	for _, c := range d.Clients {
 		if c.Name != "" {
-			all = append(all, NameAddress{strings.ToLower(c.Name), c.Address})
+			all = append(all, NameAddress{strings.ToLower(c.Name), c.Address, ClientName})
 		}
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })

@@ -107,6 +107,11 @@ type Named struct {
 	Variable string
 }
 
+// Wanted says of a network that something else has what is wanted, and what to do.
+func (n Named) Wanted() string {
+	return fmt.Sprintf("wanted %s to be free (the variable %s names another network for all hosts; uninstall those first that are deployed already)", n.Prefix, n.Variable)
+}
+
 // In returns the network that an address is in.
 func (r Ranges) In(a netip.Addr) (Named, bool) {
 	for _, n := range []Named{{r.Wire(), "wire_network"}, {r.Access(), "access_network"}} {

@@ -27,8 +27,12 @@ func (p Problem) Error() string {
 // Validate returns all that is wrong, in the order of the document.
 func (d *Document) Validate() []Problem {
 	v := validation{Ranges: d.Ranges, names: map[string]string{}, keys: map[Key]string{}}
-	if d.UnderlayMTU < MinUnderlayMTU || d.UnderlayMTU > MaxUnderlayMTU {
-		v.add("", "underlay_mtu", fmt.Sprint(d.UnderlayMTU), fmt.Sprintf("%d..%d bytes", MinUnderlayMTU, MaxUnderlayMTU))
+	if least := LeastUnderlayMTU(d.hasIPv6()); d.UnderlayMTU < least || d.UnderlayMTU > MaxUnderlayMTU {
+		want := fmt.Sprintf("%d..%d bytes", least, MaxUnderlayMTU)
+		if least > MinUnderlayMTU {
+			want += ", as there are endpoints of IPv6"
+		}
+		v.add("", "underlay_mtu", fmt.Sprint(d.UnderlayMTU), want)
 	}
 	v.ranges()
 	v.hosts(d.Hosts)
@@ -99,31 +103,53 @@ func (v *validation) hosts(hosts []Host) {
 }
 
 func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
-	a := h.Endpoint.Addr()
-	if h.EndpointName != "" && !IsDNSName(h.EndpointName) {
-		v.add(h.Name, "endpoint_name", fmt.Sprintf("%q", h.EndpointName), "a name that DNS can have")
-	}
-	switch want := v.CheckEndpoint(a); {
-	case want == wantUnicast || h.Endpoint.Port() == 0:
-		v.add(h.Name, "endpoint", h.Endpoint.String(), "a unicast IPv4 address and a port (IPv6 is not carried yet)")
-	case want != "":
-		v.add(h.Name, "endpoint", a.String(), want)
-	case h.WireGuardPort == h.Endpoint.Port():
+	if h.WireGuardPort != 0 && h.WireGuardPort == h.Endpoint.Port() {
 		v.add(h.Name, "wireguard_port", fmt.Sprintf("%d, which is the endpoint's", h.WireGuardPort), "another port, or none")
-	case endpoints[h.Endpoint] != "":
-		v.add(h.Name, "endpoint", fmt.Sprintf("%s, which %s has", h.Endpoint, endpoints[h.Endpoint]), "an endpoint of its own")
-	default:
-		endpoints[h.Endpoint] = h.Name
+	}
+	v.oneEndpoint(h.Name, "endpoint", wantIPv4, h.Endpoint, h.EndpointName, endpoints)
+	if n := 1 + len(h.Others()); n > MaxEndpoints {
+		v.add(h.Name, "endpoints", fmt.Sprintf("%d", n), fmt.Sprintf("at most %d", MaxEndpoints))
+	}
+	for _, other := range h.OtherEndpoints {
+		v.oneEndpoint(h.Name, "endpoints", wantIPv4, other.Endpoint, other.Name, endpoints)
+	}
+	for _, other := range h.IPv6Endpoints {
+		v.oneEndpoint(h.Name, "endpoints", wantIPv6, other.Endpoint, other.Name, endpoints)
+		if !h.SharedUplink {
+			v.add(h.Name, "endpoints", other.Endpoint.String(), "IPv4 addresses: only where uplink_mode is shared IPv6 is spoken")
+		}
 	}
 }
 
-const wantUnicast = "a unicast IPv4 address"
+func (v *validation) oneEndpoint(entry, field, family string, e netip.AddrPort, name string, endpoints map[netip.AddrPort]string) {
+	if name != "" && !IsDNSName(name) {
+		v.add(entry, field+"_name", fmt.Sprintf("%q", name), "a name that DNS can have")
+	}
+	switch want := v.CheckEndpoint(e.Addr()); {
+	case want == wantUnicast || e.Port() == 0 || e.Addr().Is4() != (family == wantIPv4):
+		v.add(entry, field, e.String(), family+" and a port")
+	case want != "":
+		v.add(entry, field, e.Addr().String(), want)
+	case endpoints[e] == entry:
+		v.add(entry, field, e.String()+" twice", "each endpoint once")
+	case endpoints[e] != "":
+		v.add(entry, field, fmt.Sprintf("%s, which %s has", e, endpoints[e]), "an endpoint of its own")
+	default:
+		endpoints[e] = entry
+	}
+}
+
+const (
+	wantUnicast = "a unicast IP address that others can send to"
+	wantIPv4    = "a unicast IPv4 address"
+	wantIPv6    = "a unicast IPv6 address, link-local ones excepted,"
+)
 
 // CheckEndpoint returns what is wanted instead of an address that no host can be
 // reached at from outside, "" if it is good.
 func (r Ranges) CheckEndpoint(a netip.Addr) (want string) {
 	switch {
-	case !a.Is4() || !a.IsGlobalUnicast():
+	case !a.IsGlobalUnicast() || a.Is4In6() || a.Zone() != "": // link-local ones are not global
 		return wantUnicast
 	case r.Contains(a):
 		return "an address outside " + r.String()

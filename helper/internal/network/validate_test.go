@@ -26,11 +26,45 @@ func TestValidate(t *testing.T) {
 		{"one label", func(d *Document) { d.Hosts[0].Hostname = "carol" }, `192.0.2.3: hostname: found "carol", wanted a fully qualified name such as alice.example.com`},
 		{"hostname twice", func(d *Document) { d.Hosts[1].Hostname = "CAROL.example.com" }, `192.0.2.1: hostname: found "CAROL.example.com", which 192.0.2.3 has, wanted a name of its own`},
 		{"hostname of an extra host", func(d *Document) { d.Hosts[0].Hostname = "nas.example.com" }, `10.31.0.254: name: found "nas.example.com", which 192.0.2.3 has, wanted a name of its own`},
-		{"IPv6 endpoint", func(d *Document) { d.Hosts[0].Endpoint = endpoint("[2001:db8::1]:51820") }, "192.0.2.3: endpoint: found [2001:db8::1]:51820, wanted a unicast IPv4 address and a port (IPv6 is not carried yet)"},
-		{"no port", func(d *Document) { d.Hosts[0].Endpoint = endpoint("192.0.2.3:0") }, "192.0.2.3: endpoint: found 192.0.2.3:0, wanted a unicast IPv4 address and a port (IPv6 is not carried yet)"},
-		{"loopback endpoint", func(d *Document) { d.Hosts[0].Endpoint = endpoint("127.0.0.1:51820") }, "192.0.2.3: endpoint: found 127.0.0.1:51820, wanted a unicast IPv4 address and a port (IPv6 is not carried yet)"},
+		{"IPv6 endpoint", func(d *Document) { d.Hosts[0].Endpoint = endpoint("[2001:db8::1]:51820") }, "192.0.2.3: endpoint: found [2001:db8::1]:51820, wanted a unicast IPv4 address and a port"},
+		{"no port", func(d *Document) { d.Hosts[0].Endpoint = endpoint("192.0.2.3:0") }, "192.0.2.3: endpoint: found 192.0.2.3:0, wanted a unicast IPv4 address and a port"},
+		{"loopback endpoint", func(d *Document) { d.Hosts[0].Endpoint = endpoint("127.0.0.1:51820") }, "192.0.2.3: endpoint: found 127.0.0.1:51820, wanted a unicast IPv4 address and a port"},
 		{"endpoint inside", func(d *Document) { d.Hosts[0].Endpoint = endpoint("10.31.0.9:51820") }, "192.0.2.3: endpoint: found 10.31.0.9, wanted an address outside 10.30.0.0/16 and 10.31.0.0/16"},
 		{"endpoint twice", func(d *Document) { d.Hosts[1].Endpoint = d.Hosts[0].Endpoint }, "192.0.2.1: endpoint: found 192.0.2.3:51820, which 192.0.2.3 has, wanted an endpoint of its own"},
+		{"two endpoints", func(d *Document) { d.Hosts[1].OtherEndpoints = more("10.9.0.1:51820") }, ""},
+		{"an endpoint twice", func(d *Document) { d.Hosts[1].OtherEndpoints = more("10.9.0.1:51820", "10.9.0.1:51820") }, "192.0.2.1: endpoints: found 10.9.0.1:51820 twice, wanted each endpoint once"},
+		{"the first endpoint twice", func(d *Document) { d.Hosts[1].OtherEndpoints = more("192.0.2.1:51820") }, "192.0.2.1: endpoints: found 192.0.2.1:51820 twice, wanted each endpoint once"},
+		{"an other host's endpoint", func(d *Document) { d.Hosts[1].OtherEndpoints = more("192.0.2.3:51820") }, "192.0.2.1: endpoints: found 192.0.2.3:51820, which 192.0.2.3 has, wanted an endpoint of its own"},
+		{"an IPv6 endpoint among those of IPv4", func(d *Document) { d.Hosts[1].OtherEndpoints = more("[2001:db8::1]:51820") }, "192.0.2.1: endpoints: found [2001:db8::1]:51820, wanted a unicast IPv4 address and a port"},
+		{"an IPv4 endpoint among those of IPv6", func(d *Document) {
+			d.Hosts[1].SharedUplink, d.Hosts[1].IPv6Endpoints = true, more("10.9.0.1:51820")
+		}, "192.0.2.1: endpoints: found 10.9.0.1:51820, wanted a unicast IPv6 address, link-local ones excepted, and a port"},
+		{"an IPv6 endpoint of a host whose NIC moves", func(d *Document) { d.Hosts[1].IPv6Endpoints = more("[2001:db8::1]:51820") }, "192.0.2.1: endpoints: found [2001:db8::1]:51820, wanted IPv4 addresses: only where uplink_mode is shared IPv6 is spoken"},
+		{"an IPv6 endpoint", func(d *Document) {
+			d.Hosts[1].SharedUplink, d.Hosts[1].IPv6Endpoints = true, more("[2001:db8::1]:51820")
+		}, ""},
+		{"IPv6 endpoints that none can send to", func(d *Document) {
+			d.Hosts[1].SharedUplink, d.Hosts[1].IPv6Endpoints = true, more("[fe80::1]:51820", "[::1]:1", "[::]:1", "[ff02::1]:1", "[::ffff:192.0.2.7]:1", "[2001:db8::1%7]:1", "[2001:db8::1]:0")
+		}, "192.0.2.1: endpoints: found [fe80::1]:51820, wanted a unicast IPv6 address, link-local ones excepted, and a port\n" +
+			"192.0.2.1: endpoints: found [::1]:1, wanted a unicast IPv6 address, link-local ones excepted, and a port\n" +
+			"192.0.2.1: endpoints: found [::]:1, wanted a unicast IPv6 address, link-local ones excepted, and a port\n" +
+			"192.0.2.1: endpoints: found [ff02::1]:1, wanted a unicast IPv6 address, link-local ones excepted, and a port\n" +
+			"192.0.2.1: endpoints: found [::ffff:192.0.2.7]:1, wanted a unicast IPv6 address, link-local ones excepted, and a port\n" +
+			"192.0.2.1: endpoints: found [2001:db8::1%7]:1, wanted a unicast IPv6 address, link-local ones excepted, and a port\n" +
+			"192.0.2.1: endpoints: found [2001:db8::1]:0, wanted a unicast IPv6 address, link-local ones excepted, and a port"},
+		{"MTU too small for IPv6", func(d *Document) {
+			d.Hosts[1].SharedUplink, d.Hosts[1].IPv6Endpoints, d.UnderlayMTU = true, more("[2001:db8::1]:51820"), 1413
+		}, "underlay_mtu: found 1413, wanted 1414..9216 bytes, as there are endpoints of IPv6"},
+		{"an other endpoint inside", func(d *Document) { d.Hosts[1].OtherEndpoints = more("10.31.0.9:51820") }, "192.0.2.1: endpoints: found 10.31.0.9, wanted an address outside 10.30.0.0/16 and 10.31.0.0/16"},
+		{"as many endpoints as can be", func(d *Document) {
+			d.Hosts[1].OtherEndpoints = more("10.9.0.1:1", "10.9.0.1:2", "10.9.0.1:3", "10.9.0.1:4", "10.9.0.1:5", "10.9.0.1:6", "10.9.0.1:7")
+		}, ""},
+		{"too many endpoints", func(d *Document) {
+			d.Hosts[1].OtherEndpoints = more("10.9.0.1:1", "10.9.0.1:2", "10.9.0.1:3", "10.9.0.1:4", "10.9.0.1:5", "10.9.0.1:6", "10.9.0.1:7", "10.9.0.1:8")
+		}, "192.0.2.1: endpoints: found 9, wanted at most 8"},
+		{"no name of an other endpoint", func(d *Document) {
+			d.Hosts[1].OtherEndpoints = []OtherEndpoint{{netip.MustParseAddrPort("10.9.0.1:1"), "a b"}}
+		}, `192.0.2.1: endpoints_name: found "a b", wanted a name that DNS can have`},
 		{"two behind one address", func(d *Document) { d.Hosts[1].Endpoint = endpoint("192.0.2.3:51821") }, ""},
 		{"two behind one address that listen on the same port", func(d *Document) {
 			d.Hosts[1].Endpoint, d.Hosts[1].WireGuardPort = endpoint("192.0.2.3:51821"), 51820
@@ -118,4 +152,11 @@ func TestIsFQDN(t *testing.T) {
 			t.Errorf("%q: found %v", name, got)
 		}
 	}
+}
+
+func more(endpoints ...string) (all []OtherEndpoint) {
+	for _, e := range endpoints {
+		all = append(all, OtherEndpoint{Endpoint: netip.MustParseAddrPort(e)})
+	}
+	return all
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Finding is a packet filter that drops what Mobula needs, and what lets it pass.
@@ -40,10 +40,10 @@ func (f *Filters) Port(port uint16, outside []string, from netip.Addr) []Finding
 // through the host by the direct link.
 func (f *Filters) Outside(outside []string, ranges network.Ranges) []Finding {
 	return f.findings(outside, func(t *Table, nic string) (*Closed, func(*Closed) Finding) {
-		web := Packet{In: plan.DirectHost, Out: nic, Protocol: "tcp", Port: 443, From: ranges.DirectGateway(), State: "new"}
+		web := Packet{In: spec.DirectHost, Out: nic, Protocol: "tcp", Port: 443, From: ranges.DirectGateway(), State: "new"}
 		names := web
 		names.Protocol, names.Port = "udp", 53
-		answer := Packet{In: nic, Out: plan.DirectHost, Protocol: "tcp", Port: 50000, State: "established"}
+		answer := Packet{In: nic, Out: spec.DirectHost, Protocol: "tcp", Port: 50000, State: "established"}
 		closed := t.Closes(web, Prerouting, Forward)
 		if closed == nil || t.Closes(names, Prerouting, Forward) == nil {
 			closed = t.Closes(answer, Prerouting, Forward)
@@ -101,10 +101,10 @@ func (f *Filters) openPort(c *Closed, port uint16) Finding {
 }
 
 func (f *Filters) openWay(c *Closed, ranges network.Ranges) Finding {
-	there, back := "-i "+plan.DirectHost, "-o "+plan.DirectHost+" -m conntrack --ctstate RELATED,ESTABLISHED"
+	there, back := "-i "+spec.DirectHost, "-o "+spec.DirectHost+" -m conntrack --ctstate RELATED,ESTABLISHED"
 	switch {
 	case c.Table.Iptables && f.ufw && c.jumpsTo("ufw-"):
-		return Finding{whoUFW, []string{"ufw route allow in on " + plan.DirectHost}}
+		return Finding{whoUFW, []string{"ufw route allow in on " + spec.DirectHost}}
 	case c.byFirewalld():
 		return Finding{whoFirewalld, FirewalldPolicy(ranges)}
 	case c.Table.Iptables && c.jumpsTo("DOCKER-USER"):
@@ -116,7 +116,7 @@ func (f *Filters) openWay(c *Closed, ranges network.Ranges) Finding {
 	case c.Table.Iptables:
 		return c.iptables(there, back)
 	}
-	return c.nft(fmt.Sprintf("iifname %s accept", plan.DirectHost), fmt.Sprintf("oifname %s ct state established,related accept", plan.DirectHost))
+	return c.nft(fmt.Sprintf("iifname %s accept", spec.DirectHost), fmt.Sprintf("oifname %s ct state established,related accept", spec.DirectHost))
 }
 
 // Policy is the name of Mobula's policy of firewalld.

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // TestOtherRanges: what a packet filter has to let pass comes from the gateway's address in
@@ -14,13 +14,13 @@ import (
 func TestOtherRanges(t *testing.T) {
 	others := plantest.OtherRanges()
 	f := firewalldSeen{running: true, zones: []string{"public"}, runtime: []string{"public 51820/udp"}, permanent: []string{"public 51820/udp"}}
-	written := actions(&plan.Opening{Ranges: others, Port: 51820}, seen{firewalld: f})
+	written := actions(&spec.Opening{Ranges: others, Port: 51820}, seen{firewalld: f})
 	if len(written) != 1 || !strings.Contains(written[0].write, `<source address="172.20.0.0/32"/>`) || strings.Contains(written[0].write, "10.30.") {
 		t.Fatalf("found %+v", written)
 	}
 	f.policy, f.loaded = written[0].write, true
-	const want = `--remove-rich-rule=rule family="ipv4" source address="172.20.0.0/32" accept`
-	if gone := actions(nil, seen{firewalld: f}); len(gone) != 1 || len(gone[0].commands) != 1 || gone[0].commands[0][2] != want {
+	const want = `rule family="ipv4" source address="172.20.0.0/32" accept`
+	if gone := actions(nil, seen{firewalld: f}); len(gone) != 1 || gone[0].disarm != want {
 		t.Errorf("found %+v, wanted %s", gone, want)
 	}
 	filters := read(t, "", "firewalld.json", false)

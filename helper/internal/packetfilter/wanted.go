@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // Comment marks the rules that Mobula added where they can carry one: only those are
@@ -20,6 +21,9 @@ type action struct {
 	verb           reconcile.Verb
 	object, detail string
 	commands       [][]string
+	// calls are firewalld's, and disarm the rule that its policy loses until it is loaded again.
+	calls  []call
+	disarm string
 	// unless succeeds if the command is not needed any more.
 	unless []string
 	// write is the content of policyFile, and unlink takes that away.
@@ -28,6 +32,17 @@ type action struct {
 	// port is one of firewalld's, which knows no comments: it is noted before it is
 	// added, and forgotten when it is gone.
 	port string
+}
+
+// timeout is how long firewalld has for its part; 0: it has none.
+func (a action) timeout() time.Duration {
+	switch {
+	case slices.ContainsFunc(a.calls, func(c call) bool { return c.method == reload }):
+		return reloadTimeout
+	case a.calls != nil || a.disarm != "":
+		return askTimeout
+	}
+	return 0
 }
 
 // seen is what was found of each packet filter that can be opened. The zero value is a
@@ -43,21 +58,8 @@ type seen struct {
 	noted       []string // ports that are ours, as "zone port/udp"
 }
 
-type firewalldSeen struct {
-	running bool
-	// zones are those of the interfaces to the outside.
-	zones []string
-	// ports are what of the noted and the wanted ones there is, each as "zone port/udp".
-	runtime, permanent []string
-	// policy is the content of policyFile, and loaded that firewalld knows the policy.
-	policy string
-	loaded bool
-	// keeps: a reload takes nothing away.
-	keeps bool
-}
-
 // actions returns what leads from what was seen to what is wanted; nil wants nothing.
-func actions(want *plan.Opening, s seen) (all []action) {
+func actions(want *spec.Opening, s seen) (all []action) {
 	all = append(all, ufwActions(want, s)...)
 	all = append(all, dockerActions(want, s)...)
 	return append(all, firewalldActions(want, s)...)
@@ -95,18 +97,18 @@ func parseUFW(file string) (rules []ufwRule) {
 
 // The two rules of Mobula's, as ufw keeps them, and the words that make and unmake them.
 const (
-	ufwRoute     = "route:any any 0.0.0.0/0 any 0.0.0.0/0 in_" + plan.DirectHost
+	ufwRoute     = "route:any any 0.0.0.0/0 any 0.0.0.0/0 in_" + spec.DirectHost
 	ufwPortStart = "udp "
 	ufwPortEnd   = " 0.0.0.0/0 any 0.0.0.0/0 in"
 )
 
 // ufwActions keeps to rules that are there, whatever they say: of two alike ufw has the
 // later one replace the other.
-func ufwActions(want *plan.Opening, s seen) (all []action) {
+func ufwActions(want *spec.Opening, s seen) (all []action) {
 	wanted := map[string][]string{}
 	if want != nil && s.ufwEnabled {
 		wanted[fmt.Sprint(ufwPortStart, want.Port, ufwPortEnd)] = []string{"allow", fmt.Sprintf("%d/udp", want.Port)}
-		wanted[ufwRoute] = []string{"route", "allow", "in", "on", plan.DirectHost}
+		wanted[ufwRoute] = []string{"route", "allow", "in", "on", spec.DirectHost}
 	}
 	for _, what := range sortedKeys(wanted) {
 		if !slices.ContainsFunc(s.ufw, func(r ufwRule) bool { return r.what == what }) {
@@ -119,7 +121,7 @@ func ufwActions(want *plan.Opening, s seen) (all []action) {
 		if !r.ours || want != nil && (!s.ufwEnabled || wanted[r.what] != nil) {
 			continue
 		}
-		words := []string{"route", "delete", "allow", "in", "on", plan.DirectHost}
+		words := []string{"route", "delete", "allow", "in", "on", spec.DirectHost}
 		if r.what != ufwRoute {
 			port := strings.TrimSuffix(strings.TrimPrefix(r.what, ufwPortStart), ufwPortEnd)
 			words = []string{"delete", "allow", port + "/udp"}
@@ -138,11 +140,11 @@ func sortedKeys(m map[string][]string) (keys []string) {
 }
 
 // dockerRules are what DOCKER-USER has to let pass; Mobula's own table says what of it.
-var dockerRules = []string{"-i " + plan.DirectHost + " -j ACCEPT", "-o " + plan.DirectHost + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"}
+var dockerRules = []string{"-i " + spec.DirectHost + " -j ACCEPT", "-o " + spec.DirectHost + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"}
 
 const dockerComment = "-m comment --comment " + Comment
 
-func dockerActions(want *plan.Opening, s seen) (all []action) {
+func dockerActions(want *spec.Opening, s seen) (all []action) {
 	if !s.dockerChain {
 		return nil
 	}
@@ -191,7 +193,7 @@ func policyRuleIn(policy string) string {
 	return policyRule(source)
 }
 
-func firewalldActions(want *plan.Opening, s seen) (all []action) {
+func firewalldActions(want *spec.Opening, s seen) (all []action) {
 	f := s.firewalld
 	var wanted []string
 	if want != nil {
@@ -200,42 +202,53 @@ func firewalldActions(want *plan.Opening, s seen) (all []action) {
 		}
 	}
 	for _, port := range wanted {
-		zone, number, _ := strings.Cut(port, " ")
-		add := []string{"--zone=" + zone, "--add-port=" + number}
-		var commands [][]string
+		zone, number, now, later := portCalls(port, addPort)
+		var calls []call
 		if !slices.Contains(f.runtime, port) {
-			commands = append(commands, append([]string{"firewall-cmd"}, add...))
+			calls = append(calls, now)
 		}
 		note := ""
-		if !slices.Contains(f.permanent, port) {
-			commands, note = append(commands, append([]string{"firewall-cmd", "--permanent"}, add...)), port
+		if !slices.Contains(f.permanent, port) && !slices.Contains(f.brief, zone) {
+			calls, note = append(calls, later), port
 		}
-		if commands != nil {
-			all = append(all, action{verb: reconcile.Add, object: "firewalld zone " + zone, detail: "port " + number, commands: commands, port: note})
+		if calls != nil {
+			all = append(all, action{verb: reconcile.Add, object: "firewalld zone " + zone, detail: "port " + number, calls: calls, port: note})
 		}
 	}
 	for _, port := range s.noted {
 		if slices.Contains(wanted, port) || want != nil && !f.running { // whose zones are not known then
 			continue
 		}
-		zone, number, _ := strings.Cut(port, " ")
-		remove := []string{"--zone=" + zone, "--remove-port=" + number}
-		commands := [][]string{append([]string{"firewall-cmd"}, remove...), append([]string{"firewall-cmd", "--permanent"}, remove...)}
-		if !f.running {
-			commands = [][]string{append([]string{"firewall-offline-cmd"}, remove...)}
+		zone, number, now, later := portCalls(port, removePort)
+		remove := action{verb: reconcile.Remove, object: "firewalld zone " + zone, detail: "port " + number, port: port}
+		if f.running {
+			remove.calls = []call{now, later}
+		} else {
+			remove.commands = [][]string{{"firewall-offline-cmd", "--zone=" + zone, "--remove-port=" + number}}
 		}
-		all = append(all, action{verb: reconcile.Remove, object: "firewalld zone " + zone, detail: "port " + number, commands: commands, port: port})
+		all = append(all, remove)
 	}
 	return append(all, policyActions(want, f)...)
+}
+
+// portCalls take one of firewalldPort, for now and for later.
+func portCalls(port, method string) (zone, number string, now, later call) {
+	zone, number, _ = strings.Cut(port, " ")
+	digits, protocol, _ := strings.Cut(number, "/")
+	now = call{of: ".zone", method: method, args: []any{zone, digits, protocol}}
+	if method == addPort {
+		now.args = append(now.args, int32(0)) // for good, as far as that goes
+	}
+	return zone, number, now, call{of: ".config.zone", zone: zone, method: method, args: []any{digits, protocol}}
 }
 
 func firewalldPort(zone string, port uint16) string { return fmt.Sprintf("%s %d/udp", zone, port) }
 
 // policyActions makes the policy, or takes it away. Only a reload makes it count, and is
 // left to the operator where it would take away what he did not keep.
-func policyActions(want *plan.Opening, f firewalldSeen) (all []action) {
+func policyActions(want *spec.Opening, f firewalldSeen) (all []action) {
 	object := "firewalld policy " + Policy
-	reload := []string{"firewall-cmd", "--reload"}
+	again := []call{{method: reload}}
 	ours := strings.Contains(f.policy, policyMark)
 	switch {
 	case want != nil && f.running:
@@ -245,14 +258,14 @@ func policyActions(want *plan.Opening, f firewalldSeen) (all []action) {
 			all = append(all, action{verb: reconcile.Add, object: object, write: policy})
 		}
 		if (write || ours) && !f.loaded && f.keeps {
-			all = append(all, action{verb: reconcile.Change, object: "firewalld", detail: "reload", commands: [][]string{reload}})
+			all = append(all, action{verb: reconcile.Change, object: "firewalld", detail: "reload", calls: again})
 		}
 	case want == nil && ours:
 		remove := action{verb: reconcile.Remove, object: object, unlink: true}
 		if f.running && f.keeps {
-			remove.commands = [][]string{reload}
+			remove.calls = again
 		} else if f.running && f.loaded { // without its rule it does nothing
-			remove.commands = [][]string{{"firewall-cmd", "--policy=" + Policy, "--remove-rich-rule=" + policyRuleIn(f.policy)}}
+			remove.disarm = policyRuleIn(f.policy)
 		}
 		all = append(all, remove)
 	}

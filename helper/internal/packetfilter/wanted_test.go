@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // userRules is what ufw 0.36.2 wrote for the commands in the comments.
@@ -37,8 +37,8 @@ const ourComment = " comment=4d6f62756c61" // "Mobula"
 
 // TestActions: only what is missing is added, and only what is Mobula's own is taken away.
 func TestActions(t *testing.T) {
-	want := &plan.Opening{Port: 51820, Outside: []string{"eth0"}}
-	other := &plan.Opening{Port: 51821, Outside: []string{"eth0"}}
+	want := &spec.Opening{Port: 51820, Outside: []string{"eth0"}}
+	other := &spec.Opening{Port: 51821, Outside: []string{"eth0"}}
 	operators, ours := fmt.Sprintf(userRules, ""), fmt.Sprintf(userRules, ourComment)
 	docker := func(comment string) (rules []string) {
 		for _, r := range dockerRules {
@@ -57,10 +57,10 @@ func TestActions(t *testing.T) {
 	complete := func(f *firewalldSeen) {
 		f.runtime, f.permanent, f.policy, f.loaded = both, both, policyXML(network.Ranges{}), true
 	}
-	const addPort = "+ firewalld zone public: port 51820/udp: firewall-cmd --zone=public --add-port=51820/udp, firewall-cmd --permanent --zone=public --add-port=51820/udp"
+	const addPort = "+ firewalld zone public: port 51820/udp: firewalld.zone addPort public 51820 udp 0, firewalld.config.zone public addPort 51820 udp"
 	for _, c := range []struct {
 		name string
-		want *plan.Opening
+		want *spec.Opening
 		seen seen
 		does string
 	}{
@@ -84,22 +84,22 @@ func TestActions(t *testing.T) {
 		{"ours leave Docker", nil, seen{dockerChain: true, docker: docker(" " + dockerComment)[:1]},
 			"- iptables chain DOCKER-USER: -i mo-dir-hs -j ACCEPT: iptables --wait --delete DOCKER-USER -i mo-dir-hs -m comment --comment Mobula -j ACCEPT"},
 
-		{"firewalld", want, seen{firewalld: fw(nil)}, addPort + "\n+ firewalld policy mobula\n~ firewalld: reload: firewall-cmd --reload"},
+		{"firewalld", want, seen{firewalld: fw(nil)}, addPort + "\n+ firewalld policy mobula\n~ firewalld: reload: firewalld reload"},
 		{"firewalld of which a reload would take something", want, seen{firewalld: fw(func(f *firewalldSeen) { f.keeps = false })}, addPort + "\n+ firewalld policy mobula"},
 		{"firewalld is complete", want, seen{firewalld: fw(complete), noted: both}, ""},
 		{"firewalld is not running", want, seen{firewalld: firewalldSeen{policy: policyXML(network.Ranges{})}, noted: both}, ""},
-		{"only now", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.permanent = nil })}, "+ firewalld zone public: port 51820/udp: firewall-cmd --permanent --zone=public --add-port=51820/udp"},
-		{"not now", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.runtime = nil })}, "+ firewalld zone public: port 51820/udp: firewall-cmd --zone=public --add-port=51820/udp"},
+		{"only now", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.permanent = nil })}, "+ firewalld zone public: port 51820/udp: firewalld.config.zone public addPort 51820 udp"},
+		{"not now", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.runtime = nil })}, "+ firewalld zone public: port 51820/udp: firewalld.zone addPort public 51820 udp 0"},
 		{"the NIC has another zone", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.zones = []string{"work"} }), noted: both},
-			"+ firewalld zone work: port 51820/udp: firewall-cmd --zone=work --add-port=51820/udp, firewall-cmd --permanent --zone=work --add-port=51820/udp\n" +
-				"- firewalld zone public: port 51820/udp: firewall-cmd --zone=public --remove-port=51820/udp, firewall-cmd --permanent --zone=public --remove-port=51820/udp"},
+			"+ firewalld zone work: port 51820/udp: firewalld.zone addPort work 51820 udp 0, firewalld.config.zone work addPort 51820 udp\n" +
+				"- firewalld zone public: port 51820/udp: firewalld.zone removePort public 51820 udp, firewalld.config.zone public removePort 51820 udp"},
 		{"a policy of the operator's of that name", want, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.policy, f.loaded = "<policy/>", false })}, ""},
 		{"it stays", nil, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.policy = "<policy/>" })}, ""},
 		{"ours leave firewalld", nil, seen{firewalld: fw(complete), noted: both},
-			"- firewalld zone public: port 51820/udp: firewall-cmd --zone=public --remove-port=51820/udp, firewall-cmd --permanent --zone=public --remove-port=51820/udp\n" +
-				"- firewalld policy mobula: firewall-cmd --reload"},
+			"- firewalld zone public: port 51820/udp: firewalld.zone removePort public 51820 udp, firewalld.config.zone public removePort 51820 udp\n" +
+				"- firewalld policy mobula: firewalld reload"},
 		{"ours leave firewalld without a reload", nil, seen{firewalld: fw(func(f *firewalldSeen) { complete(f); f.keeps = false })},
-			"- firewalld policy mobula: firewall-cmd --policy=mobula --remove-rich-rule=" + PolicyRule(network.Ranges{})},
+			"- firewalld policy mobula: firewalld.policy disarm " + PolicyRule(network.Ranges{})},
 		{"ours leave firewalld that does not run", nil, seen{firewalld: firewalldSeen{policy: policyXML(network.Ranges{})}, noted: both},
 			"- firewalld zone public: port 51820/udp: firewall-offline-cmd --zone=public --remove-port=51820/udp\n- firewalld policy mobula"},
 	} {
@@ -111,11 +111,17 @@ func TestActions(t *testing.T) {
 				for _, words := range a.commands {
 					commands = append(commands, strings.Join(words, " "))
 				}
+				for _, c := range a.calls {
+					commands = append(commands, c.String())
+				}
+				if a.disarm != "" {
+					commands = append(commands, "firewalld.policy disarm "+a.disarm)
+				}
 				if commands != nil {
 					line += ": " + strings.Join(commands, ", ")
 				}
 				lines = append(lines, line)
-				if added := a.port != "" && a.verb == reconcile.Add; added != strings.Contains(line, "--permanent --zone=") && a.verb == reconcile.Add {
+				if added := a.port != "" && a.verb == reconcile.Add; added != strings.Contains(line, ".config.zone ") && a.verb == reconcile.Add {
 					t.Errorf("%s: notes %q", line, a.port)
 				}
 			}
@@ -132,7 +138,7 @@ func TestOpenerLooksOnlyWhereSomethingMayBe(t *testing.T) {
 	asked := 0
 	run := func(context.Context, string, ...string) (string, error) { asked++; return "", exec.ErrNotFound }
 	o := &Opener{Run: run, Change: run, Root: t.TempDir(), Record: filepath.Join(t.TempDir(), "openings.json")}
-	if ops, err := o.Diff(context.Background(), &plan.Host{}, nil); len(ops) > 0 || err != nil || asked > 0 {
+	if ops, err := o.Diff(context.Background(), &spec.Host{}, nil); len(ops) > 0 || err != nil || asked > 0 {
 		t.Errorf("found %v, %v, asked %d times", ops, err, asked)
 	}
 	if err := o.note(func(ports []string) []string { return append(ports, "", "b", "a", "b") }); err != nil {
@@ -144,7 +150,7 @@ func TestOpenerLooksOnlyWhereSomethingMayBe(t *testing.T) {
 	if err := o.note(func([]string) []string { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	ops, err := o.Diff(context.Background(), &plan.Host{}, nil)
+	ops, err := o.Diff(context.Background(), &spec.Host{}, nil)
 	if err != nil || len(ops) != 1 || ops[0].Verb != reconcile.Remove {
 		t.Fatalf("found %v, %v, wanted the record to go", ops, err)
 	}
@@ -157,7 +163,7 @@ func TestOpenerLooksOnlyWhereSomethingMayBe(t *testing.T) {
 	if err := os.WriteFile(o.Record, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Diff(context.Background(), &plan.Host{}, nil); err == nil {
+	if _, err := o.Diff(context.Background(), &spec.Host{}, nil); err == nil {
 		t.Error("a record that cannot be read is none")
 	}
 }

@@ -9,19 +9,23 @@ import (
 // judge finds out how the path is that traffic takes now.
 func (e *Engine) judge(p *peer) {
 	late, first := p.small.late(e.now)
+	e.count(p, p.phase == up && late > 0 || p.phase == down && e.now-p.downFrom < recentlyDown)
 	if e.now >= p.nextLook && e.now-p.since < insistFor && p.chosen == p.kernel {
 		e.out.Observe = true
 		p.nextLook = e.now + 3*burstInterval
 	}
 	switch p.phase {
 	case up:
-		if late >= downMisses && e.now-first >= p.downAfter(e.now) && e.now >= e.grace {
+		if late >= e.needed(p) && e.now-first >= p.downAfter(e.now) && e.now >= e.grace {
 			e.fall(p, fmt.Sprintf("no answer for %v", (e.now-first).Round(time.Millisecond)))
 		}
 	case down:
 		if p.small.lastAnswer > p.since {
 			p.phase, p.since, p.search, p.exhausted = up, e.now, nil, 0
 			p.small.clear(e.now)
+			if p.via == 0 {
+				p.direct = p.kernel
+			}
 			e.event(p, "answers again")
 		}
 	case settling:
@@ -54,6 +58,17 @@ func (p *peer) downAfter(now time.Duration) time.Duration {
 // fall notes that nothing passes any more.
 func (e *Engine) fall(p *peer, why string) {
 	p.phase, p.since, p.downFrom, p.nextSearch = down, e.now, e.now, 0
+	e.stats.Falls++
+	if e.gossips() && !p.fallen {
+		e.fallen, p.fallen = append(e.fallen, p), true
+	}
+	if p.rumored() { // so a relay will hardly help, and all others try it, too
+		p.tries = bucket{begun: true, at: e.now}
+		if !e.urgent(p) {
+			p.nextSearch = e.now + e.spread(p)
+		}
+	}
+	p.tellers = nil
 	if p.via != 0 {
 		p.shun(p.via, e.now+avoidFor)
 	} else {
@@ -89,6 +104,9 @@ func (e *Engine) settleFailed(p *peer) {
 		p.flapped(e.now)
 	}
 	p.phase, p.since = down, e.now
+	if w := p.wayTo(p.kernel); w != nil && p.via == 0 {
+		w.avoid = e.now + avoidFor
+	}
 	if p.via != 0 {
 		p.shun(p.via, e.now+avoidFor)
 		e.event(p, "the relay brings no answer")
@@ -102,7 +120,7 @@ func (e *Engine) decide(p *peer) {
 	e.serveAskers(p)
 	e.watchDirect(p)
 	late, _ := p.small.late(e.now)
-	switch {
+	switch better := e.betterWay(p, late); {
 	case p.phase == down:
 		e.escape(p)
 	case p.phase == settling:
@@ -110,7 +128,9 @@ func (e *Engine) decide(p *peer) {
 		p.cameBack, p.back = e.now, true
 		e.event(p, "the direct path is well again")
 		e.route(p, p.direct, 0, p.directSmall.srtt)
-	case late >= searchMisses:
+	case better != nil:
+		e.takeWay(p, better, "there is a better way")
+	case late >= e.searchesAt(p) && (len(p.tellers) == 0 || e.urgent(p)):
 		e.ask(p) // in case it gets worse
 	case e.poor(p) != "":
 		e.improve(p)
@@ -119,10 +139,26 @@ func (e *Engine) decide(p *peer) {
 	}
 }
 
+// betterWay returns another endpoint than the one that works, if that is better; nil: none.
+func (e *Engine) betterWay(p *peer, late int) *way {
+	if p.ways == nil || p.phase != up || p.via != 0 || late > 0 {
+		return nil
+	}
+	return e.preferred(p)
+}
+
 // escape leaves a path that is down.
 func (e *Engine) escape(p *peer) {
-	if p.via != 0 && e.directWorks(p) {
-		e.event(p, "the direct path is back")
+	if w := e.worksNow(p); w != nil {
+		e.takeWay(p, w, "it answers elsewhere")
+		return
+	}
+	if (p.via != 0 || e.strays(p)) && e.directWorks(p) {
+		what := "the direct path is back"
+		if p.via == 0 {
+			what = "it answers elsewhere, at " + p.direct.String()
+		}
+		e.event(p, what)
 		p.cameBack = e.now
 		e.route(p, p.direct, 0, p.directSmall.srtt)
 		return
@@ -135,7 +171,7 @@ func (e *Engine) escape(p *peer) {
 	}
 	if relay, rtt, ok := e.best(p, false); ok {
 		e.out.Observe = true
-		e.route(p, e.peers[relay].relayTo(p.ID), relay, rtt)
+		e.route(p, e.relayTo(e.peers[relay], p.ID), relay, rtt)
 		e.event(p, "relayed from now on")
 		return
 	}
@@ -144,6 +180,7 @@ func (e *Engine) escape(p *peer) {
 	}
 	// All have been asked. What may still work is where it should be.
 	p.exhausted++
+	e.stats.SearchesFailed++
 	wait := backOff(500*time.Millisecond, p.exhausted, 30*time.Second)
 	if len(p.search.asked) == 0 { // there was nobody to ask, which changes soon if others fell with this one
 		wait = min(max((e.now-p.downFrom)/4, shortestWait), time.Second)
@@ -181,7 +218,7 @@ func (e *Engine) directWorks(p *peer) bool {
 // for good where one end is busy now and then, which no relay helps against.
 func (e *Engine) watchDirect(p *peer) {
 	l := p.directSmall
-	if p.via == 0 || l == nil {
+	if p.via == 0 && !e.strays(p) || l == nil {
 		return
 	}
 	e.seekDirect(p)
@@ -229,6 +266,13 @@ func (e *Engine) improve(p *peer) {
 		p.moves = 0
 	}
 	why := e.poor(p)
+	if w := e.clean(p); w != nil && p.via == 0 {
+		p.moves++
+		p.nextMove = e.now + backOff(30*time.Second, p.moves, mostHold)
+		p.flapped(e.now)
+		e.takeWay(p, w, why+"; another way is better")
+		return
+	}
 	relay, rtt, ok := e.best(p, true)
 	if !ok && e.ask(p) {
 		return
@@ -237,6 +281,7 @@ func (e *Engine) improve(p *peer) {
 	p.nextMove = e.now + backOff(30*time.Second, p.moves, mostHold)
 	if !ok {
 		p.search = nil
+		e.stats.SearchesFailed++
 		e.event(p, why+", and no relay is better")
 		return
 	}
@@ -245,8 +290,13 @@ func (e *Engine) improve(p *peer) {
 	} else {
 		p.flapped(e.now)
 	}
-	e.route(p, e.peers[relay].relayTo(p.ID), relay, rtt)
+	e.route(p, e.relayTo(e.peers[relay], p.ID), relay, rtt)
 	e.event(p, why+"; relayed from now on")
+}
+
+// canWait reports that there is much to do for others, and no traffic with the peer.
+func (e *Engine) canWait(p *peer) bool {
+	return e.troubles >= manyTroubles && e.now >= p.activeUntil
 }
 
 // route has the kernel send to another endpoint, and waits for the first echo.
@@ -259,7 +309,12 @@ func (e *Engine) route(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 // moved notes that traffic takes another way from now on.
 func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration) {
 	wasDirect := p.via == 0
+	if w := p.wayTo(p.kernel); w != nil {
+		w.restart(e.now)
+	}
+	p.better = nil
 	p.kernel, p.via, p.phase, p.since = to, via, settling, e.now
+	e.kind(p).Taken++
 	p.sets, p.nextProbe, p.nextLook = 1, e.now, e.now+2*burstInterval
 	settle := settleTime
 	if via == 0 { // one that came back in spite of the engine is slow rather than dead
@@ -269,10 +324,14 @@ func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 	if age := p.seen.HandshakeAge + e.now - p.seenAt; p.seen.HandshakeAge < 0 || age > sessionAge {
 		p.settleUntil += rekeyTime
 	}
+	p.tries = bucket{} // it is another path that is tried
 	p.small.restart(e.now, rtt)
 	if p.full != nil {
 		p.full.restart(e.now, 0)
 		p.nextFull = e.now + activeInterval
+		if e.canWait(p) {
+			p.nextFull = e.now + e.interval(p, e.now)
+		}
 	}
 	if via != 0 && wasDirect {
 		if p.directSmall == nil {
@@ -282,5 +341,9 @@ func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 		p.directFull.restart(e.now, 0)
 		p.wellSince = e.now
 		p.nextDirect, p.nextDirectFull = e.now, e.now
+		if e.canWait(p) {
+			every := e.interval(p, e.now)
+			p.nextDirect, p.nextDirectFull = e.now+every, e.now+5*every
+		}
 	}
 }

@@ -25,6 +25,22 @@ func (e *Engine) Resolved(now time.Duration, id uint16, endpoint netip.AddrPort)
 	}
 	e.forget(p)
 	p.endpoint, p.untried = endpoint, true
+	p.setWays(e.now)
+	e.index(p)
+	e.touch(p)
+}
+
+// OtherResolved is Resolved for one of the peer's other endpoints, which it may be at as
+// well as at the first: the first of them has the number 0.
+func (e *Engine) OtherResolved(now time.Duration, id uint16, number int, endpoint netip.AddrPort) {
+	e.advance(now)
+	p := e.peers[id]
+	if p == nil || number >= len(p.others) || p.others[number] == endpoint {
+		return
+	}
+	e.forget(p)
+	p.others[number] = endpoint
+	p.setWays(e.now)
 	e.index(p)
 	e.touch(p)
 }
@@ -45,10 +61,13 @@ func (e *Engine) forget(p *peer) {
 }
 
 func (p *peer) addresses() []netip.Addr {
-	if p.endpoint.Addr() == p.Endpoint.Addr() {
-		return []netip.Addr{p.Endpoint.Addr()}
+	all := []netip.Addr{p.endpoint.Addr()}
+	for _, other := range append(append([]netip.AddrPort{p.Endpoint}, p.Others...), p.others...) {
+		if !slices.Contains(all, other.Addr()) {
+			all = append(all, other.Addr())
+		}
 	}
-	return []netip.Addr{p.endpoint.Addr(), p.Endpoint.Addr()}
+	return all
 }
 
 // LostDirectly reports that packets do not pass directly between this host and a peer,
@@ -84,11 +103,13 @@ func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
 }
 
 // expected reports that the peer's packets come from where it should be.
-func (p *peer) expected() bool { return p.kernel == p.endpoint || p.kernel == p.Endpoint }
+func (p *peer) expected() bool {
+	return p.kernel == p.endpoint || p.kernel == p.Endpoint || p.wayTo(p.kernel) != nil
+}
 
-// relayTo is where the peer takes packets for another one: beside where it is reached.
-func (p *peer) relayTo(target uint16) netip.AddrPort {
-	return relayEndpoint(Peer{ID: p.ID, Endpoint: p.kernel}, target)
+// relayTo is where the peer takes packets for another one.
+func (e *Engine) relayTo(p *peer, target uint16) netip.AddrPort {
+	return relayEndpoint(Peer{ID: p.ID, Endpoint: e.relayPlace(p)}, target)
 }
 
 // otherPlace is where the peer should be and is not sought now: what its name says comes
@@ -97,6 +118,9 @@ func (p *peer) relayTo(target uint16) netip.AddrPort {
 func (e *Engine) otherPlace(p *peer) netip.AddrPort {
 	switch {
 	case p.expected() && e.now-p.placedAt < silentFor:
+	case p.ways != nil: // each in turn
+		at := slices.IndexFunc(p.ways, func(w *way) bool { return w.to == p.kernel })
+		return p.ways[(at+1)%len(p.ways)].to
 	case p.kernel != p.endpoint:
 		return p.endpoint
 	case p.endpoint != p.Endpoint:
@@ -105,16 +129,31 @@ func (e *Engine) otherPlace(p *peer) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// seekDirect looks for the direct path wherever the peer may be in turn, if it is lost:
-// where its name and the document say, and where it was last seen. What a name says is
-// tried at once.
-func (e *Engine) seekDirect(p *peer) {
-	places := []netip.AddrPort{p.endpoint}
-	for _, place := range []netip.AddrPort{p.Endpoint, p.away} {
-		if !slices.Contains(places, place) {
+// places is where the peer may be: where its name and the document say, and where it was
+// last seen. Where nothing is relayed, traffic itself shows whether the peer is where the
+// kernel sends to.
+func (p *peer) places() (places []netip.AddrPort) {
+	for _, place := range []netip.AddrPort{p.endpoint, p.Endpoint, p.away} {
+		if !slices.Contains(places, place) && (p.via != 0 || place != p.kernel) {
 			places = append(places, place)
 		}
 	}
+	return places
+}
+
+// strays reports that a peer, which was heard lately, does not answer where the kernel
+// sends to, and may be elsewhere.
+func (e *Engine) strays(p *peer) bool {
+	return p.phase == down && p.via == 0 && p.kernel.IsValid() && !e.silent(p) && len(p.places()) > 0
+}
+
+// seekDirect looks for the direct path wherever the peer may be in turn, if it is lost.
+// What a name says is tried at once.
+func (e *Engine) seekDirect(p *peer) {
+	if p.via != 0 && p.ways != nil && !e.directWorks(p) && e.now-p.soughtAt >= seekInterval && e.seekWay(p) {
+		return
+	}
+	places := p.places()
 	if len(places) == 1 && p.direct == places[0] || e.directWorks(p) || !p.untried && e.now-p.soughtAt < seekInterval {
 		return
 	}
@@ -127,8 +166,6 @@ func (e *Engine) seekDirect(p *peer) {
 		return
 	}
 	p.direct = places[next]
-	p.directSmall.restart(e.now, 0)
-	p.directFull.restart(e.now, 0)
 	p.wellSince, p.nextDirect = e.now, e.now
 }
 

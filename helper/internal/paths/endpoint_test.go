@@ -70,6 +70,42 @@ func TestTheEndpointOfANameIsSought(t *testing.T) {
 	}
 }
 
+// TestAPeerThatStraysIsFollowed: one that answers no more where it was heard last, and that
+// nobody relays to, is found within seconds where the document says, or its name by then.
+// If it comes back where it was, that is the place.
+func TestAPeerThatStraysIsFollowed(t *testing.T) {
+	now := netip.MustParseAddrPort("198.51.100.7:51820")
+	for _, place := range []netip.AddrPort{underlay(1), now, away} {
+		c := newCrowd(1)
+		c.active = 1
+		c.kernel = func(k *Kernel) {
+			if len(c.routes) == 0 {
+				k.Endpoint = away
+			}
+		}
+		c.run(20 * time.Second)
+		lost := true
+		c.lost = func(p Probe) bool {
+			if p.Plane == Direct {
+				return lost || p.To != place
+			}
+			return lost || c.engine.peers[1].kernel != place
+		}
+		c.run(3 * time.Second)
+		if place == now {
+			c.engine.Resolved(c.now, 1, now)
+		}
+		lost = false
+		c.run(6 * time.Second)
+		if p := c.engine.peers[1]; p.kernel != place || p.direct != place || p.phase != up {
+			t.Errorf("found the peer sought at %v and %v, phase %v, wanted %v", p.kernel, p.direct, p.phase, place)
+		}
+		if want := 1; place == away && len(c.routes) > 0 || place != away && len(c.routes) != want {
+			t.Errorf("%v: found the routes %v", place, c.routes)
+		}
+	}
+}
+
 // TestRoamingCountsMoreThanNames: as long as packets come from a peer its name
 // changes nothing; if none come for 30 s, or none ever came, it does.
 func TestRoamingCountsMoreThanNames(t *testing.T) {
@@ -138,8 +174,8 @@ func TestANameOutlastsDocuments(t *testing.T) {
 // for another host behind it, so the relay leads on from that one's port.
 func TestARelayTakesThePeerForItsNeighbor(t *testing.T) {
 	router := netip.MustParseAddr("203.0.113.7")
-	peers := []Peer{{1, netip.AddrPortFrom(router, 51821), true}, {2, netip.AddrPortFrom(router, 51820), true},
-		{ID: 3, Endpoint: underlay(3)}, {4, netip.MustParseAddrPort("203.0.113.8:51821"), true}}
+	peers := []Peer{{ID: 1, Endpoint: netip.AddrPortFrom(router, 51821), NoRelay: true}, {ID: 2, Endpoint: netip.AddrPortFrom(router, 51820), NoRelay: true},
+		{ID: 3, Endpoint: underlay(3)}, {ID: 4, Endpoint: netip.MustParseAddrPort("203.0.113.8:51821"), NoRelay: true}}
 	for to, want := range map[netip.AddrPort]uint16{
 		peers[0].Endpoint: 0, peers[1].Endpoint: 0, netip.AddrPortFrom(router, 1234): 0, // itself, by whichever port
 		relayEndpoint(peers[2], 1): 3, relayEndpoint(peers[2], 2): 3, relayEndpoint(peers[2], 4): 0,
@@ -192,7 +228,7 @@ func TestNoRelayToWhereThePeerWas(t *testing.T) {
 			return p.Plane == Direct && (p.To.Addr() == underlay(1).Addr() && !c.reached || p.To.Addr() == away.Addr() && c.at != away)
 		}
 		w.run(20 * time.Second)
-		w.engine.Asked(w.now, 2, 1, 7)
+		w.engine.Asked(w.now, 2, 7, 1)
 		var replies []Reply
 		for end := w.now + time.Second; len(replies) == 0 && w.now < end; {
 			w.engine.Tick(w.now)

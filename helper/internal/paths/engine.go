@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math/rand"
 	"net/netip"
+	"slices"
 	"sort"
 	"time"
 )
@@ -13,6 +14,10 @@ type Config struct {
 	Self uint16
 	// Relays are the hosts that this one forwards to.
 	Relays map[uint16]bool
+	// Exact: only what comes from exactly the document's endpoint, not another port there.
+	Exact bool
+	// Local are the networks of this host's own interfaces.
+	Local []netip.Prefix
 }
 
 // phase is how the engine sees the path that traffic takes now.
@@ -42,8 +47,16 @@ type peer struct {
 	soughtAt time.Duration  // when direct changed for want of answers
 	placedAt time.Duration  // when the kernel's endpoint did for want of any packet
 
-	small, full             *line // of the traffic
-	directSmall, directFull *line // nil until used
+	small, full             *line          // of the traffic
+	directSmall, directFull *line          // nil until used
+	tried                   netip.AddrPort // where their probes went
+	numbers                 [2]*numbers    // of direct probes, small and full; nil: those of the lines
+
+	others           []netip.AddrPort // its other endpoints, those of names as they are now
+	ways             []*way           // nil: the peer has one endpoint alone
+	nextWay, lastWay time.Duration
+	better           *way // than the one that traffic takes, since betterSince
+	betterSince      time.Duration
 
 	nextProbe, nextFull             time.Duration
 	held                            bool // the last probe had to wait for the budget
@@ -66,8 +79,19 @@ type peer struct {
 	wellSince   time.Duration // the direct path, while traffic is relayed
 	cameBack    time.Duration // when the direct path was last returned to
 	askers      []asker
-	questions   bucket // that it asks
+	questions   bucket        // that it asks
+	tries       bucket        // what is sent to it while it does not answer
+	denied      time.Duration // until then its silence is known, and no relay's business
+	lists       bool          // its agent takes questions with many targets
+	seeking     bool          // in Engine.seeking
+	fallen      bool          // in Engine.fallen
+	trouble     bool          // counted in Engine.troubles
+	stray       float64       // share of its probes that gets lost by chance
 	activeUntil time.Duration
+	busy        int           // hosts that it has traffic with, as it says
+	tellers     []uint16      // who said that it is dead, since it was last heard
+	calmUntil   time.Duration // until then nobody is heeded who says so
+	tells       bucket        // of what it says of others
 	leaveUntil  time.Duration // until then its silence says nothing
 	seen        Kernel
 	seenAt      time.Duration
@@ -77,23 +101,34 @@ type peer struct {
 
 // Engine decides for all peers. It is not safe for concurrent use.
 type Engine struct {
-	config  Config
-	random  *rand.Rand
-	peers   map[uint16]*peer
-	byAddr  map[netip.Addr][]*peer
-	order   []*peer // by ID, for repeatable runs
-	queue   queue
-	out     Output
-	now     time.Duration
-	grace   time.Duration // no path is declared down before
-	active  int           // peers with traffic
-	probes  bucket
-	queries bucket
-	replies bucket
-	query   uint32 // last sequence number
+	config   Config
+	random   *rand.Rand
+	peers    map[uint16]*peer
+	byAddr   map[netip.Addr][]*peer
+	order    []*peer // by ID, for repeatable runs
+	queue    queue
+	out      Output
+	now      time.Duration
+	grace    time.Duration // no path is declared down before
+	active   int           // peers with traffic
+	troubles int           // see count
+	stray    float64       // share of all probes that gets lost by chance
+	probes   bucket
+	queries  bucket
+	replies  bucket
+	checks   bucket
+	query    uint32 // last sequence number
+
+	seeking  []*peer // that wait for a question
+	answered []*peer // relays that answered one lately, the last first
+
+	fallen []*peer // of whom others are told, in turn
+	rumors bucket
 
 	helpers   []*peer // see helping
 	helpersAt time.Duration
+
+	stats Stats
 }
 
 // New returns an engine without peers. Runs with the same seed and input are
@@ -104,6 +139,8 @@ func New(config Config, seed int64) *Engine {
 		probes:  bucket{rate: probesPerSecond, most: probesPerSecond / 4},
 		queries: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
 		replies: bucket{rate: 4 * queriesPerSecond, most: 8 * queriesPerSecond},
+		checks:  bucket{rate: checksPerSecond, most: checksPerSecond / 2},
+		rumors:  bucket{rate: rumorsPerSecond, most: rumorsPerSecond},
 	}
 }
 
@@ -113,17 +150,31 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 	e.config = config
 	old := e.peers
 	e.peers, e.order, e.queue, e.helpers = map[uint16]*peer{}, nil, nil, nil
+	e.troubles, e.seeking, e.answered, e.fallen = 0, nil, nil, nil
 	e.byAddr = map[netip.Addr][]*peer{}
 	for _, p := range peers {
 		known := old[p.ID]
 		if known == nil || known.Endpoint != p.Endpoint {
 			known = &peer{Peer: p, endpoint: p.Endpoint, direct: p.Endpoint, away: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor,
-				questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}}
-			known.nextProbe = now + e.jitter(e.interval(known, now))/2
-			known.nextFull = now + e.jitter(10*e.interval(known, now))
+				questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}, tells: bucket{rate: tellsPerSecond, most: 2 * tellsPerSecond}}
+			// Hosts that start together do not fall into step.
+			every := max(idleInterval, share(len(peers), idleProbesPerSecond))
+			known.nextProbe = now + e.within(every)
+			known.nextFull = now + every + e.within(10*every)
 			known.next = known.nextProbe
+			known.others = slices.Clone(p.Others)
+			if before := old[p.ID]; before != nil { // it has seen the numbers of direct probes
+				known.directSmall, known.directFull, known.numbers = before.directSmall, before.directFull, before.numbers
+			}
 		}
-		known.Peer = p
+		if !slices.Equal(known.Others, p.Others) {
+			known.others = slices.Clone(p.Others)
+		}
+		known.Peer, known.trouble, known.seeking, known.fallen = p, false, false, false
+		if had := known.ways != nil; len(p.Others) > 0 && !had {
+			known.nextWay = now + e.within(max(idleInterval, share(len(peers), idleProbesPerSecond)))
+		}
+		known.setWays(now)
 		e.peers[p.ID] = known
 		e.order = append(e.order, known)
 		e.index(known)
@@ -168,6 +219,7 @@ func (e *Engine) Tick(now time.Duration) {
 		e.send(p)
 		e.schedule(p)
 	}
+	e.sendQuestions()
 }
 
 // forgive lets the outstanding probes to the peer count no more.
@@ -176,6 +228,10 @@ func (p *peer) forgive() {
 		if l != nil {
 			l.forgive()
 		}
+	}
+	for _, w := range p.ways {
+		w.small.forgive()
+		w.full.forgive()
 	}
 }
 
@@ -214,6 +270,9 @@ func (e *Engine) schedule(p *peer) {
 		sooner(p.nextDirect)
 		sooner(p.nextDirectFull)
 	}
+	if p.ways != nil {
+		sooner(p.nextWay)
+	}
 	if p.small.last > p.small.reached { // an answer may be late before the next probe
 		oldest := p.small.ring[(p.small.reached+1)%ringSize]
 		if due := oldest.at + p.small.patience(); oldest.sequence == p.small.reached+1 && due > e.now {
@@ -225,8 +284,8 @@ func (e *Engine) schedule(p *peer) {
 		sooner(e.now + burstInterval)
 	case p.phase == down && e.now < p.nextSearch:
 		sooner(p.nextSearch)
-	case p.phase == down && s != nil && s.next > e.now: // an answer comes by itself
-		sooner(s.next)
+	case p.phase == down && s != nil && e.nextRound(p) > e.now: // an answer comes by itself
+		sooner(e.nextRound(p))
 	case p.phase == down:
 		sooner(e.now + 5*burstInterval)
 	}
@@ -235,6 +294,14 @@ func (e *Engine) schedule(p *peer) {
 	}
 	p.next = next
 	heap.Fix(&e.queue, p.index)
+}
+
+// sooner has the peer served by then, if not before.
+func (e *Engine) sooner(p *peer, by time.Duration) {
+	if by < p.next {
+		p.next = by
+		heap.Fix(&e.queue, p.index)
+	}
 }
 
 // touch has the peer served at once, at the next Tick.
@@ -252,6 +319,11 @@ func (e *Engine) jitter(d time.Duration) time.Duration {
 	return d - d/20 + time.Duration(e.random.Int63n(int64(d/10)+1))
 }
 
+// within returns a moment of an interval.
+func (e *Engine) within(d time.Duration) time.Duration {
+	return time.Duration(e.random.Int63n(int64(d)))
+}
+
 // queue orders peers by when they have to be served.
 type queue []*peer
 
@@ -264,29 +336,4 @@ func (q *queue) Pop() any {
 	p := old[len(old)-1]
 	*q = old[:len(old)-1]
 	return p
-}
-
-// bucket bounds a rate: a token bucket.
-type bucket struct {
-	rate, most float64
-	tokens     float64
-	at         time.Duration
-	begun      bool
-}
-
-// take returns whether one more is allowed while at least spare stay left.
-func (b *bucket) take(now time.Duration, spare float64) bool {
-	if !b.begun {
-		b.begun, b.tokens, b.at = true, b.most, now
-	}
-	b.tokens += b.rate * (now - b.at).Seconds()
-	b.at = now
-	if b.tokens > b.most {
-		b.tokens = b.most
-	}
-	if b.tokens < 1+spare {
-		return false
-	}
-	b.tokens--
-	return true
 }

@@ -166,30 +166,30 @@ func TestQueriesAreBounded(t *testing.T) {
 
 	e := newCrowd(300).engine
 	for i := uint32(1); i <= 1000; i++ {
-		e.Asked(time.Second, 1, 999, i) // nobody's ID: answered at once
+		e.Asked(time.Second, 1, i, 999) // nobody's ID: answered at once
 	}
 	if n := len(e.Take().Replies); n != 60 {
 		t.Errorf("found %d replies to 1000 questions of one host at once, wanted 60", n)
 	}
-	e.Asked(time.Second, 2, 999, 1)
+	e.Asked(time.Second, 2, 1, 999)
 	if n := len(e.Take().Replies); n != 1 {
 		t.Error("after one that asks too often another one is not answered")
 	}
 	for i := uint32(0); i < 1000; i++ {
-		e.Asked(time.Second, uint16(2+i%250), 999, 2+i)
+		e.Asked(time.Second, uint16(2+i%250), 2+i, 999)
 	}
 	if n := len(e.Take().Replies); n != 240-61 {
 		t.Errorf("found %d replies to many hosts, wanted %d", n, 240-61)
 	}
 	e = newCrowd(300).engine
 	for i := uint32(1); i <= 200; i++ {
-		e.Asked(time.Duration(i)*time.Second/10, 1, 2, i)
+		e.Asked(time.Duration(i)*time.Second/10, 1, i, 2)
 	}
 	if n := len(e.peers[2].askers); n != 1 || e.peers[2].askers[0].sequence != 200 {
 		t.Errorf("one host that asked again and again waits %d times, wanted once for its last question", n)
 	}
 	for i := uint16(3); i <= 200; i++ {
-		e.Asked(20*time.Second, i, 2, 1)
+		e.Asked(20*time.Second, i, 1, 2)
 	}
 	if n := len(e.peers[2].askers); n != 64 {
 		t.Errorf("%d who asked wait, wanted 64", n)

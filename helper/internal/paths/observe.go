@@ -91,6 +91,9 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 			p.bounces++
 		}
 	}
+	if p.ways != nil && p.chosen == p.kernel && to == p.left && via == 0 && p.via == 0 {
+		p.flapped(e.now) // the peer prefers the other way
+	}
 	if via == 0 {
 		p.direct, p.away = to, to
 	}
@@ -104,4 +107,24 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 		e.event(p, "the peer sends from another address, "+to.String())
 	}
 	e.touch(p)
+}
+
+// firstFor is how long a peer counts as active after the first packet for it, with
+// more or without: long enough to find another path, and short, as packets that come
+// one by one would otherwise have many peers watched closely.
+const firstFor = 2 * time.Second
+
+// Begins hands in that a packet has left for a peer after none did for a while: the path
+// is tried at once, as it may have broken since the last probe.
+func (e *Engine) Begins(now time.Duration, to uint16) {
+	e.advance(now)
+	p := e.peers[to]
+	if p == nil || now < p.activeUntil {
+		return
+	}
+	p.activeUntil = now + firstFor
+	if p.phase == up && p.small.last == p.small.reached { // else it is being tried
+		p.nextProbe, p.held = now, false
+		e.touch(p)
+	}
 }

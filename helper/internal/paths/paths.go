@@ -32,9 +32,15 @@ const (
 	downMisses    = 16
 	downAfter     = 300 * time.Millisecond
 	mostDownAfter = 600 * time.Millisecond
-	// searchMisses make the engine ask relays, in case it gets worse. Whoever
-	// then says that it reaches the peer proves that the peer was not just slow.
-	searchMisses = 8
+	// fewMisses are enough where each probe counts, because hosts are many or many
+	// paths are late at once, and as long as at most strayShare of the probes is lost
+	// by chance: then these hardly ever are by chance.
+	fewMisses  = 3
+	strayShare = 0.01
+	// recentlyDown is how long a fallen peer counts when it is found out whether many
+	// fell at once, and manyTroubles how many those are.
+	recentlyDown = 2 * time.Second
+	manyTroubles = 16
 	// fullDownAfter is downAfter for probes of full size.
 	fullDownAfter = time.Second
 	// A path that loses more than lossyShare of lossySamples probes or more,
@@ -73,6 +79,10 @@ const (
 	// as many echoes.
 	probesPerSecond  = 650
 	queriesPerSecond = 30
+	// checksPerSecond are own probes because others asked.
+	checksPerSecond = 300
+	// silentPerSecond is what all hosts together may send to one that does not answer.
+	silentPerSecond = 600
 	// activeFor is how long a peer counts as active after its last traffic, and
 	// activeBytes the least traffic a second that is not the agents' own.
 	activeFor   = 15 * time.Second
@@ -98,6 +108,8 @@ type Peer struct {
 	Endpoint netip.AddrPort
 	// NoRelay: it has no relay ports there, see network.Document.Relays.
 	NoRelay bool
+	// Others are its other endpoints.
+	Others []netip.AddrPort
 }
 
 // Probe is a request to be sent.
@@ -109,10 +121,11 @@ type Probe struct {
 	To       netip.AddrPort // underlay, for Direct
 }
 
-// Query asks a relay whether it reaches a target.
+// Query asks a relay which targets it reaches.
 type Query struct {
-	Relay, Target uint16
-	Sequence      uint32
+	Relay    uint16
+	Targets  []uint16
+	Sequence uint32
 }
 
 // Reply answers another host's query.

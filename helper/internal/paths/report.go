@@ -63,6 +63,8 @@ type Report struct {
 	State    string
 	Via      uint16 // relay; 0: direct
 	Endpoint netip.AddrPort
+	// Local: direct, in a network of one of this host's own interfaces.
+	Local bool
 	// Since is when State or Via changed last.
 	Since time.Duration
 	RTT   time.Duration
@@ -74,8 +76,35 @@ type Report struct {
 	// DirectWell is how long it has been well, and DirectHold how long it has to be
 	// before it is taken again.
 	DirectWell, DirectHold time.Duration
-	Active                 bool
-	Problem                string // why a path that is up is poor
+	// Ways are the peer's endpoints that traffic does not take, where it has several.
+	Ways      []WayReport
+	Active    bool
+	Problem   string // why a path that is up is poor
+	LargeLost bool   // packets of full size get lost
+}
+
+// WayReport is how one of a peer's endpoints is, by its own tests.
+type WayReport struct {
+	Endpoint netip.AddrPort
+	Works    bool
+	Local    bool // see Report
+	RTT      time.Duration
+	Loss     float64 // over the last 10 to 20 s; 0..1
+}
+
+func (e *Engine) wayReports(p *peer) (all []WayReport) {
+	for _, w := range p.ways {
+		if p.via == 0 && w.to == p.kernel {
+			continue
+		}
+		r := WayReport{Endpoint: w.to, Works: e.works(p, w), Local: e.local(w.to)}
+		if r.Works {
+			r.RTT = w.small.srtt
+			r.Loss, _ = w.small.loss(e.now)
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // RTT returns how long the peer's answers take; 0: not known.
@@ -91,11 +120,12 @@ func (e *Engine) Reports(now time.Duration) []Report {
 	e.advance(now)
 	all := make([]Report, 0, len(e.order))
 	for _, p := range e.order {
-		r := Report{Peer: p.ID, State: StateUp, Via: p.via, Endpoint: p.kernel, Since: p.since, RTT: p.small.srtt,
+		r := Report{Peer: p.ID, State: StateUp, Via: p.via, Endpoint: p.kernel, Local: p.via == 0 && e.local(p.kernel), Since: p.since, RTT: p.small.srtt,
 			LossMinutes: p.history.loss(now), Active: now < p.activeUntil}
 		if p.phase != down {
-			r.Problem = e.poor(p)
+			r.Problem, r.LargeLost = e.poor(p), fullDown(p.full, e.now)
 		}
+		r.Ways = e.wayReports(p)
 		r.LossNow, _ = p.small.loss(now)
 		switch {
 		case p.phase == down:

@@ -2,6 +2,7 @@ package paths
 
 import (
 	"slices"
+	"sort"
 	"time"
 
 	"mobula/helper/internal/probe"
@@ -10,31 +11,37 @@ import (
 const (
 	// perRound is how many relays are asked at once.
 	perRound = 4
-	// A round lasts roundTime, later rounds of the same search lateRoundTime.
-	roundTime     = 150 * time.Millisecond
-	lateRoundTime = 2 * time.Second
-	quickRounds   = 5
+	// A round lasts roundTime, those after quickRelays were asked lateRoundTime. Among
+	// many hosts one without traffic that fell alone may be dead: there is less hurry
+	// after fewQuickRelays.
+	roundTime      = 150 * time.Millisecond
+	calmRoundTime  = 500 * time.Millisecond
+	lateRoundTime  = 2 * time.Second
+	quickRelays    = 5*perRound + 1
+	fewQuickRelays = 2
 	// choiceTime is how long the engine waits for a better answer than the first.
 	choiceTime = 40 * time.Millisecond
 	// answerLife is how long an answer counts.
 	answerLife = 2 * time.Second
-	// askTime is how long a relay may take to find out.
-	askTime = 350 * time.Millisecond
 	// shortestWait is how soon a search begins again that found nobody to ask.
 	shortestWait = 50 * time.Millisecond
-	// mostAskers bounds who waits for an answer about one peer.
-	mostAskers = 64
+	// yieldTime is how long one end of a path leaves the search to the other.
+	yieldTime = time.Second
+	// MaxTargets is how many targets a question has at most.
+	MaxTargets = 32
+	// latelyAnswered is how many relays are remembered that have just answered.
+	latelyAnswered = 32
 )
 
 // search is one attempt to find a relay for a peer.
 type search struct {
-	begun, next time.Duration
-	lastAsked   time.Duration
-	rounds      int
-	asked       map[uint16]uint32 // relay → sequence number
-	open        int               // without an answer yet
-	first       time.Duration     // the first good answer
-	answers     map[uint16]answer
+	begun, lastAsked time.Duration
+	rounds           int
+	wanted           int               // relays to be asked yet in this round
+	asked            map[uint16]uint32 // relay → sequence number
+	open             int               // without an answer yet
+	first            time.Duration     // the first good answer
+	answers          map[uint16]answer
 }
 
 type answer struct {
@@ -46,58 +53,180 @@ type answer struct {
 // had time to answer.
 func (e *Engine) ask(p *peer) bool {
 	if p.search == nil {
+		e.stats.Searches++
 		p.search = &search{begun: e.now, asked: map[uint16]uint32{}, answers: map[uint16]answer{}}
 	}
 	s := p.search
-	if e.now < s.next {
+	if s.wanted > 0 || e.now < e.nextRound(p) || e.yields(p) {
 		return true
 	}
-	chosen := e.candidates(p)
-	if len(chosen) == 0 {
+	if e.candidate(p) == nil {
 		return len(s.asked) > 0 && e.now-s.lastAsked < askTime+100*time.Millisecond
 	}
-	for _, c := range chosen {
-		if !e.queries.take(e.now, 0) {
-			break
-		}
-		e.query++
-		s.asked[c.ID] = e.query
-		s.open++
-		s.lastAsked = e.now
-		e.out.Queries = append(e.out.Queries, Query{Relay: c.ID, Target: p.ID, Sequence: e.query})
+	s.wanted = perRound
+	switch { // so many others may ask the same
+	case e.now >= p.activeUntil:
+		s.wanted = min(max(silentPerSecond/len(e.peers), 1), max(perRound*manyTroubles/(2*max(e.troubles, 1)), 1), perRound)
+	case e.crowded(p):
+		s.wanted = min(max(busyPerSecond/p.busy, 1), perRound)
 	}
-	s.rounds++
-	s.next = e.now + roundTime
-	if s.rounds > quickRounds {
-		s.next = e.now + lateRoundTime
+	if !p.seeking {
+		p.seeking = true
+		e.seeking = append(e.seeking, p)
 	}
 	return true
 }
 
-// candidates returns a few hosts that this one reaches well and directly: the
-// nearest ones and others by chance, so that not everybody asks the same.
-func (e *Engine) candidates(p *peer) []*peer {
-	var all []*peer
-	for _, c := range e.helping() {
-		if _, asked := p.search.asked[c.ID]; !asked && c != p && e.now >= p.avoid[c.ID] {
-			all = append(all, c)
+// yields reports that the other end of the path may look for a relay first: when there
+// is much to do, one end will do.
+func (e *Engine) yields(p *peer) bool {
+	return e.canWait(p) && e.config.Self > p.ID && p.search.rounds == 0 && e.now-p.search.begun < yieldTime
+}
+
+// sendQuestions asks for peers that wait for it, as many as may be: those with traffic
+// first, and those that were asked for least. Who has to be asked for one, is asked for
+// others, too.
+func (e *Engine) sendQuestions() {
+	if len(e.seeking) == 0 || !e.queries.has(e.now, 0) {
+		return
+	}
+	e.stopSeeking()
+	sort.SliceStable(e.seeking, func(i, j int) bool {
+		a, b := e.seeking[i], e.seeking[j]
+		if busy := e.now < a.activeUntil; busy != (e.now < b.activeUntil) {
+			return busy
+		}
+		return a.search.rounds < b.search.rounds
+	})
+	for i, p := range e.seeking {
+		for p.search.wanted > 0 {
+			relay := e.relayFor(p, e.seeking[i:])
+			if relay == nil {
+				p.search.wanted = 0
+				break
+			}
+			if !e.queries.take(e.now, 0) {
+				e.stopSeeking()
+				return
+			}
+			e.question(relay, e.seeking[i:])
 		}
 	}
-	for i := 0; i < perRound && i < len(all); i++ {
-		pick := i + e.random.Intn(len(all)-i)
-		if i < perRound/2 {
-			for j := i; j < len(all); j++ {
-				if all[j].small.srtt < all[pick].small.srtt {
-					pick = j
-				}
+	e.stopSeeking()
+}
+
+// stopSeeking drops those that do not wait any more.
+func (e *Engine) stopSeeking() {
+	e.seeking = slices.DeleteFunc(e.seeking, func(p *peer) bool {
+		p.seeking = p.search != nil && p.search.wanted > 0
+		return !p.seeking
+	})
+}
+
+// question asks a relay for the first peer, and for others that wait.
+func (e *Engine) question(relay *peer, waiting []*peer) {
+	e.query++
+	most := 1
+	if relay.lists {
+		most = MaxTargets
+	}
+	var targets []uint16
+	for _, p := range waiting {
+		if len(targets) == most {
+			break
+		}
+		s := p.search
+		if s.wanted == 0 || !e.mayAsk(p, relay) {
+			continue
+		}
+		targets = append(targets, p.ID)
+		s.asked[relay.ID], s.lastAsked = e.query, e.now
+		s.open++
+		if s.wanted--; s.wanted == 0 {
+			s.rounds++
+		}
+	}
+	e.out.Queries = append(e.out.Queries, Query{Relay: relay.ID, Targets: targets, Sequence: e.query})
+}
+
+// nextRound is when the search goes on.
+func (e *Engine) nextRound(p *peer) time.Duration {
+	alone := (e.now >= p.activeUntil || e.crowded(p) && p.busy > busyPerSecond/perRound) && len(e.peers) >= manyPeers && e.troubles < manyTroubles
+	switch s := p.search; {
+	case s.rounds == 0:
+		return 0
+	case len(s.asked) >= quickRelays:
+		return s.lastAsked + lateRoundTime
+	case alone && len(s.asked) >= fewQuickRelays:
+		return s.lastAsked + calmRoundTime
+	default:
+		return s.lastAsked + roundTime
+	}
+}
+
+// mayAsk reports whether a relay was not asked for the peer yet, and is not known to fail.
+func (e *Engine) mayAsk(p, relay *peer) bool {
+	_, asked := p.search.asked[relay.ID]
+	return !asked && relay != p && e.now >= p.avoid[relay.ID]
+}
+
+// relayFor returns whom to ask for the first of those who wait; nil: there is nobody.
+// Who has just answered is best, unless that leaves the others waiting.
+func (e *Engine) relayFor(p *peer, waiting []*peer) *peer {
+	var best *peer
+	most := 0
+	for _, c := range e.answered {
+		if !e.mayAsk(p, c) || !e.couldRelay(c) {
+			continue
+		}
+		if n := e.wouldAsk(c, waiting); n > most {
+			best, most = c, n
+		}
+		if most == min(len(waiting), MaxTargets) {
+			break
+		}
+	}
+	if 2*most >= min(len(waiting), MaxTargets) {
+		return best
+	}
+	if other := e.candidate(p); other != nil && (best == nil || e.wouldAsk(other, waiting) > 2*most) {
+		return other
+	}
+	return best
+}
+
+// wouldAsk counts for how many of those who wait one question to the relay could ask.
+func (e *Engine) wouldAsk(relay *peer, waiting []*peer) (n int) {
+	for _, p := range waiting {
+		if n == MaxTargets || n == 1 && !relay.lists {
+			break
+		}
+		if p.search.wanted > 0 && e.mayAsk(p, relay) {
+			n++
+		}
+	}
+	return n
+}
+
+// candidate returns a host that this one reaches well and directly; nil: there is no
+// other one. In turn one of the nearest and one by chance, so that not everybody asks
+// the same.
+func (e *Engine) candidate(p *peer) *peer {
+	all := e.helping()
+	if p.search.wanted <= perRound/2 && len(all) > 0 {
+		for tries := 0; tries < 8; tries++ {
+			if c := all[e.random.Intn(len(all))]; e.mayAsk(p, c) {
+				return c
 			}
 		}
-		all[i], all[pick] = all[pick], all[i]
 	}
-	if len(all) > perRound {
-		all = all[:perRound]
+	var nearest *peer
+	for _, c := range all {
+		if e.mayAsk(p, c) && (nearest == nil || c.small.srtt < nearest.small.srtt) {
+			nearest = c
+		}
 	}
-	return all
+	return nearest
 }
 
 // helping returns the peers that could relay, as of a moment ago: when thousands
@@ -116,7 +245,7 @@ func (e *Engine) helping() []*peer {
 
 func (e *Engine) couldRelay(c *peer) bool {
 	misses, _ := c.small.misses(e.now)
-	return !c.NoRelay && c.phase == up && c.via == 0 && c.expected() && misses < 3 && c.small.lastAnswer > 0 && e.now-c.small.lastAnswer < e.fresh(c)
+	return !c.NoRelay && c.phase == up && c.via == 0 && e.relayPlace(c).IsValid() && misses < 3 && c.small.lastAnswer > 0 && e.now-c.small.lastAnswer < e.fresh(c)
 }
 
 // best returns the relay with the shortest way, once there was time to compare.
@@ -127,9 +256,9 @@ func (e *Engine) best(p *peer, clean bool) (relay uint16, rtt time.Duration, ok 
 		return 0, 0, false
 	}
 	var least time.Duration
-	for _, c := range e.order { // in a fixed order
-		a, answered := s.answers[c.ID]
-		if !answered || !a.verdict.Reachable || e.now-a.at > answerLife || e.now < p.avoid[c.ID] || !e.couldRelay(c) {
+	for id, a := range s.answers {
+		c := e.peers[id]
+		if c == nil || !a.verdict.Reachable || e.now-a.at > answerLife || e.now < p.avoid[id] || !e.couldRelay(c) {
 			continue
 		}
 		loss, _ := c.small.loss(e.now)
@@ -143,7 +272,7 @@ func (e *Engine) best(p *peer, clean bool) (relay uint16, rtt time.Duration, ok 
 		if !full {
 			cost += 10 * time.Second
 		}
-		if !ok || cost < least {
+		if !ok || cost < least || cost == least && id < relay {
 			relay, rtt, least, ok = c.ID, way, cost, true
 		}
 	}
@@ -157,6 +286,7 @@ func (e *Engine) Answer(now time.Duration, relay, target uint16, sequence uint32
 	if p == nil || p.search == nil || p.search.asked[relay] != sequence || sequence == 0 {
 		return
 	}
+	e.heardOf(e.peers[relay])
 	s := p.search
 	if _, twice := s.answers[relay]; twice {
 		return
@@ -169,93 +299,19 @@ func (e *Engine) Answer(now time.Duration, relay, target uint16, sequence uint32
 	e.touch(p)
 }
 
-// asker is a host that waits for an answer about a peer.
-type asker struct {
-	id       uint16
-	sequence uint32
-	until    time.Duration
-}
-
-// Asked hands in another host's question whether this one can relay to target. One that
-// asks more than an agent does leaves the others their answers.
-func (e *Engine) Asked(now time.Duration, from, target uint16, sequence uint32) {
-	e.advance(now)
-	asking := e.peers[from]
-	if asking == nil || from == target || !asking.questions.take(now, 0) || !e.replies.take(now, 0) {
+// heardOf notes that a relay answers.
+func (e *Engine) heardOf(relay *peer) {
+	if relay == nil || len(e.answered) > 0 && e.answered[0] == relay {
 		return
 	}
-	p := e.peers[target]
-	if p == nil || !e.config.Relays[target] || p.via != 0 && p.elsewhere() {
-		e.reply(asker{id: from, sequence: sequence}, target, probe.Verdict{})
-		return
-	}
-	a := asker{from, sequence, now + askTime}
-	if l := e.vouched(p); l != nil {
-		e.reply(a, target, e.verdict(p, l))
-		return
-	}
-	if i := slices.IndexFunc(p.askers, func(other asker) bool { return other.id == from }); i >= 0 {
-		p.askers[i] = a // its agent waits for no earlier answer any more
-		return
-	}
-	if len(p.askers) >= mostAskers {
-		return
-	}
-	if !e.watchesDirect(p) {
-		p.nextDirect = now
-		if p.directSmall != nil {
-			p.directSmall.restart(now, 0)
-		}
-	}
-	p.askers = append(p.askers, a)
-	e.touch(p)
+	e.answered = slices.DeleteFunc(e.answered, func(other *peer) bool { return other == relay })
+	e.answered = slices.Insert(e.answered, 0, relay)
+	e.answered = e.answered[:min(len(e.answered), latelyAnswered)]
 }
 
-// vouched returns the line that proves that the direct path works just now.
-func (e *Engine) vouched(p *peer) *line {
-	if p.via == 0 && p.phase == up && !p.elsewhere() && p.small.alive(e.now, answerAge) {
-		return p.small
+// ReadsLists notes whether a peer's agent takes questions with many targets.
+func (e *Engine) ReadsLists(id uint16, lists bool) {
+	if p := e.peers[id]; p != nil {
+		p.lists = lists
 	}
-	if p.directSmall != nil && p.directSmall.alive(e.now, answerAge) {
-		return p.directSmall
-	}
-	return nil
-}
-
-func (e *Engine) verdict(p *peer, l *line) probe.Verdict {
-	share, of := l.loss(e.now)
-	if of < 10 {
-		share = 0
-	}
-	full := p.full
-	if p.via != 0 {
-		full = p.directFull
-	}
-	return probe.Verdict{Reachable: true, FullSize: !fullDown(full, e.now),
-		RTTMicroseconds: uint32(l.srtt / time.Microsecond), LossPermille: uint16(share * 1000)}
-}
-
-// vouch answers all who wait.
-func (e *Engine) vouch(p *peer) {
-	for _, a := range p.askers {
-		e.reply(a, p.ID, e.verdict(p, p.directSmall))
-	}
-	p.askers = nil
-}
-
-// serveAskers tells those who waited long enough that there is no way.
-func (e *Engine) serveAskers(p *peer) {
-	kept := p.askers[:0]
-	for _, a := range p.askers {
-		if e.now < a.until {
-			kept = append(kept, a)
-		} else {
-			e.reply(a, p.ID, probe.Verdict{})
-		}
-	}
-	p.askers = kept
-}
-
-func (e *Engine) reply(a asker, target uint16, v probe.Verdict) {
-	e.out.Replies = append(e.out.Replies, Reply{To: a.id, Target: target, Sequence: a.sequence, Verdict: v})
 }

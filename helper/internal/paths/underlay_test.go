@@ -149,6 +149,9 @@ func (w *world) network(n int) *network.Document {
 // underlay carries a packet to an address, through routers and over a relay. Who gets
 // it sees where it came from.
 func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) {
+	if w.acrossSecond(from, to, size, arrive) {
+		return
+	}
 	source := w.endpoint(from)
 	if r := w.routers[from]; r != nil {
 		if to.Addr() == r.address && !r.hairpin {

@@ -23,10 +23,14 @@ type world struct {
 	// dataEvery is how often each host sends data to each other one; 0: never.
 	dataEvery time.Duration
 	// moved are the hosts that have another underlay endpoint than the document says.
-	moved    map[uint16]netip.AddrPort
-	routers  map[uint16]*router // in front of a host; nil: none
-	relays   map[uint16]bool    // hosts that relay
-	blinds   map[uint16]*blind
+	moved   map[uint16]netip.AddrPort
+	routers map[uint16]*router // in front of a host; nil: none
+	relays  map[uint16]bool    // hosts that relay
+	blinds  map[uint16]*blind
+	// seconds are the hosts' addresses in another network, which documents know as their
+	// other endpoints, and second is its link.
+	seconds  map[uint16]netip.AddrPort
+	second   func(from, to uint16, size int) (delay time.Duration, lost bool)
 	packets  int // on the underlay, probes and all
 	switches int // endpoints set by engines
 	log      bool
@@ -82,8 +86,14 @@ func newWorld(t testing.TB, n int, seed int64) *world { return newWorldBehind(t,
 
 // newWorldBehind is newWorld with routers in front of some of the hosts.
 func newWorldBehind(t testing.TB, n int, seed int64, routers ...*router) *world {
-	w := &world{t: t, routers: map[uint16]*router{}, blinds: map[uint16]*blind{}, random: rand.New(rand.NewSource(seed)), dataEvery: 50 * time.Millisecond, moved: map[uint16]netip.AddrPort{}}
+	return newWorldOf(t, n, seed, nil, routers...)
+}
+
+// newWorldOf is newWorldBehind with hosts that are in a second network, too.
+func newWorldOf(t testing.TB, n int, seed int64, seconds map[uint16]netip.AddrPort, routers ...*router) *world {
+	w := &world{seconds: seconds, t: t, routers: map[uint16]*router{}, blinds: map[uint16]*blind{}, random: rand.New(rand.NewSource(seed)), dataEvery: 50 * time.Millisecond, moved: map[uint16]netip.AddrPort{}}
 	w.link = func(_, _ uint16, _ int) (time.Duration, bool) { return w.delay(), false }
+	w.second = w.link
 	for _, r := range routers {
 		r.reboot()
 		for _, host := range r.forwards {
@@ -93,12 +103,12 @@ func newWorldBehind(t testing.TB, n int, seed int64, routers ...*router) *world 
 	w.relays = w.network(n).Relays()
 	var peers []Peer
 	for id := uint16(1); int(id) <= n; id++ {
-		peers = append(peers, Peer{ID: id, Endpoint: w.document(id), NoRelay: !w.relays[id]})
+		peers = append(peers, w.peer(id))
 	}
 	for _, self := range peers {
 		h := &simHost{id: self.ID, endpoints: map[uint16]netip.AddrPort{}, rx: map[uint16]int64{}, tx: map[uint16]int64{},
 			lastData: map[uint16]time.Duration{}, lost: map[uint16]int{}}
-		config := Config{Self: self.ID, Relays: map[uint16]bool{}}
+		config := Config{Self: self.ID, Relays: map[uint16]bool{}, Local: w.local(self.ID)}
 		var others []Peer
 		for _, p := range peers {
 			if p.ID != self.ID {
@@ -204,7 +214,7 @@ func (w *world) restart(h *simHost, later time.Duration) {
 	var others []Peer
 	for _, p := range w.hosts {
 		if p != h {
-			others = append(others, Peer{ID: p.id, Endpoint: w.document(p.id), NoRelay: !w.relays[p.id]})
+			others = append(others, w.peer(p.id))
 			w.inside(h, p.id, 100, func(to *simHost) {
 				w.hand(to, func() { to.engine.Goodbye(w.now, h.id) })
 			})
@@ -233,7 +243,6 @@ func (w *world) carryOut(h *simHost) {
 		}
 	}
 	for _, p := range out.Probes {
-		p := p
 		size := 100
 		if p.Full {
 			size = 1500
@@ -253,19 +262,18 @@ func (w *world) carryOut(h *simHost) {
 			if to.silent {
 				return
 			}
+			w.hand(to, func() { to.engine.Heard(w.now, h.id) })
 			w.inside(to, h.id, size, func(back *simHost) {
 				w.hand(back, func() { back.engine.Echo(w.now, to.id, Traffic, p.Full, p.Sequence) })
 			})
 		})
 	}
 	for _, q := range out.Queries {
-		q := q
 		w.inside(h, q.Relay, 100, func(to *simHost) {
-			w.hand(to, func() { to.engine.Asked(w.now, h.id, q.Target, q.Sequence) })
+			w.hand(to, func() { to.engine.Asked(w.now, h.id, q.Sequence, q.Targets...) })
 		})
 	}
 	for _, r := range out.Replies {
-		r := r
 		w.inside(h, r.To, 100, func(to *simHost) {
 			w.hand(to, func() { to.engine.Answer(w.now, h.id, r.Target, r.Sequence, r.Verdict) })
 		})
@@ -305,8 +313,12 @@ func (w *world) inside(h *simHost, to uint16, size int, arrive func(*simHost)) {
 }
 
 func (w *world) hop(from, to uint16, size int, arrive func()) {
+	w.over(w.link, from, to, size, arrive)
+}
+
+func (w *world) over(link func(from, to uint16, size int) (time.Duration, bool), from, to uint16, size int, arrive func()) {
 	w.packets++
-	delay, lost := w.link(from, to, size)
+	delay, lost := link(from, to, size)
 	if lost || w.host(from).off || w.host(to).off {
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"mobula/helper/internal/spec"
 )
 
 // TestAddressesWithAPeerAnswer: where arp_ignore is 1, the kernel answers ARP for an
@@ -12,19 +14,19 @@ func TestAddressesWithAPeerAnswer(t *testing.T) {
 	p := netip.MustParsePrefix
 	for _, c := range []struct {
 		name string
-		has  []Address
+		has  []spec.Address
 		want []netip.Prefix // without a peer, after those
 	}{
-		{"peer elsewhere", []Address{{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")}}, []netip.Prefix{p("203.0.113.10/32")}},
-		{"two peers elsewhere", []Address{{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")}, {Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.2/32")}}, []netip.Prefix{p("203.0.113.10/32")}},
-		{"peer in its network", []Address{{Prefix: p("203.0.113.10/32"), Peer: p("203.0.113.1/24")}}, nil},
-		{"there without", []Address{{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")}, {Prefix: p("203.0.113.10/24")}}, nil},
-		{"no peer", []Address{{Prefix: p("192.0.2.10/24")}}, nil},
+		{"peer elsewhere", []spec.Address{{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")}}, []netip.Prefix{p("203.0.113.10/32")}},
+		{"two peers elsewhere", []spec.Address{{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")}, {Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.2/32")}}, []netip.Prefix{p("203.0.113.10/32")}},
+		{"peer in its network", []spec.Address{{Prefix: p("203.0.113.10/32"), Peer: p("203.0.113.1/24")}}, nil},
+		{"there without", []spec.Address{{Prefix: p("203.0.113.10/32"), Peer: p("172.31.1.1/32")}, {Prefix: p("203.0.113.10/24")}}, nil},
+		{"no peer", []spec.Address{{Prefix: p("192.0.2.10/24")}}, nil},
 	} {
-		got, _, _ := Baseline{Addresses: c.has}.outside()
+		got, _, _ := onBridge(spec.Baseline{Addresses: c.has})
 		var alone []netip.Prefix
 		for _, a := range got[len(c.has):] {
-			if a.Peer.IsValid() || a.NS != Namespace || a.Link != ExternalLink || !a.Uplink {
+			if a.Peer.IsValid() || a.NS != spec.Namespace || a.Link != spec.ExternalLink || !a.Uplink {
 				t.Errorf("%s: found %+v", c.name, a)
 			}
 			alone = append(alone, a.Prefix)

@@ -1,49 +1,19 @@
+// Package plan computes everything that a host should have from the network
+// document and what was found on the host. It is pure: the same input gives the
+// same plan anywhere, and nothing here touches a kernel.
 package plan
 
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"net/netip"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/spec"
 )
-
-// The names of what stands on a host. Users rely on them.
-const (
-	Namespace     = "mobula"
-	AccessLink    = "veth_fac0"    // host ↔ access network
-	AccessPort    = "mo-fac-ovs"   // its end on the switch
-	DirectHost    = "mo-dir-hs"    // host ↔ gateway
-	DirectGateway = "mo-dir-gw"    //
-	WireLink      = "mo-wg-gw"     // WireGuard
-	ExternalLink  = "mo-ext-gw"    // bridge with the public addresses
-	UplinkPort    = "mo-mid-gw"    // veth_<uplink>'s end on that bridge
-	SwitchBridge  = "ovsbr-mobula" // the gateway on the access network
-	TunnelPort    = "mo-tunnel"    // Geneve
-)
-
-const (
-	// TunnelUDPPort is Geneve's port inside WireGuard.
-	TunnelUDPPort = 6254
-	// TunnelVNI is the Geneve network identifier (RFC 8926, 24 bits).
-	TunnelVNI = 1
-	// ProbeUDPPort is the agent's port inside WireGuard.
-	ProbeUDPPort = 6255
-	// RouteTable is the host's routing table for what takes the direct link, and
-	// RulePriority the first of the rules that lead to it. MaxRulePriority ends
-	// the priorities that are ours.
-	RouteTable      = 1030
-	RulePriority    = 1030
-	MaxRulePriority = 1039
-	// KeepaliveSeconds holds NAT mappings between hosts open.
-	KeepaliveSeconds = 25
-)
-
-var everywhere = netip.MustParsePrefix("0.0.0.0/0")
 
 // Build returns everything that host id of the document should have.
-func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
+func Build(d *network.Document, id uint16, facts spec.Facts) (*spec.Host, error) {
 	self, ok := d.Host(id)
 	if !ok {
 		return nil, fmt.Errorf("host_id %d: not in the network document", id)
@@ -57,8 +27,8 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 	}
 	b := builder{doc: d, self: self, facts: *known, mtus: d.MTUs()}
 	out := b.uplink()
-	h := &Host{
-		Namespaces: []string{Namespace},
+	h := &spec.Host{
+		Namespaces: []string{spec.Namespace},
 		Links:      last(append(b.links(), out.links()...)),
 		Addresses:  append(b.addresses(), out.addresses()...),
 		Routes:     append(b.routes(), out.routes()...),
@@ -76,25 +46,25 @@ func Build(d *network.Document, id uint16, facts Facts) (*Host, error) {
 		Files:      append(b.files(), out.files()...),
 		Services:   b.services(),
 	}
-	h.beside(known.left())
+	beside(h, left(known))
 	return h, nil
 }
 
 // uplink is what differs by how the gateway gets outside: over the NIC, which moves to
 // it, or through the host, with which the NIC stays.
 type uplink interface {
-	links() []Link
-	addresses() []Address
-	routes() []Route
-	absent() []Route
-	former() []Route
-	rules() []Rule
-	settings() []Setting
-	firewall() *Firewall
-	doorway() *Doorway
-	opening() *Opening
-	names() *Names
-	files() []File
+	links() []spec.Link
+	addresses() []spec.Address
+	routes() []spec.Route
+	absent() []spec.Route
+	former() []spec.Route
+	rules() []spec.Rule
+	settings() []spec.Setting
+	firewall() *spec.Firewall
+	doorway() *spec.Doorway
+	opening() *spec.Opening
+	names() *spec.Names
+	files() []spec.File
 }
 
 func (b builder) uplink() uplink {
@@ -107,145 +77,121 @@ func (b builder) uplink() uplink {
 // Without returns what a host has after Mobula left: its NIC with settings,
 // addresses and routes, and its resolvers as they were; of a NIC that stayed with it
 // nothing but what it had not before.
-func Without(facts Facts) *Host {
+func Without(facts spec.Facts) *spec.Host {
 	h := withoutMoved(facts)
 	if facts.IsShared() {
 		h = withoutShared(facts)
 	}
 	h.Files = append(h.Files, dhcpcdBlock(""))
-	h.beside(facts.left())
+	beside(h, left(&facts))
 	return h
 }
 
-func withoutMoved(facts Facts) *Host {
-	before := facts.baseline()
-	h := &Host{Links: []Link{facts.NIC()}, Settings: before.nicSettings(facts.Uplink)}
-	h.Addresses, h.Routes, h.Absent = before.onNIC(facts.Uplink)
-	h.Files = []File{ownResolvConf(facts)}
+func withoutMoved(facts spec.Facts) *spec.Host {
+	before := facts.Original()
+	h := &spec.Host{Links: []spec.Link{facts.NIC()}, Settings: nicSettings(before, facts.Uplink)}
+	h.Addresses, h.Routes, h.Absent = onNIC(before, facts.Uplink)
+	h.Files = []spec.File{ownResolvConf(facts)}
 	return h
 }
 
 // Leaving is Without for as long as it may be taken back: Mobula's units stay, so
 // that a reboot brings Mobula back. A NIC that is gone keeps nobody from it.
-func Leaving(facts Facts) *Host {
+func Leaving(facts spec.Facts) *spec.Host {
 	h := Without(facts)
-	h.Keep = unitFiles()
+	h.Keep = spec.UnitFiles()
 	for i := range h.Links {
 		h.Links[i].Optional = true
 	}
 	return h
 }
 
-// UplinkVeth returns the name of the host's veth to the outside bridge. Names
-// of interfaces have at most 15 bytes, so a long NIC name is shortened and kept
-// unique by a checksum.
-func UplinkVeth(uplink string) string {
-	const most = 15
-	if name := "veth_" + uplink; len(name) <= most {
-		return name
-	}
-	return fmt.Sprintf("veth_%s%04x", uplink[:most-len("veth_")-4], crc32.ChecksumIEEE([]byte(uplink))&0xffff)
-}
-
 type builder struct {
 	doc   *network.Document
 	self  network.Host
-	facts Facts
+	facts spec.Facts
 	mtus  network.MTUs
 }
 
-func (b builder) links() []Link {
+func (b builder) links() []spec.Link {
 	id := b.self.ID
-	return []Link{
-		{Name: "lo", NS: Namespace, Kind: Loopback},
-		{Name: DirectHost, Kind: Veth, Peer: DirectGateway, MAC: network.MAC(network.RoleDirectHost, id), MTU: b.mtus.Wire},
-		{Name: DirectGateway, NS: Namespace, Kind: Veth, Peer: DirectHost, MAC: network.MAC(network.RoleDirectGateway, id), MTU: b.mtus.Wire},
-		{Name: WireLink, NS: Namespace, Kind: WireGuardDevice, MTU: b.mtus.Wire, Underlay: b.self.SharedUplink},
-		{Name: AccessLink, Kind: Veth, Peer: AccessPort, MAC: network.MAC(network.RoleAccess, id), MTU: b.mtus.Access, Free: true},
-		{Name: AccessPort, NS: Namespace, Kind: Veth, Peer: AccessLink, MAC: network.MAC(network.RoleAccessPort, id), MTU: b.mtus.Access},
-		{Name: SwitchBridge, NS: Namespace, Kind: Internal},
+	return []spec.Link{
+		{Name: "lo", NS: spec.Namespace, Kind: spec.Loopback},
+		{Name: spec.DirectHost, Kind: spec.Veth, Peer: spec.DirectGateway, MAC: network.MAC(network.RoleDirectHost, id), MTU: b.mtus.Wire},
+		{Name: spec.DirectGateway, NS: spec.Namespace, Kind: spec.Veth, Peer: spec.DirectHost, MAC: network.MAC(network.RoleDirectGateway, id), MTU: b.mtus.Wire},
+		{Name: spec.WireLink, NS: spec.Namespace, Kind: spec.WireGuardDevice, MTU: b.mtus.Wire, Underlay: b.self.SharedUplink},
+		{Name: spec.AccessLink, Kind: spec.Veth, Peer: spec.AccessPort, MAC: network.MAC(network.RoleAccess, id), MTU: b.mtus.Access, Free: true},
+		{Name: spec.AccessPort, NS: spec.Namespace, Kind: spec.Veth, Peer: spec.AccessLink, MAC: network.MAC(network.RoleAccessPort, id), MTU: b.mtus.Access},
+		{Name: spec.SwitchBridge, NS: spec.Namespace, Kind: spec.Internal},
 	}
 }
 
-func (b builder) addresses() []Address {
+func (b builder) addresses() []spec.Address {
 	id := b.self.ID
-	all := []Address{
-		{Link: DirectHost, Prefix: host(b.doc.IntrawireAddress(id))},
-		{NS: Namespace, Link: DirectGateway, Prefix: host(b.doc.DirectGateway())},
-		{NS: Namespace, Link: SwitchBridge, Prefix: netip.PrefixFrom(b.doc.GatewayAddress(id), b.doc.Access().Bits())},
+	all := []spec.Address{
+		{Link: spec.DirectHost, Prefix: host(b.doc.IntrawireAddress(id))},
+		{NS: spec.Namespace, Link: spec.DirectGateway, Prefix: host(b.doc.DirectGateway())},
+		{NS: spec.Namespace, Link: spec.SwitchBridge, Prefix: netip.PrefixFrom(b.doc.GatewayAddress(id), b.doc.Access().Bits())},
 	}
 	if !b.self.ManualAccess && b.doc.HasAccessAddress(id) {
-		all = append(all, Address{Link: AccessLink, Prefix: netip.PrefixFrom(b.doc.AccessAddress(id), b.doc.Access().Bits())})
+		all = append(all, spec.Address{Link: spec.AccessLink, Prefix: netip.PrefixFrom(b.doc.AccessAddress(id), b.doc.Access().Bits())})
 	}
 	for i := range all {
-		all[i] = withBroadcast(all[i])
+		all[i] = spec.WithBroadcast(all[i])
 	}
 	return all
 }
 
-func (b builder) routes() []Route {
+func (b builder) routes() []spec.Route {
 	id := b.self.ID
-	return []Route{
-		{NS: Namespace, To: host(b.doc.IntrawireAddress(id)), Link: DirectGateway},
-		{NS: Namespace, To: b.doc.Wire(), Link: WireLink, Source: b.doc.DirectGateway()},
+	return []spec.Route{
+		{NS: spec.Namespace, To: host(b.doc.IntrawireAddress(id)), Link: spec.DirectGateway},
+		{NS: spec.Namespace, To: b.doc.Wire(), Link: spec.WireLink, Source: b.doc.DirectGateway()},
 	}
-}
-
-// OfVersionBefore returns the plan without what the version before does not know, and
-// so would leave on the host.
-func (h *Host) OfVersionBefore() *Host {
-	before := *h
-	before.Routes, before.Former, before.Neighbors, before.Doorway, before.Opening, before.Names = append([]Route{}, h.Former...), nil, nil, nil, nil, nil
-	for _, r := range h.Routes {
-		if !(len(h.Former) > 0 && r.NS == "" && r.Table == 0 && r.Link == DirectHost) {
-			before.Routes = append(before.Routes, r)
-		}
-	}
-	return &before
 }
 
 // neighbors are the members on the access network whose Ethernet addresses follow
 // from their IDs: the gateways, and hosts whose operators do not give the address
 // away.
-func (b builder) neighbors() (all []Neighbor) {
+func (b builder) neighbors() (all []spec.Neighbor) {
 	add := func(ns, link string, address netip.Addr, role network.Role, id uint16) {
-		all = append(all, Neighbor{NS: ns, Link: link, Address: address, MAC: [6]byte(network.MAC(role, id))})
+		all = append(all, spec.Neighbor{NS: ns, Link: link, Address: address, MAC: [6]byte(network.MAC(role, id))})
 	}
 	speaks := func(h network.Host) bool { return !h.ManualAccess && b.doc.HasAccessAddress(h.ID) }
 	for _, h := range append([]network.Host{b.self}, b.others()...) {
 		own := h.ID == b.self.ID
 		if !own {
-			add(Namespace, SwitchBridge, b.doc.GatewayAddress(h.ID), network.RoleGateway, h.ID)
+			add(spec.Namespace, spec.SwitchBridge, b.doc.GatewayAddress(h.ID), network.RoleGateway, h.ID)
 		}
 		if speaks(h) {
-			add(Namespace, SwitchBridge, b.doc.AccessAddress(h.ID), network.RoleAccess, h.ID)
+			add(spec.Namespace, spec.SwitchBridge, b.doc.AccessAddress(h.ID), network.RoleAccess, h.ID)
 		}
 		if speaks(b.self) {
-			add("", AccessLink, b.doc.GatewayAddress(h.ID), network.RoleGateway, h.ID)
+			add("", spec.AccessLink, b.doc.GatewayAddress(h.ID), network.RoleGateway, h.ID)
 		}
 		if speaks(b.self) && speaks(h) && !own {
-			add("", AccessLink, b.doc.AccessAddress(h.ID), network.RoleAccess, h.ID)
+			add("", spec.AccessLink, b.doc.AccessAddress(h.ID), network.RoleAccess, h.ID)
 		}
 	}
 	return all
 }
 
 // rules lead what is inside, and what answers it, over the direct link.
-func (b builder) rules() []Rule {
-	return []Rule{
-		{Priority: RulePriority, From: host(b.doc.IntrawireAddress(b.self.ID)), Table: RouteTable},
-		{Priority: RulePriority + 1, To: b.doc.Wire(), Table: RouteTable},
+func (b builder) rules() []spec.Rule {
+	return []spec.Rule{
+		{Priority: spec.RulePriority, From: host(b.doc.IntrawireAddress(b.self.ID)), Table: spec.RouteTable},
+		{Priority: spec.RulePriority + 1, To: b.doc.Wire(), Table: spec.RouteTable},
 	}
 }
 
 // direct is a route over the direct link, for what those rules lead there.
-func (b builder) direct(to netip.Prefix) Route {
-	return Route{Table: RouteTable, To: to, Link: DirectHost, Via: b.doc.DirectGateway(), OnLink: true, Source: b.doc.IntrawireAddress(b.self.ID)}
+func (b builder) direct(to netip.Prefix) spec.Route {
+	return spec.Route{Table: spec.RouteTable, To: to, Link: spec.DirectHost, Via: b.doc.DirectGateway(), OnLink: true, Source: b.doc.IntrawireAddress(b.self.ID)}
 }
 
 // settings are the gateway's. New interfaces inherit those of "default".
-func settings() []Setting {
-	all := []Setting{
+func settings() []spec.Setting {
+	all := []spec.Setting{
 		{Key: "net/ipv4/ip_forward", Value: "1"},
 		// The gateway speaks IPv4 only, until IPv6 is carried on purpose.
 		{Key: "net/ipv6/conf/all/disable_ipv6", Value: "1"},
@@ -256,26 +202,26 @@ func settings() []Setting {
 		all = append(all,
 			// Answer ARP only for addresses of the interface that was asked:
 			// otherwise the outside could reach inside addresses.
-			Setting{Key: prefix + "arp_ignore", Value: "1"},
-			Setting{Key: prefix + "arp_announce", Value: "2"},
+			spec.Setting{Key: prefix + "arp_ignore", Value: "1"},
+			spec.Setting{Key: prefix + "arp_announce", Value: "2"},
 			// The firewall checks sources; the kernel's check knows nothing of
 			// addresses that are rewritten before it.
-			Setting{Key: prefix + "rp_filter", Value: "0"},
-			Setting{Key: prefix + "accept_redirects", Value: "0"},
-			Setting{Key: prefix + "send_redirects", Value: "0"})
+			spec.Setting{Key: prefix + "rp_filter", Value: "0"},
+			spec.Setting{Key: prefix + "accept_redirects", Value: "0"},
+			spec.Setting{Key: prefix + "send_redirects", Value: "0"})
 	}
 	for i := range all {
-		all[i].NS = Namespace
+		all[i].NS = spec.Namespace
 	}
 	return all
 }
 
-func (b builder) wireGuard() *WireGuard {
-	w := &WireGuard{Link: WireLink, HostID: b.self.ID, ListenPort: b.self.ListenPort(), PublicKey: b.self.PublicKey, AlsoKey: b.self.AlsoKey}
+func (b builder) wireGuard() *spec.WireGuard {
+	w := &spec.WireGuard{Link: spec.WireLink, HostID: b.self.ID, ListenPort: b.self.ListenPort(), PublicKey: b.self.PublicKey, AlsoKey: b.self.AlsoKey}
 	for _, h := range b.others() {
-		p := Peer{
+		p := spec.Peer{
 			Name: h.Hostname, HostID: h.ID, PublicKey: h.PublicKey, OtherKey: h.AlsoKey, Endpoint: h.Endpoint,
-			AllowedIPs: []netip.Prefix{host(b.doc.IntrawireAddress(h.ID))}, KeepaliveSeconds: KeepaliveSeconds,
+			AllowedIPs: []netip.Prefix{host(b.doc.IntrawireAddress(h.ID))}, KeepaliveSeconds: spec.KeepaliveSeconds,
 			Preshared: b.self.PresharedKeys && h.PresharedKeys,
 		}
 		w.Peers = append(w.Peers, p)
@@ -286,27 +232,31 @@ func (b builder) wireGuard() *WireGuard {
 		}
 	}
 	for _, c := range b.doc.Clients {
-		w.Peers = append(w.Peers, Peer{Name: "client " + c.Address.String(), PublicKey: c.PublicKey, AllowedIPs: []netip.Prefix{host(c.Address)}})
+		w.Peers = append(w.Peers, spec.Peer{Name: "client " + c.Address.String(), PublicKey: c.PublicKey, AllowedIPs: []netip.Prefix{host(c.Address)}})
 	}
 	return w
 }
 
 // inside is the part of the firewall that does not depend on the uplink.
-func (b builder) inside() *Firewall {
-	return &Firewall{
-		Ranges: b.doc.Ranges, HostID: b.self.ID, Wire: WireLink, Access: SwitchBridge, Direct: DirectGateway,
-		WireGuardPort: b.self.ListenPort(), TunnelPort: TunnelUDPPort,
-		ProbePort: ProbeUDPPort,
+func (b builder) inside() *spec.Firewall {
+	f := &spec.Firewall{
+		Ranges: b.doc.Ranges, HostID: b.self.ID, Wire: spec.WireLink, Access: spec.SwitchBridge, Direct: spec.DirectGateway,
+		WireGuardPort: b.self.ListenPort(), TunnelPort: spec.TunnelUDPPort,
+		ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, PagePort: spec.PageTCPPort, PageForGuests: b.self.MapForGuests,
 	}
+	if b.self.Metrics {
+		f.MetricsPort = spec.MetricsTCPPort
+	}
+	return f
 }
 
-func (b builder) vswitch() *Switch {
-	s := &Switch{
-		Ranges: b.doc.Ranges, HostID: b.self.ID, Bridge: SwitchBridge, MAC: network.MAC(network.RoleGateway, b.self.ID), MTU: b.mtus.Access,
-		LocalPorts: []string{AccessPort}, TunnelPort: TunnelPort, UDPPort: TunnelUDPPort, VNI: TunnelVNI,
+func (b builder) vswitch() *spec.Switch {
+	s := &spec.Switch{
+		Ranges: b.doc.Ranges, HostID: b.self.ID, Bridge: spec.SwitchBridge, MAC: network.MAC(network.RoleGateway, b.self.ID), MTU: b.mtus.Access,
+		LocalPorts: []string{spec.AccessPort}, TunnelPort: spec.TunnelPort, UDPPort: spec.TunnelUDPPort, VNI: spec.TunnelVNI,
 	}
 	for _, h := range b.others() {
-		s.Remotes = append(s.Remotes, Remote{HostID: h.ID, Name: h.Hostname, Address: b.doc.IntrawireAddress(h.ID)})
+		s.Remotes = append(s.Remotes, spec.Remote{HostID: h.ID, Name: h.Hostname, Address: b.doc.IntrawireAddress(h.ID)})
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/spec"
 )
 
 // TestHostWithoutAccessAddress: what would be the access address of the last host ID
@@ -13,7 +14,7 @@ import (
 // direct link instead, and its name leads to where it answers.
 func TestHostWithoutAccessAddress(t *testing.T) {
 	d := document(t, func(d *network.Document) { d.Hosts[2].ID, d.Hosts[2].Hostname = network.MaxHostID, "last.example.com" })
-	h := mustBuild(t, d, network.MaxHostID, facts(Ifupdown))
+	h := mustBuild(t, d, network.MaxHostID, facts(spec.Ifupdown))
 	for _, a := range h.Addresses {
 		if a.Prefix.Addr() == (network.Ranges{}).AccessBroadcast() {
 			t.Errorf("%s has %s", a.Link, a.Prefix)
@@ -21,7 +22,7 @@ func TestHostWithoutAccessAddress(t *testing.T) {
 	}
 	var ways []string
 	for _, r := range h.Routes {
-		if r.NS == "" && r.Table == 0 && r.To == everywhere {
+		if r.NS == "" && r.Table == 0 && r.To == spec.Everywhere {
 			ways = append(ways, fmt.Sprint(r.Link, " via ", r.Via, " onlink ", r.OnLink, " from ", r.Source))
 		}
 	}

@@ -2,27 +2,13 @@ package plan
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
+	"mobula/helper/internal/block"
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/spec"
 )
-
-// HostsPath is where private names stand where systemd-resolved does not look them up.
-const HostsPath = "/etc/hosts"
-
-// Names are the private names for a host that keeps its resolver.
-type Names struct {
-	// Link is the interface by which systemd-resolved asks Server for what is in Domains,
-	// and for nothing else.
-	Link    string
-	Server  netip.Addr
-	Domains []string
-	// Beside are the lines of /etc/hosts that are needed where systemd-resolved looks names
-	// up so, and All those where it does not.
-	Beside, All string
-}
 
 // maxDomains is how many domains a link gets. systemd-resolved takes 256 at once up to
 // version 252, and has the old and the new ones while they change
@@ -35,18 +21,18 @@ var notRouted = []string{"localhost", "localhost.localdomain", "invalid", "resol
 
 // names are those that the document has, each by itself: what is around a name belongs
 // to somebody else. The link is the one whose address every host has.
-func (b shared) names() *Names {
+func (b shared) names() *spec.Names {
 	if b.self.GatewayResolver {
 		return nil
 	}
 	all := b.doc.PrivateNames()
-	n := &Names{Link: DirectHost, Server: b.doc.DirectGateway(), All: hostsLines(all),
+	n := &spec.Names{Link: spec.DirectHost, Server: b.doc.DirectGateway(), All: b.hostsLines(all),
 		Domains: []string{network.ReverseZone(b.doc.Wire()), network.ReverseZone(b.doc.Access())}}
 	routed, others := routes(all)
 	if len(n.Domains)+len(routed) > maxDomains {
 		routed, others = nil, all
 	}
-	n.Domains, n.Beside = append(n.Domains, routed...), hostsLines(others)
+	n.Domains, n.Beside = append(n.Domains, routed...), b.hostsLines(others)
 	return n
 }
 
@@ -78,10 +64,10 @@ func isBelow(name string, names map[string]bool) bool {
 }
 
 // hostsLines are names as in hosts(5).
-func hostsLines(all []network.NameAddress) string {
+func (b shared) hostsLines(all []network.NameAddress) string {
 	var s strings.Builder
 	for _, n := range all {
 		fmt.Fprintf(&s, "%s\t%s\n", n.Address, n.Name)
 	}
-	return s.String()
+	return block.Names(b.doc.Wire(), b.doc.Access(), s.String())
 }

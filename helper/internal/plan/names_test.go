@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/spec"
 )
 
 // namesOf is what host 256 is to know, which keeps its NIC, with these further names.
-func namesOf(t *testing.T, more ...string) *Names {
+func namesOf(t *testing.T, more ...string) *spec.Names {
 	t.Helper()
 	d := document(t, func(d *network.Document) {
 		d.Hosts[2].SharedUplink, d.Hosts[2].Publish = true, nil
@@ -43,10 +44,14 @@ func TestNamesThatAreRouted(t *testing.T) {
 		"only looks like these": {[]string{"nas.xinvalid"}, append(append([]string{}, hosts...), "nas.xinvalid"), ""},
 	} {
 		n := namesOf(t, c.more...)
+		const heading = "# Mobula: addresses in 10.30.0.0/16 and 10.31.0.0/16.\n"
+		if c.beside != "" {
+			c.beside = heading + c.beside
+		}
 		if want := append(append([]string{}, zones...), c.routed...); !slices.Equal(n.Domains, want) || n.Beside != c.beside {
 			t.Errorf("%s: found %q and %q, wanted %q and %q", name, n.Domains, n.Beside, want, c.beside)
 		}
-		if got := strings.Count(n.All, "\n"); got != len(hosts)+len(c.more) {
+		if got, ok := strings.CutPrefix(n.All, heading); !ok || strings.Count(got, "\n") != len(hosts)+len(c.more) {
 			t.Errorf("%s: found %q", name, n.All)
 		}
 	}
@@ -68,23 +73,23 @@ func TestTooManyNames(t *testing.T) {
 
 // TestResolverOfItsOwn: what the host has now is what it gets back, if it is its own.
 func TestResolverOfItsOwn(t *testing.T) {
-	was := File{Path: ResolvConfPath, Mode: 0o644, Content: "nameserver 192.0.2.53\n"}
+	was := spec.File{Path: spec.ResolvConfPath, Mode: 0o644, Content: "nameserver 192.0.2.53\n"}
 	servers := []netip.Addr{netip.MustParseAddr("192.0.2.53")}
 	other := []netip.Addr{netip.MustParseAddr("198.51.100.53")}
 	for name, c := range map[string]struct {
-		now   File
+		now   spec.File
 		found []netip.Addr
 		news  bool
 		want  []netip.Addr
 	}{
 		"the same":           {was, servers, false, servers},
-		"Mobula's":           {File{Path: ResolvConfPath, Mode: 0o644, Content: resolvConfMark + "\nnameserver 10.30.0.0\n"}, nil, false, servers},
-		"away":               {File{Path: ResolvConfPath, Missing: true}, nil, false, servers},
-		"half written":       {File{Path: ResolvConfPath, Mode: 0o644}, nil, false, servers},
-		"another lease":      {File{Path: ResolvConfPath, Mode: 0o644, Content: "nameserver 198.51.100.53\n"}, other, true, other},
-		"systemd-resolved's": {File{Path: ResolvConfPath, Target: "../run/systemd/resolve/stub-resolv.conf"}, nil, true, servers},
+		"Mobula's":           {spec.File{Path: spec.ResolvConfPath, Mode: 0o644, Content: spec.ResolvConfMark + "\nnameserver 10.30.0.0\n"}, nil, false, servers},
+		"away":               {spec.File{Path: spec.ResolvConfPath, Missing: true}, nil, false, servers},
+		"half written":       {spec.File{Path: spec.ResolvConfPath, Mode: 0o644}, nil, false, servers},
+		"another lease":      {spec.File{Path: spec.ResolvConfPath, Mode: 0o644, Content: "nameserver 198.51.100.53\n"}, other, true, other},
+		"systemd-resolved's": {spec.File{Path: spec.ResolvConfPath, Target: "../run/systemd/resolve/stub-resolv.conf"}, nil, true, servers},
 	} {
-		facts := &Facts{Shared: &Shared{}, ResolvConf: was, Resolvers: servers}
+		facts := &spec.Facts{Shared: &spec.Shared{}, ResolvConf: was, Resolvers: servers}
 		next, news := facts.WithResolver(c.now, c.found)
 		if news != c.news || !slices.Equal(next.Resolvers, c.want) || news != (next.ResolvConf == c.now && c.now != was) {
 			t.Errorf("%s: found %v, %+v", name, news, next)
@@ -98,9 +103,9 @@ func TestResolverOfItsOwn(t *testing.T) {
 // TestResolverAsTheModeChanges: Mobula's own file is nothing that a host had before.
 func TestResolverAsTheModeChanges(t *testing.T) {
 	before := sharedFacts()
-	before.ResolvConf = File{Path: ResolvConfPath, Mode: 0o644, Content: "nameserver 192.0.2.53\n"}
-	found := facts(Ifupdown)
-	found.ResolvConf.Content, found.Resolvers = resolvConfMark+"\nnameserver 10.30.0.0\n", nil
+	before.ResolvConf = spec.File{Path: spec.ResolvConfPath, Mode: 0o644, Content: "nameserver 192.0.2.53\n"}
+	found := facts(spec.Ifupdown)
+	found.ResolvConf.Content, found.Resolvers = spec.ResolvConfMark+"\nnameserver 10.30.0.0\n", nil
 	if moved := found.Moves(&before, false); moved.ResolvConf != before.ResolvConf || len(moved.Resolvers) != 1 {
 		t.Errorf("found %+v, %v", moved.ResolvConf, moved.Resolvers)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/spec"
 )
 
 // TestOtherRanges: the plan of a network in other ranges is that of the default ones with
@@ -16,13 +17,13 @@ func TestOtherRanges(t *testing.T) {
 	ranges := network.NewRanges(172<<8|20, 192<<8|168)
 	for path, c := range map[string]struct {
 		id    uint16
-		facts Facts
+		facts spec.Facts
 		own   func(*network.Host)
 	}{
-		"host1-ifupdown":           {1, withProgram(facts(Ifupdown)), func(*network.Host) {}},
-		"host256-systemd-networkd": {256, withProgram(facts(Networkd)), func(*network.Host) {}},
-		"host256-ifupdown":         {256, withProgram(facts(Ifupdown)), func(h *network.Host) { h.ManualAccess = true }},
-		"host256-shared": {256, withProgram(sharedFacts(Ifupdown, Networkd, NetworkManager)), func(h *network.Host) {
+		"host1-ifupdown":           {1, withProgram(facts(spec.Ifupdown)), func(*network.Host) {}},
+		"host256-systemd-networkd": {256, withProgram(facts(spec.Networkd)), func(*network.Host) {}},
+		"host256-ifupdown":         {256, withProgram(facts(spec.Ifupdown)), func(h *network.Host) { h.ManualAccess = true }},
+		"host256-shared": {256, withProgram(sharedFacts(spec.Ifupdown, spec.Networkd, spec.NetworkManager)), func(h *network.Host) {
 			if h.ID == 256 {
 				h.SharedUplink, h.Publish = true, nil
 			}
@@ -38,7 +39,7 @@ func TestOtherRanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := strings.ReplaceAll(mustBuild(t, d, c.id, c.facts).text(), "Ranges:"+ranges.String()+" ", "")
+		got := strings.ReplaceAll(text(mustBuild(t, d, c.id, c.facts)), "Ranges:"+ranges.String()+" ", "")
 		if want := other.Replace(string(golden)); got != want {
 			t.Errorf("%s: found\n%s\nwanted\n%s", path, got, want)
 		}

@@ -1,16 +1,15 @@
 package plan
 
 import (
-	"net/netip"
-
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/spec"
 )
 
 // Relays returns the ports by which the host with the given ID forwards between
 // two others. A UDP port that the host publishes stays published: it relays to
 // nobody, and the agent says so when it is asked. Where the NIC stays with the host
 // nothing is published. Hosts that cannot relay have none, see network.Document.Relays.
-func Relays(d *network.Document, id uint16) []Relay {
+func Relays(d *network.Document, id uint16) []spec.Relay {
 	self, ok := d.Host(id)
 	if !ok || !d.Relays()[id] {
 		return nil
@@ -21,44 +20,16 @@ func Relays(d *network.Document, id uint16) []Relay {
 			published[p] = true
 		}
 	}
-	var all []Relay
+	var all []spec.Relay
 	for _, h := range d.Hosts {
 		port := network.RelayPort(self, h.ID)
 		if h.ID != id && !h.PublicKey.IsZero() && !published[network.Port{Protocol: "udp", Number: port}] {
-			all = append(all, Relay{HostID: h.ID, Port: port, Endpoint: h.Endpoint})
+			r := spec.Relay{HostID: h.ID, Port: port, Endpoint: h.Endpoint}
+			for _, other := range h.OtherEndpoints {
+				r.Others = append(r.Others, other.Endpoint)
+			}
+			all = append(all, r)
 		}
 	}
 	return all
-}
-
-// Targets are the addresses that the host relays to.
-func (d *Doorway) Targets() []netip.Addr {
-	var all []netip.Addr
-	for _, r := range d.Relays {
-		all = append(all, r.Endpoint.Addr())
-	}
-	return all
-}
-
-// Onward is how a host that keeps its NIC would send to others now: its routing is its
-// own business and may change at any time.
-type Onward struct {
-	// Links are the interfaces to the outside that stand and those of Ways, each once.
-	Links []OnwardLink
-	// Ways has one for each of the host's own addresses at which it relays and each other
-	// address that can be reached from there.
-	Ways []Way
-}
-
-// OnwardLink is an interface of the host.
-type OnwardLink struct {
-	Name  string
-	Index int // its number, which another one of the name has not
-	MTU   int // bytes
-}
-
-// Way is the first hop between two addresses; Hop is To where that is on the link itself.
-type Way struct {
-	From, To, Hop netip.Addr
-	Link          string
 }

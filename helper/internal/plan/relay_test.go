@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"mobula/helper/internal/network"
@@ -19,7 +20,7 @@ func TestRelays(t *testing.T) {
 	for _, c := range []struct {
 		shared bool
 		want   string
-	}{{false, "[{HostID:3 Port:32771 Endpoint:198.51.0.3:51820}]"}, {true, "[{HostID:2 Port:32770 Endpoint:198.51.0.2:51820} {HostID:3 Port:32771 Endpoint:198.51.0.3:51820}]"}} {
+	}{{false, "[{HostID:3 Port:32771 Endpoint:198.51.0.3:51820 Others:[]}]"}, {true, "[{HostID:2 Port:32770 Endpoint:198.51.0.2:51820 Others:[]} {HostID:3 Port:32771 Endpoint:198.51.0.3:51820 Others:[]}]"}} {
 		self.SharedUplink = c.shared
 		if got := fmt.Sprintf("%+v", plan.Relays(plantest.Document(self, plantest.Host(2), plantest.Host(3), keyless), 1)); got != c.want {
 			t.Errorf("shared %v: found %s, wanted %s", c.shared, got, c.want)
@@ -27,5 +28,25 @@ func TestRelays(t *testing.T) {
 	}
 	if got := plan.Relays(plantest.Document(self), 9); got != nil {
 		t.Errorf("a host that is not in the document relays: %v", got)
+	}
+}
+
+// TestOtherEndpointsOfMembers: relays and the firewall know all of them; WireGuard is told
+// the first one.
+func TestOtherEndpointsOfMembers(t *testing.T) {
+	two := plantest.Host(2)
+	two.OtherEndpoints = []network.OtherEndpoint{{Endpoint: netip.MustParseAddrPort("10.9.0.2:4000")}}
+	built, err := plan.Build(plantest.Document(plantest.Host(1), two, plantest.Host(3)), 1, *plantest.Facts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(built.Firewall.Members), "[198.51.0.2:51820 10.9.0.2:4000 198.51.0.3:51820]"; got != want {
+		t.Errorf("members: found %s, wanted %s", got, want)
+	}
+	if got, want := fmt.Sprint(built.Firewall.Relays[0].From(), built.Firewall.Relays[1].From()), "[198.51.0.2:51820 10.9.0.2:4000] [198.51.0.3:51820]"; got != want {
+		t.Errorf("from where relays take packets: found %s, wanted %s", got, want)
+	}
+	if got := built.WireGuard.Peers[0].Endpoint; got != two.Endpoint {
+		t.Errorf("WireGuard's endpoint: found %v, wanted %v", got, two.Endpoint)
 	}
 }

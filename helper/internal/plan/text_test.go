@@ -5,10 +5,12 @@ import (
 	"net"
 	"sort"
 	"strings"
+
+	"mobula/helper/internal/spec"
 )
 
 // text renders a plan for the golden files: one line for each thing.
-func (h *Host) text() string {
+func text(h *spec.Host) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	part := func(name string, v any) { // of the ranges nothing where they are the default
@@ -75,7 +77,7 @@ func (h *Host) text() string {
 		line("service %s before-switch=%v program=%s", s.Unit, s.BeforeSwitch, s.Program)
 	}
 	line("keep %v", h.Keep)
-	files := append([]File{}, h.Files...)
+	files := append([]spec.File{}, h.Files...)
 	sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
 	for _, f := range files {
 		line("\nfile %s mode=%o target=%s late=%v missing=%v over=%q", f.Path, f.Mode, f.Target, f.Late, f.Missing, f.Over)

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"mobula/helper/internal/network"
@@ -21,12 +22,56 @@ func messages() []Traffic {
 	}
 }
 
+// TestAside: every message says it, whatever its type and size, and zeros say nothing.
+func TestAside(t *testing.T) {
+	for _, m := range messages() {
+		m.Aside = Aside{Dead: 32767, Busy: 3000}
+		sent := m.Append(nil)
+		if got, err := ParseTraffic(sent); err != nil || got != m {
+			t.Errorf("found %+v, %v, wanted %+v", got, err, m)
+		}
+		if m.Type == Query || m.Type == Answer {
+			got, err := ParseTraffic(m.AppendMore(nil, []Entry{{Target: 3}}))
+			if err != nil || got.Aside != m.Aside {
+				t.Errorf("with further targets found %+v, %v", got, err)
+			}
+		}
+	}
+}
+
 func TestTraffic(t *testing.T) {
 	for _, m := range messages() {
 		got, err := ParseTraffic(m.Append(nil))
 		if err != nil || got != m {
 			t.Errorf("found %+v, %v, wanted %+v", got, err, m)
 		}
+	}
+}
+
+// TestMore: questions and answers with many targets. What does not fit is left out.
+func TestMore(t *testing.T) {
+	var more []Entry
+	for i := uint16(1); i <= MaxMore; i++ {
+		more = append(more, Entry{Target: 1000 * i, Verdict: Verdict{Reachable: i%2 == 0, FullSize: i%3 == 0, RTTMicroseconds: 1 << i, LossPermille: 30 * i}})
+	}
+	for _, want := range [][]Entry{nil, more[:1], more} {
+		m := Traffic{Type: Answer, Target: 7, Sequence: 1, Session: 2, Lists: true, Verdict: Verdict{Reachable: true, RTTMicroseconds: 5}}
+		b := m.AppendMore([]byte("before"), want)[6:]
+		m.Size = len(b)
+		if got, err := ParseTraffic(b); err != nil || got != m {
+			t.Errorf("found %+v, %v, wanted %+v", got, err, m)
+		}
+		if got := More(b); !slices.Equal(got, want) {
+			t.Errorf("found %+v, wanted %+v", got, want)
+		}
+	}
+	b := Traffic{Type: Query, Target: 7}.AppendMore(nil, []Entry{{Target: 1}, {}, {Target: 3, Verdict: Verdict{LossPermille: 1001}}, {Target: 4}})
+	b[25] = 0xff
+	if got := More(b); !slices.Equal(got, []Entry{{Target: 1}, {Target: 4}}) {
+		t.Errorf("found %+v, wanted 1 and 4", got)
+	}
+	if got := More(b[:TrafficSize+entrySize+1]); len(got) != 1 {
+		t.Errorf("of a message that is cut off found %+v, wanted one", got)
 	}
 }
 
@@ -53,10 +98,11 @@ func TestTrafficRefuses(t *testing.T) {
 func TestLaterVersions(t *testing.T) {
 	for _, m := range messages() {
 		want, sent := m, m.Append(nil)
-		sent[24] |= ^byte(flagReachable | flagFullSize)
+		sent[24] |= ^byte(flagReachable | flagFullSize | flagLists)
 		sent[25], sent[32], sent[35] = 0xff, 1, 0xff
 		sent = append(sent, 1, 2, 3, 0xff)
 		want.Size += 4
+		want.Aside = Aside{Dead: 0x100, Busy: 0xff}
 		switch m.Type {
 		case Request, Echo:
 			copy(sent[2:4], "xy")

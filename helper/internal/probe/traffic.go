@@ -67,6 +67,9 @@ type Traffic struct {
 	Session    uint64
 	Generation Generation // of the sender
 	Verdict    Verdict    // in Answer
+	// Lists: the sender takes questions and answers with many targets, see More.
+	Lists bool
+	Aside Aside
 	// Size is the whole length in bytes; more than TrafficSize is padding.
 	Size int
 }
@@ -74,12 +77,15 @@ type Traffic struct {
 // The layout of a message:
 //
 //	0 version, 1 type, 2 target, 4 sequence, 8 session, 16 generation,
-//	24 flags, 25 zero, 26 loss, 28 RTT, 32 zero, 36 zeros up to the end
+//	24 flags, 25 further targets, 26 loss, 28 RTT, 32 a dead host, 34 busy, 36 zeros up to the end
 //
 // A field that a type does not have is zero. What is zero is sent so and not read.
+//
+// The version before sends zeros for Aside, which say nothing, and does not read it.
 const (
 	flagReachable = 1
 	flagFullSize  = 2
+	flagLists     = 4
 )
 
 // Append returns b with the encoded message at its end.
@@ -95,15 +101,86 @@ func (m Traffic) Append(b []byte) []byte {
 	binary.BigEndian.PutUint32(p[4:], m.Sequence)
 	binary.BigEndian.PutUint64(p[8:], m.Session)
 	copy(p[16:], m.Generation[:])
-	if m.Verdict.Reachable {
-		p[24] |= flagReachable
+	if m.Lists {
+		p[24] |= flagLists
 	}
-	if m.Verdict.FullSize {
-		p[24] |= flagFullSize
-	}
-	binary.BigEndian.PutUint16(p[26:], m.Verdict.LossPermille)
-	binary.BigEndian.PutUint32(p[28:], m.Verdict.RTTMicroseconds)
+	m.Verdict.put(p[24:])
+	binary.BigEndian.PutUint16(p[32:], m.Aside.Dead)
+	binary.BigEndian.PutUint16(p[34:], m.Aside.Busy)
 	return b
+}
+
+// Aside is what every message says besides, of its sender.
+type Aside struct {
+	// Dead is the ID of a host that it has just found dead; 0: none.
+	Dead uint16
+	// Busy is with how many hosts it has traffic.
+	Busy uint16
+}
+
+// put writes a verdict as eight bytes: flags, one that stays, loss, RTT.
+func (v Verdict) put(p []byte) {
+	if v.Reachable {
+		p[0] |= flagReachable
+	}
+	if v.FullSize {
+		p[0] |= flagFullSize
+	}
+	binary.BigEndian.PutUint16(p[2:], v.LossPermille)
+	binary.BigEndian.PutUint32(p[4:], v.RTTMicroseconds)
+}
+
+func readVerdict(p []byte) (Verdict, error) {
+	v := Verdict{
+		Reachable: p[0]&flagReachable != 0, FullSize: p[0]&flagFullSize != 0,
+		LossPermille: binary.BigEndian.Uint16(p[2:]), RTTMicroseconds: binary.BigEndian.Uint32(p[4:]),
+	}
+	if v.LossPermille > 1000 {
+		return Verdict{}, fmt.Errorf("a loss of %d ‰", v.LossPermille)
+	}
+	return v, nil
+}
+
+// Entry is a further target of a Query or an Answer.
+type Entry struct {
+	Target  uint16
+	Verdict Verdict // in Answer
+}
+
+// entrySize is the length of an Entry: the target, two zeros, the verdict. They follow
+// on the message of one target, and MaxMore of them at most are read. The version before
+// reads the one target.
+const (
+	entrySize = 12
+	MaxMore   = 31
+)
+
+// AppendMore is Append of a Query or an Answer with further targets.
+func (m Traffic) AppendMore(b []byte, more []Entry) []byte {
+	start := len(b)
+	m.Size = TrafficSize + len(more)*entrySize
+	b = m.Append(b)
+	b[start+25] = byte(len(more))
+	for i, e := range more {
+		p := b[start+TrafficSize+i*entrySize:]
+		binary.BigEndian.PutUint16(p, e.Target)
+		e.Verdict.put(p[4:])
+	}
+	return b
+}
+
+// More reads the further targets of a message that ParseTraffic has read.
+func More(p []byte) []Entry {
+	n := min(int(p[25]), MaxMore, (len(p)-TrafficSize)/entrySize)
+	var more []Entry
+	for i := 0; i < n; i++ {
+		e := p[TrafficSize+i*entrySize:]
+		target := binary.BigEndian.Uint16(e)
+		if v, err := readVerdict(e[4:entrySize]); err == nil && target != 0 {
+			more = append(more, Entry{target, v})
+		}
+	}
+	return more
 }
 
 var errSize = errors.New("a message of this size")
@@ -116,7 +193,8 @@ func ParseTraffic(p []byte) (Traffic, error) {
 	if !readable(p[0]) {
 		return Traffic{}, fmt.Errorf("version %d", p[0])
 	}
-	m := Traffic{Type: Type(p[1]), Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Size: len(p)}
+	m := Traffic{Type: Type(p[1]), Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Lists: p[24]&flagLists != 0, Size: len(p),
+		Aside: Aside{Dead: binary.BigEndian.Uint16(p[32:]), Busy: binary.BigEndian.Uint16(p[34:])}}
 	switch m.Type {
 	case Request, Echo:
 		m.Sequence = binary.BigEndian.Uint32(p[4:])
@@ -130,13 +208,11 @@ func ParseTraffic(p []byte) (Traffic, error) {
 		return Traffic{}, fmt.Errorf("type %d", m.Type)
 	}
 	if m.Type == Answer {
-		m.Verdict = Verdict{
-			Reachable: p[24]&flagReachable != 0, FullSize: p[24]&flagFullSize != 0,
-			LossPermille: binary.BigEndian.Uint16(p[26:]), RTTMicroseconds: binary.BigEndian.Uint32(p[28:]),
+		v, err := readVerdict(p[24:32])
+		if err != nil {
+			return Traffic{}, err
 		}
-		if m.Verdict.LossPermille > 1000 {
-			return Traffic{}, fmt.Errorf("a loss of %d ‰", m.Verdict.LossPermille)
-		}
+		m.Verdict = v
 	}
 	return m, nil
 }

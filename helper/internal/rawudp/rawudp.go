@@ -34,6 +34,7 @@ type Conn struct {
 	port  uint16
 	begin uint32
 	in    []byte
+	asked netip.Addr // where the datagram that was read last came to
 
 	sending sync.Mutex // holds what follows
 	out     []byte
@@ -88,17 +89,29 @@ var nothing = []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 // open makes a raw socket in the namespace of the thread. The filter comes after the
 // socket, and before that foreign packets may queue: parse refuses them.
 func open(protocol int, filter []unix.SockFilter) (*net.IPConn, error) {
+	return openRaw(fmt.Sprintf("ip4:%d", protocol), "0.0.0.0", filter,
+		option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT})
+}
+
+// option is one of a socket's.
+type option struct {
+	name               string
+	level, which, what int
+}
+
+func openRaw(network, address string, filter []unix.SockFilter, options ...option) (*net.IPConn, error) {
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		controlErr := c.Control(func(fd uintptr) {
-			err = errors.Join(
-				os.NewSyscallError("SO_ATTACH_FILTER", unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)),
-				os.NewSyscallError("IP_MTU_DISCOVER", unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)))
+			err = os.NewSyscallError("SO_ATTACH_FILTER", unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
+			for _, o := range options {
+				err = errors.Join(err, os.NewSyscallError(o.name, unix.SetsockoptInt(int(fd), o.level, o.which, o.what)))
+			}
 		})
 		return errors.Join(controlErr, err)
 	}}
-	c, err := config.ListenPacket(context.Background(), fmt.Sprintf("ip4:%d", protocol), "0.0.0.0")
+	c, err := config.ListenPacket(context.Background(), network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +128,7 @@ func (c *Conn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 			return 0, netip.AddrPort{}, err
 		}
 		if payload, from, ok := c.parse(c.in[:n]); ok && len(payload) <= len(b) {
+			c.asked = netip.AddrFrom4([4]byte(c.in[16:20]))
 			return copy(b, payload), from, nil
 		}
 	}
@@ -129,16 +143,23 @@ func (c *Conn) parse(p []byte) (payload []byte, from netip.AddrPort, ok bool) {
 		return nil, from, false
 	}
 	header := int(p[0]&0xf) * 4
-	if header < ipHeader || len(p) < header+udpHeader+prefix {
+	if header < ipHeader || len(p) < header {
 		return nil, from, false
 	}
-	u := p[header:]
+	return wantedOf(p[header:], netip.AddrFrom4([4]byte(p[12:16])), c.port, c.begin)
+}
+
+// wantedOf takes a UDP datagram apart, which is ok if it is to the port and has the prefix.
+func wantedOf(u []byte, sender netip.Addr, to uint16, begin uint32) (payload []byte, from netip.AddrPort, ok bool) {
+	if len(u) < udpHeader+prefix {
+		return nil, from, false
+	}
 	port := binary.BigEndian.Uint16(u)
-	if port == 0 || binary.BigEndian.Uint16(u[2:]) != c.port || int(binary.BigEndian.Uint16(u[4:])) != len(u) ||
-		binary.BigEndian.Uint32(u[udpHeader:]) != c.begin {
+	if port == 0 || binary.BigEndian.Uint16(u[2:]) != to || int(binary.BigEndian.Uint16(u[4:])) != len(u) ||
+		binary.BigEndian.Uint32(u[udpHeader:]) != begin {
 		return nil, from, false
 	}
-	return u[udpHeader:], netip.AddrPortFrom(netip.AddrFrom4([4]byte(p[12:16])), port), true
+	return u[udpHeader:], netip.AddrPortFrom(sender, port), true
 }
 
 // WriteToUDPAddrPort sends a datagram from the port, with b as its payload and the
@@ -146,7 +167,7 @@ func (c *Conn) parse(p []byte) (payload []byte, from netip.AddrPort, ok bool) {
 // length of b.
 func (c *Conn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	target := to.Addr().Unmap()
-	if !target.Is4() || to.Port() == 0 || len(b) > longest-ipHeader-udpHeader {
+	if !target.Is4() {
 		return 0, fmt.Errorf("sending %d bytes to %v: %w", len(b), to, unix.EINVAL)
 	}
 	c.sending.Lock()
@@ -155,18 +176,45 @@ func (c *Conn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("the source address to %v: %w", target, err)
 	}
-	p := append(append(c.out[:0], make([]byte, udpHeader)...), b...)
+	return c.send(b, source, target, to.Port())
+}
+
+// Answer is WriteToUDPAddrPort from the address to which the datagram came that was read
+// last, as WireGuard answers, so that it takes the same way back where routes go by
+// sources. It is for the reader alone, after it has read one.
+func (c *Conn) Answer(b []byte, to netip.AddrPort) (int, error) {
+	target := to.Addr().Unmap()
+	if !target.Is4() || !c.asked.IsValid() {
+		return 0, fmt.Errorf("answering %v with %d bytes: %w", to, len(b), unix.EINVAL)
+	}
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	return c.send(b, c.asked, target, to.Port())
+}
+
+// send does what is left once the source address is known.
+func (c *Conn) send(b []byte, source, target netip.Addr, port uint16) (int, error) {
+	if port == 0 || len(b) > longest-ipHeader-udpHeader {
+		return 0, fmt.Errorf("sending %d bytes to %v, port %d: %w", len(b), target, port, unix.EINVAL)
+	}
+	p := datagram(c.out[:0], c.port, port, b)
 	c.out = p
-	binary.BigEndian.PutUint16(p, c.port)
-	binary.BigEndian.PutUint16(p[2:], to.Port())
-	binary.BigEndian.PutUint16(p[4:], uint16(len(p)))
 	binary.BigEndian.PutUint16(p[6:], checksum(source, target, p))
 	// The address may be gone by now: then the kernel refuses, and takes no other one.
 	control := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: source.As4()})
-	if _, _, err = c.conn.WriteMsgIP(p, control, &net.IPAddr{IP: target.AsSlice()}); err != nil {
+	if _, _, err := c.conn.WriteMsgIP(p, control, &net.IPAddr{IP: target.AsSlice()}); err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// datagram appends a UDP datagram without a checksum.
+func datagram(p []byte, from, to uint16, payload []byte) []byte {
+	p = append(append(p, make([]byte, udpHeader)...), payload...)
+	binary.BigEndian.PutUint16(p, from)
+	binary.BigEndian.PutUint16(p[2:], to)
+	binary.BigEndian.PutUint16(p[4:], uint16(len(p)))
+	return p
 }
 
 // source asks the kernel which address it would send from, by connecting a socket

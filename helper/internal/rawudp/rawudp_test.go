@@ -408,3 +408,37 @@ func TestHere(t *testing.T) {
 	must(t, err)
 	gets(t, "to itself", c, []string{brief(netip.MustParseAddrPort("127.0.0.1:51820"), message(40))})
 }
+
+// TestAnswersComeFromWhereItWasAsked: at any of the host's addresses, whichever the route
+// back prefers. From one that is gone by then nothing leaves.
+func TestAnswersComeFromWhereItWasAsked(t *testing.T) {
+	if !netnstest.Alone(t) {
+		return
+	}
+	hosts(t)
+	netnstest.Run(t, first, "ip", "address", "add", "10.9.0.1/32", "dev", "a1")
+	netnstest.Run(t, other, "ip", "route", "add", "10.9.0.1/32", "dev", "a2")
+	one, two := listen(t, first), listen(t, other)
+	ordinary(t, first, port) // or the kernel answers that nobody holds it
+	ordinary(t, other, port)
+	if n, err := one.Answer(message(40), netip.MustParseAddrPort("192.0.2.2:51820")); err == nil {
+		t.Errorf("answered before anybody asked, with %d bytes", n)
+	}
+	b := make([]byte, longest)
+	for _, at := range []string{"10.9.0.1:51820", "192.0.2.1:51820", "10.9.0.1:51820"} {
+		_, err := two.WriteToUDPAddrPort(message(40), netip.MustParseAddrPort(at))
+		must(t, err)
+		must(t, one.SetReadDeadline(time.Now().Add(5*time.Second)))
+		n, from, err := one.ReadFromUDPAddrPort(b)
+		must(t, err)
+		sent, err := one.Answer(b[:n], from)
+		if must(t, err); sent != 40 {
+			t.Errorf("found %d bytes sent", sent)
+		}
+		gets(t, "who asked "+at, two, []string{brief(netip.MustParseAddrPort(at), message(40))})
+	}
+	netnstest.Run(t, first, "ip", "address", "del", "10.9.0.1/32", "dev", "a1")
+	if n, err := one.Answer(message(40), netip.MustParseAddrPort("192.0.2.2:51820")); err == nil {
+		t.Errorf("answered with %d bytes from an address that is gone", n)
+	}
+}

@@ -6,8 +6,9 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Step orders the operations of all subjects. Additions and changes run from the
@@ -57,6 +58,9 @@ type Operation struct {
 	Interrupts int
 	// Reconnects tells that SSH connections to the public address end.
 	Reconnects bool
+	// Limit is how long it may take where that grows with the network; 0: as long as
+	// anything.
+	Limit time.Duration
 	// Do carries it out. It is idempotent: a repetition succeeds.
 	Do func(context.Context) error
 }
@@ -77,5 +81,5 @@ type Subject interface {
 	// if nothing differs. It changes nothing. previous is what was applied last,
 	// or nil: what differs from want only because the kernel or the agent
 	// changed it on purpose (a roamed endpoint) is left alone.
-	Diff(ctx context.Context, want, previous *plan.Host) ([]Operation, error)
+	Diff(ctx context.Context, want, previous *spec.Host) ([]Operation, error)
 }

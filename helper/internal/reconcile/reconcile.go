@@ -6,20 +6,30 @@ import (
 	"fmt"
 	"log/slog"
 	"sort"
+	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Reconciler brings all subjects of a host to what is wanted.
 type Reconciler struct {
 	Subjects []Subject
 	Log      *slog.Logger
+	// Progress, if not nil, is called before each thing that is looked at or done, so
+	// after each one that got done, with the limit of an operation; 0: it has none.
+	Progress func(ctx context.Context, limit time.Duration)
+}
+
+func (r *Reconciler) progress(ctx context.Context, limit time.Duration) {
+	if r.Progress != nil {
+		r.Progress(ctx, limit)
+	}
 }
 
 // Plan returns what differs, in the order in which it has to be done: additions
 // and changes from the first step to the last, then removals backwards. It
 // changes nothing.
-func (r *Reconciler) Plan(ctx context.Context, want, previous *plan.Host) ([]Operation, error) {
+func (r *Reconciler) Plan(ctx context.Context, want, previous *spec.Host) ([]Operation, error) {
 	ops, err := r.look(ctx, want, previous)
 	if err != nil {
 		return nil, err
@@ -28,10 +38,11 @@ func (r *Reconciler) Plan(ctx context.Context, want, previous *plan.Host) ([]Ope
 }
 
 // look returns what differs as far as it can be seen, and what cannot.
-func (r *Reconciler) look(ctx context.Context, want, previous *plan.Host) ([]Operation, error) {
+func (r *Reconciler) look(ctx context.Context, want, previous *spec.Host) ([]Operation, error) {
 	var ops []Operation
 	var blind error
 	for _, s := range r.Subjects {
+		r.progress(ctx, 0)
 		some, err := s.Diff(ctx, want, previous)
 		if err != nil {
 			blind = errors.Join(blind, fmt.Errorf("looking at %s: %w", s.Name(), err))
@@ -62,6 +73,7 @@ func inOrder(ops []Operation) []Operation {
 // Execute carries the operations out and stops at the first that fails.
 func (r *Reconciler) Execute(ctx context.Context, ops []Operation) error {
 	for _, op := range ops {
+		r.progress(ctx, op.Limit)
 		r.Log.Info("change", "operation", op.String())
 		if err := op.Do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", op, err)
@@ -76,7 +88,7 @@ const passes = 3
 // Insist brings the host to what is wanted whatever fails on the way: a subject
 // that cannot be looked at and an operation that fails do not stop the others,
 // and what is left is tried again. It returns what still differs at the end.
-func (r *Reconciler) Insist(ctx context.Context, want, previous *plan.Host) error {
+func (r *Reconciler) Insist(ctx context.Context, want, previous *spec.Host) error {
 	var failed error
 	for pass := 0; ; pass++ {
 		ops, blind := r.look(ctx, want, previous)
@@ -101,6 +113,7 @@ func (r *Reconciler) try(ctx context.Context, ops []Operation, careful bool) err
 		if careful && failed != nil && op.Verb == Remove {
 			break
 		}
+		r.progress(ctx, op.Limit)
 		r.Log.Info("change", "operation", op.String())
 		if err := op.Do(ctx); err != nil {
 			r.Log.Warn("change failed", "operation", op.String(), "error", err)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // script is a subject whose operations are done once they have succeeded.
@@ -26,14 +26,13 @@ type script struct {
 
 func (s *script) Name() string { return s.name }
 
-func (s *script) Diff(context.Context, *plan.Host, *plan.Host) ([]Operation, error) {
+func (s *script) Diff(context.Context, *spec.Host, *spec.Host) ([]Operation, error) {
 	if s.blind > 0 {
 		s.blind--
 		return nil, errors.New("cannot see")
 	}
 	var ops []Operation
 	for _, op := range s.lines {
-		op := op
 		if s.done[op.Object] {
 			continue
 		}
@@ -66,7 +65,7 @@ func TestOrder(t *testing.T) {
 	b := newScript(&log, "b", Operation{Step: StepLinks, Verb: Change, Object: "other link"}, Operation{Step: StepRoutes, Verb: Remove, Object: "old route"},
 		Operation{Step: StepUplink, Verb: Change, Object: "NIC"})
 	r := hands(a, b)
-	ops, err := r.Plan(context.Background(), &plan.Host{}, nil)
+	ops, err := r.Plan(context.Background(), &spec.Host{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +118,7 @@ func TestInsist(t *testing.T) {
 			good := newScript(&log, "good", Operation{Verb: Add, Object: "add"}, Operation{Verb: Remove, Object: "old"})
 			bad := newScript(&log, "bad", Operation{Step: StepUplink, Verb: Change, Object: "NIC"})
 			c.setup(good, bad)
-			err := hands(good, bad).Insist(context.Background(), &plan.Host{}, nil)
+			err := hands(good, bad).Insist(context.Background(), &spec.Host{}, nil)
 			if text := fmt.Sprint(err); (err != nil || c.err != "") && text != c.err {
 				t.Errorf("error %q, wanted %q", text, c.err)
 			}
@@ -133,10 +132,10 @@ func TestInsist(t *testing.T) {
 // remembers notes what it was told to be there before.
 type remembers struct {
 	*script
-	previous []*plan.Host
+	previous []*spec.Host
 }
 
-func (r *remembers) Diff(ctx context.Context, want, previous *plan.Host) ([]Operation, error) {
+func (r *remembers) Diff(ctx context.Context, want, previous *spec.Host) ([]Operation, error) {
 	r.previous = append(r.previous, previous)
 	return r.script.Diff(ctx, want, previous)
 }
@@ -147,7 +146,7 @@ func TestInsistForgets(t *testing.T) {
 	var log []string
 	s := &remembers{script: newScript(&log, "s", Operation{Verb: Add, Object: "one"})}
 	s.fails["one"] = 1
-	want, before := &plan.Host{}, &plan.Host{Keep: []string{"x"}}
+	want, before := &spec.Host{}, &spec.Host{Keep: []string{"x"}}
 	if err := hands(s).Insist(context.Background(), want, before); err != nil {
 		t.Fatal(err)
 	}

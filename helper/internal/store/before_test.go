@@ -12,6 +12,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // copyState puts the state that the version before wrote into a store.
@@ -35,7 +36,7 @@ func copyState(t *testing.T, change func(name string, data []byte) []byte) *Stor
 }
 
 // readAll reads all state and plans with it.
-func readAll(t *testing.T, s *Store) (confirmed, pending *Change, applied *Applied, facts *plan.Facts) {
+func readAll(t *testing.T, s *Store) (confirmed, pending *Change, applied *Applied, facts *spec.Facts) {
 	t.Helper()
 	var err error
 	if facts, err = s.Facts(); err != nil || facts == nil {
@@ -72,7 +73,7 @@ func TestStateOfTheVersionBefore(t *testing.T) {
 	if !self.PresharedKeys || self.AlsoKey != (network.Key{7, 7}) || len(self.Publish) != 2 || len(confirmed.Document.Clients) != 1 {
 		t.Errorf("found %+v", self)
 	}
-	if want := plantest.Facts(plan.Ifupdown, plan.Networkd, plan.NetworkManager); facts.Uplink != want.Uplink || !reflect.DeepEqual(facts.Routes, want.Routes) || len(facts.Managers) != 3 {
+	if want := plantest.Facts(spec.Ifupdown, spec.Networkd, spec.NetworkManager); facts.Uplink != want.Uplink || !reflect.DeepEqual(facts.Routes, want.Routes) || len(facts.Managers) != 3 {
 		t.Errorf("found the facts %+v", facts)
 	}
 	data, err := os.ReadFile("testdata/before/network.json")

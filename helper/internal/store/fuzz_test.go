@@ -10,6 +10,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // FuzzState takes arbitrary bytes for each of the store's files. What is taken
@@ -17,14 +18,14 @@ import (
 // it, facts from which a plan follows that touches nothing outside its places,
 // and the same again after it is written.
 func FuzzState(f *testing.F) {
-	bad := make([]*plan.Facts, 3)
+	bad := make([]*spec.Facts, 3)
 	for i := range bad {
-		bad[i] = plantest.Facts(plan.Ifupdown)
+		bad[i] = plantest.Facts(spec.Ifupdown)
 	}
 	bad[0].Uplink, bad[1].ResolvConf.Path, bad[2].Addresses = "../../tmp", "/etc/passwd", nil
 	for _, value := range []any{
 		change(1), &Change{Down: true}, &Change{HostID: 1}, &Applied{Change: *change(2), Complete: true},
-		plantest.Facts(plan.Ifupdown, plan.Networkd, plan.NetworkManager),
+		plantest.Facts(spec.Ifupdown, spec.Networkd, spec.NetworkManager),
 		bad[0], bad[1], bad[2],
 	} {
 		data, err := json.Marshal(value)
@@ -44,7 +45,7 @@ func FuzzState(f *testing.F) {
 			same(t, a)
 			checkChange(t, &a.Change)
 		}
-		if facts, err := decode[plan.Facts](data); err == nil {
+		if facts, err := decode[spec.Facts](data); err == nil {
 			same(t, facts)
 			checkFacts(t, facts)
 		}
@@ -87,7 +88,7 @@ func checkChange(t *testing.T, c *Change) {
 
 // checkFacts plans with the facts: links have names that the kernel takes, and
 // files are where Mobula's belong.
-func checkFacts(t *testing.T, facts *plan.Facts) {
+func checkFacts(t *testing.T, facts *spec.Facts) {
 	t.Helper()
 	host, err := plan.Build(plantest.Document(plantest.Host(1), plantest.Host(2)), 1, *facts)
 	if err != nil {
@@ -99,12 +100,12 @@ func checkFacts(t *testing.T, facts *plan.Facts) {
 			t.Fatalf("found the link %q", l.Name)
 		}
 	}
-	paths := plan.OwnedFiles(facts.Uplink)
+	paths := spec.OwnedFiles(facts.Uplink)
 	for _, file := range append(host.Files, before.Files...) {
 		paths = append(paths, file.Path)
 	}
 	for _, path := range paths {
-		if filepath.Clean(path) != path || !strings.HasPrefix(path, "/etc/systemd/") && !strings.HasPrefix(path, "/etc/NetworkManager/") && path != plan.ResolvConfPath && path != plan.DhcpcdConf {
+		if filepath.Clean(path) != path || !strings.HasPrefix(path, "/etc/systemd/") && !strings.HasPrefix(path, "/etc/NetworkManager/") && path != spec.ResolvConfPath && path != spec.DhcpcdConf {
 			t.Fatalf("found the file %q", path)
 		}
 	}
@@ -113,7 +114,7 @@ func checkFacts(t *testing.T, facts *plan.Facts) {
 			t.Fatalf("found the address %v of %s", a.Prefix, a.Link)
 		}
 	}
-	if reflect.DeepEqual(before, &plan.Host{}) {
+	if reflect.DeepEqual(before, &spec.Host{}) {
 		t.Fatal("nothing would be left of the host")
 	}
 }

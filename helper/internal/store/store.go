@@ -3,21 +3,32 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Store is a directory that only root may read.
 type Store struct {
 	dir  string
 	disk Disk
+	mu   sync.Mutex
+	read map[string]reading // by the file's name
+}
+
+// reading is what a file was when it was read last, and what it said: a file with the same
+// bytes says the same.
+type reading struct {
+	data  []byte
+	value any
 }
 
 // Disk changes files. A change is there as a whole or not at all, also after a
@@ -33,7 +44,7 @@ type Disk interface {
 func New(dir string) *Store { return On(dir, disk{}) }
 
 // On is New with another disk.
-func On(dir string, d Disk) *Store { return &Store{dir, d} }
+func On(dir string, d Disk) *Store { return &Store{dir: dir, disk: d, read: map[string]reading{}} }
 
 // Change is a document that a host was told to have.
 type Change struct {
@@ -44,27 +55,23 @@ type Change struct {
 	// SSHPorts are the ports of the host's SSH that the change publishes; nil: those
 	// of the facts.
 	SSHPorts []uint16 `json:"ssh_ports"`
-	// Helper is the ID of the program that made the change, see plan.ProgramPath:
+	// Helper is the ID of the program that made the change, see spec.ProgramPath:
 	// only that one may plan it. "": one that did not say, see transaction.
 	Helper string `json:"helper,omitempty"`
 }
 
 // Validate refuses what no host was ever told to have, so that a damaged file
-// is an error that says so, and never a plan.
+// is an error that says so, and never a plan. Its document was validated when it was read.
 func (c *Change) Validate() error {
 	switch {
-	case c.Helper != "" && !plan.IsProgramID(c.Helper):
+	case c.Helper != "" && !spec.IsProgramID(c.Helper):
 		return fmt.Errorf("helper: found %q, wanted the ID of a program", c.Helper)
 	case c.Down && c.Document == nil:
 		return nil
 	case c.Down || c.Document == nil:
 		return errors.New("found a change with both or neither of 'down' and a document, wanted one of them")
 	}
-	document, err := network.ParseStored(c.Document.Encode())
-	if err != nil {
-		return err
-	}
-	if _, ok := document.Host(c.HostID); !ok {
+	if _, ok := c.Document.Host(c.HostID); !ok {
 		return fmt.Errorf("host_id %d: not in the network document", c.HostID)
 	}
 	return nil
@@ -115,19 +122,19 @@ func (s *Store) Pending() (*Change, error) {
 }
 
 // Facts returns what the host was before its first change; nil if not known.
-func (s *Store) Facts() (*plan.Facts, error) {
-	facts, err := read[plan.Facts](s, factsFile)
+func (s *Store) Facts() (*spec.Facts, error) {
+	facts, err := read[spec.Facts](s, factsFile)
 	if err == nil {
 		return facts, nil
 	}
-	if same, copyErr := read[plan.Facts](s, factsCopy); copyErr == nil && same != nil {
+	if same, copyErr := read[spec.Facts](s, factsCopy); copyErr == nil && same != nil {
 		return same, nil
 	}
 	return nil, err
 }
 
 // SetFacts keeps what the host was, twice.
-func (s *Store) SetFacts(f *plan.Facts) error {
+func (s *Store) SetFacts(f *spec.Facts) error {
 	if err := s.write(factsCopy, f); err != nil {
 		return err
 	}
@@ -186,7 +193,7 @@ func (s *Store) Forget() error {
 	return nil
 }
 
-// read returns nil for a missing file.
+// read returns nil for a missing file. Documents in what it returns are not to be changed.
 func read[T any](s *Store, name string) (*T, error) {
 	path := s.path(name)
 	data, err := os.ReadFile(path)
@@ -196,9 +203,20 @@ func read[T any](s *Store, name string) (*T, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last, known := s.read[name].value.(*T); known && bytes.Equal(s.read[name].data, data) {
+		value := *last
+		return &value, nil
+	}
 	value, err := decode[T](data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	switch any(value).(type) {
+	case *Change, *Applied: // large, and all but their documents is the reader's own
+		kept := *value
+		s.read[name] = reading{data, &kept}
 	}
 	return value, nil
 }

@@ -13,6 +13,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 func change(serial int64) *Change {
@@ -66,7 +67,7 @@ func TestLifeOfAChange(t *testing.T) {
 	if pending, err := s.Pending(); pending != nil || err != nil {
 		t.Errorf("without facts %v waits, %v", pending, err)
 	}
-	must(t, s.SetFacts(plantest.Facts(plan.Ifupdown)))
+	must(t, s.SetFacts(plantest.Facts(spec.Ifupdown)))
 	if pending, err := s.Pending(); err != nil || pending.Generation() != change(1).Generation() {
 		t.Errorf("%v waits, %v", pending, err)
 	}
@@ -103,8 +104,8 @@ func TestLifeOfAChange(t *testing.T) {
 
 func TestFactsComeBackAsTheyWere(t *testing.T) {
 	s := New(t.TempDir())
-	f := plantest.Facts(plan.Ifupdown, plan.NetworkManager)
-	f.ResolvConf = plan.File{Path: plan.ResolvConfPath, Target: "../run/x", Content: "nameserver 192.0.2.53\n"}
+	f := plantest.Facts(spec.Ifupdown, spec.NetworkManager)
+	f.ResolvConf = spec.File{Path: spec.ResolvConfPath, Target: "../run/x", Content: "nameserver 192.0.2.53\n"}
 	must(t, s.SetFacts(f))
 	got, err := s.Facts()
 	must(t, err)
@@ -117,7 +118,7 @@ func TestFactsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func text(h *plan.Host) string {
+func text(h *spec.Host) string {
 	var b bytes.Buffer
 	for _, r := range h.Routes {
 		b.WriteString(r.NS + r.To.String() + r.Via.String() + "\n")
@@ -125,7 +126,7 @@ func text(h *plan.Host) string {
 	for _, l := range h.Links {
 		b.WriteString(l.Name + l.MAC.String() + "\n")
 	}
-	for _, f := range append(h.Files, plan.Without(plan.Facts{}).Files...) {
+	for _, f := range append(h.Files, plan.Without(spec.Facts{}).Files...) {
 		b.WriteString(f.Path + f.Content + f.Target + f.Mode.String() + "\n")
 	}
 	return b.String()

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Alarm arms the way back: a systemd timer, which needs no agent, no SSH and no
@@ -25,10 +25,10 @@ func (a Alarm) Arm(ctx context.Context, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	err = run(ctx, "systemd-run", "--quiet", "--collect", fmt.Sprintf("--unit=%s%d", plan.UnitsRollback, time.Now().UnixNano()), fmt.Sprintf("--on-active=%d", int(after.Seconds())),
+	err = run(ctx, "systemd-run", "--quiet", "--collect", fmt.Sprintf("--unit=%s%d", spec.UnitsRollback, time.Now().UnixNano()), fmt.Sprintf("--on-active=%d", int(after.Seconds())),
 		"--timer-property=AccuracySec=100ms", "--property=Restart=on-failure", "--property=RestartSec=3", // slower than what systemd takes for a loop and ends
-		"--property=RuntimeMaxSec=180", // one that hangs is begun again
-		plan.ProgramPath(a.Program), "rollback")
+		"--property=RuntimeMaxSec=180", "--property=NotifyAccess=all", // one that hangs is begun again
+		spec.ProgramPath(a.Program), "rollback")
 	if err != nil || len(old) == 0 {
 		return err
 	}
@@ -38,7 +38,7 @@ func (a Alarm) Arm(ctx context.Context, after time.Duration) error {
 
 // Disarm stops the timer, not a rollback that already runs.
 func (Alarm) Disarm(ctx context.Context) error {
-	return systemctl(ctx, "stop", plan.UnitsRollback+"*.timer") // succeeds if there is none
+	return systemctl(ctx, "stop", spec.UnitsRollback+"*.timer") // succeeds if there is none
 }
 
 // Armed reports that the timer or the rollback that it started runs.
@@ -50,7 +50,7 @@ func (Alarm) Armed(ctx context.Context) bool {
 // alarms returns the timers and rollbacks that systemd is not done with.
 func alarms(ctx context.Context, flags ...string) ([]string, error) {
 	args := append([]string{"list-units", "--plain", "--no-legend", "--full"}, flags...)
-	out, err := output(ctx, "systemctl", append(args, plan.UnitsRollback+"*.timer", plan.UnitsRollback+"*.service")...)
+	out, err := output(ctx, "systemctl", append(args, spec.UnitsRollback+"*.timer", spec.UnitsRollback+"*.service")...)
 	var units []string
 	for _, line := range strings.Split(out, "\n") {
 		if fields := strings.Fields(line); len(fields) > 0 {
@@ -61,9 +61,9 @@ func alarms(ctx context.Context, flags ...string) ([]string, error) {
 }
 
 // Detached runs the program with the ID with args as a transient unit, so that it outlives
-// the SSH session that started it. It is ended if it takes longer than most, which
-// is rounded to seconds.
+// the SSH session that started it. It is ended if it takes longer than most, which is
+// rounded to seconds, and has not asked for more, see Extend.
 func Detached(ctx context.Context, unit string, most time.Duration, program string, args ...string) error {
 	return run(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit=" + unit,
-		fmt.Sprintf("--property=RuntimeMaxSec=%.0f", most.Seconds()), "--property=TimeoutStopSec=10", plan.ProgramPath(program)}, args...)...)
+		fmt.Sprintf("--property=RuntimeMaxSec=%.0f", most.Seconds()), "--property=NotifyAccess=all", "--property=TimeoutStopSec=10", spec.ProgramPath(program)}, args...)...)
 }

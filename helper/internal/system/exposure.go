@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Outside is what of a host shall be reachable from outside once its NIC has moved.
@@ -32,7 +32,7 @@ var dhcpClient = map[uint16]bool{68: true, 546: true}
 // Exposure tells what of a host will no longer be reachable, or cannot be, when the
 // NIC has moved: nothing of it can work on (problems), or the operator should know
 // (warnings). wireguard are the names of WireGuard interfaces on our port.
-func (o Outside) Exposure(facts *plan.Facts, sockets []Socket, wireguard []string) (problem error, warnings []string) {
+func (o Outside) Exposure(facts *spec.Facts, sockets []Socket, wireguard []string) (problem error, warnings []string) {
 	onNIC := map[netip.Addr]bool{}
 	for _, p := range append(append([]netip.Prefix{}, facts.Addresses...), facts.IPv6Addresses...) {
 		onNIC[p.Addr()] = true
@@ -70,12 +70,12 @@ func (o Outside) Exposure(facts *plan.Facts, sockets []Socket, wireguard []strin
 }
 
 // NoResolvers warns where names that are not private cannot be looked up.
-func (o Outside) NoResolvers(facts *plan.Facts) (warnings []string) {
+func (o Outside) NoResolvers(facts *spec.Facts) (warnings []string) {
 	if len(o.UpstreamDNS) > 0 || len(facts.Resolvers) > 0 {
 		return nil
 	}
 	return []string{fmt.Sprintf("resolvers: found %s in %s, wanted an IPv4 address that the gateway reaches: "+
-		"names that are not private will not be answered; set upstream_dns", nameservers(facts.ResolvConf.Content), plan.ResolvConfPath)}
+		"names that are not private will not be answered; set upstream_dns", nameservers(facts.ResolvConf.Content), spec.ResolvConfPath)}
 }
 
 // PortTaken refuses a host on which something else has the port of WireGuard, whose

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // What /proc/net said on a host (x86-64, kernel 6.1) with sshd, a web server on all
@@ -80,7 +80,7 @@ func TestExposure(t *testing.T) {
 	cases := []struct {
 		name     string
 		outside  Outside
-		change   func(*plan.Facts)
+		change   func(*spec.Facts)
 		names    []string // of WireGuard interfaces
 		problem  string
 		warnings []string
@@ -93,10 +93,10 @@ func TestExposure(t *testing.T) {
 		{"our port, by name", Outside{WireGuardPort: 51820, ClientPorts: 32768}, nil, []string{"wg0"}, "in use by the WireGuard interface wg0, wanted",
 			[]string{bound, hidden + "tcp/443" + unknown + ", udp/123" + unknown}},
 		{"our port, a process's", Outside{WireGuardPort: 45767, ClientPorts: 32768}, nil, nil, "wireguard_port: found UDP port 45767 in use by resolver", nil},
-		{"another NIC's addresses", other, func(f *plan.Facts) {
+		{"another NIC's addresses", other, func(f *spec.Facts) {
 			f.Addresses, f.IPv6Addresses = []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, nil
 		}, nil, "", []string{hidden + "tcp/443" + unknown + ", udp/123" + unknown + ", udp/51820" + wireguard}},
-		{"SSH elsewhere", other, func(f *plan.Facts) { f.SSHPorts = []uint16{2222} }, nil, "", []string{bound, hidden + "tcp/22" + unknown + ", tcp/443" + unknown + ", udp/123" + unknown + ", udp/51820" + wireguard}},
+		{"SSH elsewhere", other, func(f *spec.Facts) { f.SSHPorts = []uint16{2222} }, nil, "", []string{bound, hidden + "tcp/22" + unknown + ", tcp/443" + unknown + ", udp/123" + unknown + ", udp/51820" + wireguard}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

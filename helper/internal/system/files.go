@@ -11,8 +11,8 @@ import (
 	"syscall"
 
 	"mobula/helper/internal/block"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // System is the reconcile.Subject for files and services.
@@ -33,7 +33,7 @@ func On(m Machine, uplink string, booting bool) *System { return &System{m, upli
 func (s *System) Name() string { return "system" }
 
 // Diff implements reconcile.Subject.
-func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
+func (s *System) Diff(ctx context.Context, want, _ *spec.Host) ([]reconcile.Operation, error) {
 	ops, err := s.fileOperations(want)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (s *System) Diff(ctx context.Context, want, _ *plan.Host) ([]reconcile.Oper
 // unit is no reason to.
 const startsLater = "counts from the service's next start on, with the next boot or a reinstallation"
 
-func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) {
+func (s *System) fileOperations(want *spec.Host) ([]reconcile.Operation, error) {
 	var ops []reconcile.Operation
 	wanted := map[string]bool{}
 	for _, path := range want.Keep {
@@ -55,7 +55,6 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 	}
 	changed := reloads{}
 	for _, f := range want.Files {
-		f := f
 		wanted[f.Path] = true
 		path, op := f.Path, reconcile.Operation{Step: fileStep(f), Verb: reconcile.Change, Object: "file " + f.Path}
 		f.Path = s.at(path)
@@ -76,7 +75,7 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 			continue
 		case !exists:
 			op.Verb = reconcile.Add
-		case path == plan.UnitDir+plan.UnitOVSDB || path == plan.UnitDir+plan.UnitVSwitch:
+		case path == spec.UnitDir+spec.UnitOVSDB || path == spec.UnitDir+spec.UnitVSwitch:
 			op.Detail = startsLater
 		}
 		ops = append(ops, op)
@@ -91,17 +90,16 @@ func (s *System) fileOperations(want *plan.Host) ([]reconcile.Operation, error) 
 }
 
 // removals are the files that are not wanted, and who reads the others again.
-func (s *System) removals(want *plan.Host, wanted map[string]bool) []reconcile.Operation {
+func (s *System) removals(want *spec.Host, wanted map[string]bool) []reconcile.Operation {
 	removals := reloads{}
 	var ops, gone []reconcile.Operation
-	for _, path := range plan.OwnedFiles(s.uplink) {
-		path := path
+	for _, path := range spec.OwnedFiles(s.uplink) {
 		if _, err := os.Lstat(s.at(path)); wanted[path] || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		op := reconcile.Operation{Step: reconcile.StepFiles, Verb: reconcile.Remove, Object: "file " + path,
 			Do: s.unreadFirst(path, reconcile.StepResolver, func() error { return remove(s.at(path)) })}
-		if path == plan.IfupdownDropIn {
+		if path == spec.IfupdownDropIn {
 			op.Detail, op.Do = "ifupdown has the uplink again", func(ctx context.Context) error {
 				return s.unreadFirst(path, reconcile.StepResolver, func() error { return s.toIfupdown(ctx, want) })(ctx)
 			}
@@ -119,19 +117,19 @@ func (s *System) removals(want *plan.Host, wanted map[string]bool) []reconcile.O
 
 func (s *System) at(path string) string { return filepath.Join(s.Root, path) }
 
-func fileStep(f plan.File) reconcile.Step {
+func fileStep(f spec.File) reconcile.Step {
 	if f.Late {
 		return reconcile.StepResolver
 	}
 	return reconcile.StepFiles
 }
 
-func blockOf(f plan.File) block.Block {
+func blockOf(f spec.File) block.Block {
 	return block.Block{Path: f.Path, Lines: f.Content, First: true}
 }
 
 // compare is compare, but for what may stay until the next change.
-func (s *System) compare(f plan.File) (same, exists bool, err error) {
+func (s *System) compare(f spec.File) (same, exists bool, err error) {
 	if info, err := os.Lstat(f.Path); f.Yields && s.booting && err == nil && info.Mode().IsRegular() {
 		return true, true, nil
 	}
@@ -139,7 +137,7 @@ func (s *System) compare(f plan.File) (same, exists bool, err error) {
 }
 
 // compare reports whether the file is as wanted and whether it exists at all.
-func compare(f plan.File) (same, exists bool, err error) {
+func compare(f spec.File) (same, exists bool, err error) {
 	if f.Block {
 		return blockOf(f).Compare()
 	}
@@ -168,7 +166,7 @@ func compare(f plan.File) (same, exists bool, err error) {
 	return err == nil && string(data) == f.Content && info.Mode().Perm() == f.Mode, true, err
 }
 
-func (m Machine) put(f plan.File) error {
+func (m Machine) put(f spec.File) error {
 	if f.Block {
 		return blockOf(f).Put(m.WriteFile)
 	}

@@ -12,6 +12,7 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 func must(t *testing.T, err error) {
@@ -51,7 +52,7 @@ func tree(t *testing.T, root string) string {
 }
 
 // bring carries out what concerns files; who reads them again is not asked to.
-func bring(t *testing.T, s *System, want *plan.Host) []string {
+func bring(t *testing.T, s *System, want *spec.Host) []string {
 	t.Helper()
 	ops, err := s.fileOperations(want)
 	must(t, err)
@@ -71,7 +72,7 @@ func bring(t *testing.T, s *System, want *plan.Host) []string {
 	return did
 }
 
-func host(t *testing.T, manual bool, m ...plan.Manager) (*plan.Host, plan.Facts) {
+func host(t *testing.T, manual bool, m ...spec.Manager) (*spec.Host, spec.Facts) {
 	t.Helper()
 	f := plantest.Facts(m...)
 	self := plantest.Host(1)
@@ -96,13 +97,13 @@ func etc(t *testing.T) string {
 		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	must(t, os.WriteFile(filepath.Join(root, "etc/systemd/system/multi-user.target.wants/ssh.service"), nil, 0o644))
-	must(t, os.WriteFile(filepath.Join(root, plan.ResolvConfPath), []byte(plantest.Facts().ResolvConf.Content), 0o644))
+	must(t, os.WriteFile(filepath.Join(root, spec.ResolvConfPath), []byte(plantest.Facts().ResolvConf.Content), 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "etc/network/interfaces"), []byte("iface eth0 inet dhcp\n"), 0o644))
 	return root
 }
 
 func TestFilesComeAndGo(t *testing.T) {
-	for _, manager := range []plan.Manager{plan.Ifupdown, plan.Networkd, plan.NetworkManager} {
+	for _, manager := range []spec.Manager{spec.Ifupdown, spec.Networkd, spec.NetworkManager} {
 		t.Run(string(manager), func(t *testing.T) {
 			root := etc(t)
 			// What is not Mobula's is not empty in a real system.
@@ -133,12 +134,12 @@ func TestFilesComeAndGo(t *testing.T) {
 func TestLeavingKeepsTheUnits(t *testing.T) {
 	root := etc(t)
 	s := at(root, "eth0", false)
-	want, facts := host(t, false, plan.Ifupdown)
+	want, facts := host(t, false, spec.Ifupdown)
 	bring(t, s, want)
 	bring(t, s, plan.Leaving(facts))
 	left := tree(t, root)
 	for name, stays := range map[string]bool{"multi-user.target.wants/mobula-network.service": true, "system/mobula-agent.service": true,
-		"networking.service.d": false, "ifup@eth0.service.d": false, "nameserver 10.31": false} {
+		"\n/etc/systemd/system/networking.service.d/": false, "\n/etc/systemd/system/ifup@eth0.service.d/": false, "nameserver 10.31": false} {
 		if strings.Contains(left, name) != stays {
 			t.Errorf("%s: wanted it to stay: %v, found\n%s", name, stays, left)
 		}
@@ -151,30 +152,30 @@ func TestResolvConf(t *testing.T) {
 	target := "/run/systemd/resolve/stub-resolv.conf"
 	cases := []struct {
 		name string
-		own  plan.File
+		own  spec.File
 		set  func(path string) error // by somebody else, after Mobula came
 	}{
-		{"a file", plan.File{Mode: 0o600, Content: "nameserver 192.0.2.53\n"}, nil},
-		{"a link", plan.File{Target: target}, nil},
-		{"none", plan.File{Missing: true}, nil},
-		{"somebody else's file", plan.File{Mode: 0o644, Content: "x\n"}, func(path string) error { return os.WriteFile(path, []byte("other\n"), 0o644) }},
-		{"somebody else's link", plan.File{Mode: 0o644, Content: "x\n"}, func(path string) error {
+		{"a file", spec.File{Mode: 0o600, Content: "nameserver 192.0.2.53\n"}, nil},
+		{"a link", spec.File{Target: target}, nil},
+		{"none", spec.File{Missing: true}, nil},
+		{"somebody else's file", spec.File{Mode: 0o644, Content: "x\n"}, func(path string) error { return os.WriteFile(path, []byte("other\n"), 0o644) }},
+		{"somebody else's link", spec.File{Mode: 0o644, Content: "x\n"}, func(path string) error {
 			_ = os.Remove(path)
 			return os.Symlink(target, path)
 		}},
-		{"somebody removed it", plan.File{Mode: 0o644, Content: "x\n"}, os.Remove},
+		{"somebody removed it", spec.File{Mode: 0o644, Content: "x\n"}, os.Remove},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()
-			path := filepath.Join(root, plan.ResolvConfPath)
+			path := filepath.Join(root, spec.ResolvConfPath)
 			must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 			c.own.Path = path
 			must(t, thisHost.put(c.own))
 			want := describe(path)
 			found, err := resolvConf(path)
 			must(t, err)
-			found.Path = plan.ResolvConfPath
+			found.Path = spec.ResolvConfPath
 			facts := *plantest.Facts()
 			facts.ResolvConf = found
 			s := at(root, "eth0", false)
@@ -240,7 +241,7 @@ func TestReloads(t *testing.T) {
 func TestRemovalsEndWithReading(t *testing.T) {
 	root := etc(t)
 	s := at(root, "eth0", false)
-	want, facts := host(t, false, plan.Networkd)
+	want, facts := host(t, false, spec.Networkd)
 	bring(t, s, want)
 	ops, err := s.fileOperations(plan.Without(facts))
 	must(t, err)
@@ -257,7 +258,7 @@ func TestRemovalsEndWithReading(t *testing.T) {
 func TestPutReplacesWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.d", "file")
-	for _, f := range []plan.File{{Mode: 0o644, Content: "one"}, {Target: "x"}, {Target: "y"}, {Mode: 0o600, Content: "two"}, {Missing: true}} {
+	for _, f := range []spec.File{{Mode: 0o644, Content: "one"}, {Target: "x"}, {Target: "y"}, {Mode: 0o600, Content: "two"}, {Missing: true}} {
 		f.Path = path
 		for twice := 0; twice < 2; twice++ {
 			must(t, thisHost.put(f))
@@ -275,11 +276,11 @@ func TestPutReplacesWhatIsThere(t *testing.T) {
 // taken up.
 func TestUnitsThatWait(t *testing.T) {
 	s := at(etc(t), "eth0", false)
-	want, _ := host(t, false, plan.Ifupdown)
+	want, _ := host(t, false, spec.Ifupdown)
 	if first := strings.Join(bring(t, s, want), "\n"); strings.Contains(first, startsLater) {
 		t.Errorf("a new host:\n%s", first)
 	}
-	waits := map[string]bool{plan.UnitDir + plan.UnitOVSDB: true, plan.UnitDir + plan.UnitVSwitch: true, plan.UnitDir + plan.UnitAgent: false}
+	waits := map[string]bool{spec.UnitDir + spec.UnitOVSDB: true, spec.UnitDir + spec.UnitVSwitch: true, spec.UnitDir + spec.UnitAgent: false}
 	for path := range waits {
 		must(t, os.WriteFile(s.at(path), []byte("another version's"), 0o644))
 	}

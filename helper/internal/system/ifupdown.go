@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // ifstate is where ifup(8) notes which interfaces it has configured. One more file
@@ -21,8 +21,8 @@ const ifstate = "/run/network/ifstate"
 
 // fromIfupdown makes ifupdown forget the uplink and its aliases, which it could only
 // fail to find as long as that is in the gateway's namespace.
-func (s *System) fromIfupdown(want *plan.Host) ([]reconcile.Operation, error) {
-	if !slices.ContainsFunc(want.Files, func(f plan.File) bool { return f.Path == plan.IfupdownDropIn }) {
+func (s *System) fromIfupdown(want *spec.Host) ([]reconcile.Operation, error) {
+	if !slices.ContainsFunc(want.Files, func(f spec.File) bool { return f.Path == spec.IfupdownDropIn }) {
 		return nil, nil
 	}
 	n, err := s.ifupdownNotes()
@@ -41,7 +41,7 @@ func (s *System) fromIfupdown(want *plan.Host) ([]reconcile.Operation, error) {
 // toIfupdown makes ifupdown know the uplink and its aliases as configured, which they
 // are, even if the host booted without ifupdown seeing them. Only then the drop-in
 // goes: as long as it is there, this is still to do, whatever fails or is interrupted.
-func (s *System) toIfupdown(ctx context.Context, want *plan.Host) error {
+func (s *System) toIfupdown(ctx context.Context, want *spec.Host) error {
 	if names := s.defined(ctx, want); len(names) > 0 {
 		if err := s.noteUp(names); err != nil {
 			return err
@@ -50,12 +50,12 @@ func (s *System) toIfupdown(ctx context.Context, want *plan.Host) error {
 			return err
 		}
 	}
-	return remove(s.at(plan.IfupdownDropIn))
+	return remove(s.at(spec.IfupdownDropIn))
 }
 
 // defined returns what interfaces(5) defines of the uplink and of its aliases: those
 // that come up at boot, and those whose addresses the uplink gets back.
-func (s *System) defined(ctx context.Context, want *plan.Host) (names []string) {
+func (s *System) defined(ctx context.Context, want *spec.Host) (names []string) {
 	candidates := []string{s.uplink}
 	list, _ := s.Run(ctx, "ifquery", s.interfaces(), "--list")
 	candidates = append(candidates, strings.Fields(list)...)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestIfupdown holds that ifupdown does not know the uplink as its own while Mobula is
@@ -35,7 +36,7 @@ func TestIfupdown(t *testing.T) {
 				must(t, os.WriteFile(path+".eth0", []byte(c.own), 0o644))
 			}
 			s := at(root, "eth0", false)
-			want, facts := host(t, false, plan.Ifupdown)
+			want, facts := host(t, false, spec.Ifupdown)
 			bring(t, s, want)
 			if data, err := os.ReadFile(path); err != nil || string(data) != c.during {
 				t.Errorf("with Mobula: found %q %v, wanted %q", data, err, c.during)
@@ -86,12 +87,12 @@ func TestIfupdownAliases(t *testing.T) {
 		}
 	}
 	s := at(root, "eth0", false)
-	want, facts := host(t, false, plan.Ifupdown)
+	want, facts := host(t, false, spec.Ifupdown)
 	bring(t, s, want)
 	notes("with Mobula", "lo=lo\neth01=eth01\n", "lo", "eth01")
 	without := plan.Without(facts)
 	for i, label := range []string{"eth0:1", "eth0:7"} { // an operator's own label is no name of ifupdown's
-		a := plan.Address{Link: "eth0", Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(77 + i)}), 24), Label: label}
+		a := spec.Address{Link: "eth0", Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(77 + i)}), 24), Label: label}
 		without.Addresses = append(without.Addresses, a)
 	}
 	bring(t, s, without)
@@ -101,9 +102,9 @@ func TestIfupdownAliases(t *testing.T) {
 // TestIfupdownDropIn holds that neither the uplink nor its aliases come up at boot:
 // one that does not find its device makes networking.service fail.
 func TestIfupdownDropIn(t *testing.T) {
-	want, _ := host(t, false, plan.Ifupdown)
+	want, _ := host(t, false, spec.Ifupdown)
 	for _, f := range want.Files {
-		if f.Path == plan.IfupdownDropIn && strings.Count(f.Content, "--exclude=eth0 ") == 2 && strings.Count(f.Content, "--exclude=eth0:*") == 2 {
+		if f.Path == spec.IfupdownDropIn && strings.Count(f.Content, "--exclude=eth0 ") == 2 && strings.Count(f.Content, "--exclude=eth0:*") == 2 {
 			return
 		}
 	}
@@ -119,7 +120,7 @@ func TestIfupdownWithoutRoom(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(t, os.WriteFile(path, []byte("lo=lo\neth0=eth0\n"), 0o644))
 	s := at(root, "eth0", false)
-	want, facts := host(t, false, plan.Ifupdown)
+	want, facts := host(t, false, spec.Ifupdown)
 	bring(t, s, want)
 
 	must(t, os.Mkdir(path+".eth0", 0o755)) // no file can be read or put here
@@ -131,7 +132,7 @@ func TestIfupdownWithoutRoom(t *testing.T) {
 			failed = append(failed, op.Object)
 		}
 	}
-	if len(failed) != 1 || failed[0] != "file "+plan.IfupdownDropIn {
+	if len(failed) != 1 || failed[0] != "file "+spec.IfupdownDropIn {
 		t.Errorf("without room: %v failed", failed)
 	}
 	must(t, os.Remove(path+".eth0"))
@@ -153,7 +154,7 @@ func TestIfupdownBesideAnother(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(t, os.WriteFile(path, []byte("lo=lo\n"), 0o644))
 	s := at(root, "eth0", false)
-	want, facts := host(t, false, plan.Ifupdown, plan.Networkd)
+	want, facts := host(t, false, spec.Ifupdown, spec.Networkd)
 	bring(t, s, want)
 	bring(t, s, plan.Without(facts))
 	if data, err := os.ReadFile(path); err != nil || string(data) != "lo=lo\n" {
@@ -177,7 +178,7 @@ func withIfquery(t *testing.T) {
 func TestNoIfupdown(t *testing.T) {
 	root := etc(t)
 	s := at(root, "eth0", false)
-	want, facts := host(t, false, plan.Ifupdown)
+	want, facts := host(t, false, spec.Ifupdown)
 	bring(t, s, want)
 	bring(t, s, plan.Without(facts))
 	if _, err := os.Stat(filepath.Join(root, filepath.Dir(ifstate))); err == nil {

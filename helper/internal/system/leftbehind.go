@@ -11,16 +11,16 @@ import (
 	"strings"
 
 	"mobula/helper/internal/links"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // LeftBehind tells what of a host counts on the NIC being where it is, and what becomes
 // of that when it has moved. Nothing of it stops the move.
-func (o Outside) LeftBehind(ctx context.Context, facts *plan.Facts) (warnings []string) {
+func (o Outside) LeftBehind(ctx context.Context, facts *spec.Facts) (warnings []string) {
 	return o.leftBehind(ctx, output, links.Through, facts)
 }
 
-func (o Outside) leftBehind(ctx context.Context, run Commands, through func(netip.Addr) (string, error), facts *plan.Facts) (warnings []string) {
+func (o Outside) leftBehind(ctx context.Context, run Commands, through func(netip.Addr) (string, error), facts *spec.Facts) (warnings []string) {
 	for _, w := range []string{packetFilter(ctx, run, facts), stanzaCommands(ctx, run, facts), o.farResolvers(through, facts)} {
 		if w != "" {
 			warnings = append(warnings, w)
@@ -34,7 +34,7 @@ func (o Outside) leftBehind(ctx context.Context, run Commands, through func(neti
 // if it is the older one, whose rules nft does not print.
 var filters = []struct {
 	command []string
-	naming  func(line string, facts *plan.Facts) (names, loads bool)
+	naming  func(line string, facts *spec.Facts) (names, loads bool)
 }{
 	{[]string{"nft", "list", "ruleset"}, nftNames},
 	{[]string{"iptables-save"}, iptablesNames},
@@ -42,7 +42,7 @@ var filters = []struct {
 }
 
 // packetFilter tells of rules that name the uplink.
-func packetFilter(ctx context.Context, run Commands, facts *plan.Facts) string {
+func packetFilter(ctx context.Context, run Commands, facts *spec.Facts) string {
 	var found, unread []string
 	loads := true
 	for _, f := range filters {
@@ -59,7 +59,7 @@ func packetFilter(ctx context.Context, run Commands, facts *plan.Facts) string {
 	switch {
 	case len(found) > 0:
 		warning := fmt.Sprintf("packet filter: found rules that name %s, such as %q, which will not match any more: what comes from outside then comes by %s; have them name that, too",
-			facts.Uplink, found[0], plan.DirectHost)
+			facts.Uplink, found[0], spec.DirectHost)
 		if !loads {
 			warning += fmt.Sprintf("; an nftables file with iif or oif %q, with older kernels also device, will not load at boot, as there is no such interface then: write iifname and oifname", facts.Uplink)
 		}
@@ -73,11 +73,11 @@ func packetFilter(ctx context.Context, run Commands, facts *plan.Facts) string {
 // SurveyHooks refuses a packet filter that hangs on the uplink itself: base chains at
 // its ingress or egress, and flow tables. Linux before 6.16 takes them away for good
 // when the device leaves (nf_tables_netdev_event), and says so to nobody.
-func SurveyHooks(ctx context.Context, facts *plan.Facts) error {
+func SurveyHooks(ctx context.Context, facts *spec.Facts) error {
 	return surveyHooks(ctx, output, facts)
 }
 
-func surveyHooks(ctx context.Context, run Commands, facts *plan.Facts) error {
+func surveyHooks(ctx context.Context, run Commands, facts *spec.Facts) error {
 	out, err := run(ctx, "nft", "list", "ruleset")
 	if err != nil { // not installed, so nothing hangs there; or LeftBehind tells of it
 		return nil
@@ -111,7 +111,7 @@ var (
 
 // nftNames reports that a line of nft names the uplink, and that it loads without. A
 // name that ends in an asterisk stands for all that begin so.
-func nftNames(line string, facts *plan.Facts) (names, loads bool) {
+func nftNames(line string, facts *spec.Facts) (names, loads bool) {
 	line = said.ReplaceAllString(line, "")
 	for _, m := range quoted.FindAllStringSubmatch(line, -1) {
 		names = names || matches(m[1], "*", facts)
@@ -123,7 +123,7 @@ func nftNames(line string, facts *plan.Facts) (names, loads bool) {
 }
 
 // iptablesNames is nftNames for iptables, whose names may end in a plus.
-func iptablesNames(line string, facts *plan.Facts) (names, loads bool) {
+func iptablesNames(line string, facts *spec.Facts) (names, loads bool) {
 	words := strings.Fields(line)
 	for i := 1; i < len(words); i++ {
 		if words[i-1] == "-i" || words[i-1] == "-o" {
@@ -134,7 +134,7 @@ func iptablesNames(line string, facts *plan.Facts) (names, loads bool) {
 }
 
 // matches reports that a name is the uplink's, or the beginning of it and a wildcard.
-func matches(name, wildcard string, facts *plan.Facts) bool {
+func matches(name, wildcard string, facts *spec.Facts) bool {
 	beginning, open := strings.CutSuffix(name, wildcard)
 	if !open {
 		return facts.IsUplink(name)
@@ -143,8 +143,8 @@ func matches(name, wildcard string, facts *plan.Facts) bool {
 }
 
 // stanzaCommands tells of commands that ifupdown runs for the uplink.
-func stanzaCommands(ctx context.Context, run Commands, facts *plan.Facts) string {
-	if !slices.Contains(facts.Managers, plan.Ifupdown) {
+func stanzaCommands(ctx context.Context, run Commands, facts *spec.Facts) string {
+	if !slices.Contains(facts.Managers, spec.Ifupdown) {
 		return ""
 	}
 	out, err := run(ctx, "ifquery", facts.Uplink)
@@ -167,7 +167,7 @@ func stanzaCommands(ctx context.Context, run Commands, facts *plan.Facts) string
 
 // farResolvers tells of resolvers that the gateway cannot ask, which has the uplink
 // and no other way out.
-func (o Outside) farResolvers(through func(netip.Addr) (string, error), facts *plan.Facts) string {
+func (o Outside) farResolvers(through func(netip.Addr) (string, error), facts *spec.Facts) string {
 	if len(o.UpstreamDNS) > 0 {
 		return ""
 	}

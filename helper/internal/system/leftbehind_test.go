@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // programs stands in for those of a host: what each prints, by its name. "!" begins an
@@ -31,7 +31,7 @@ func programs(prints map[string]string) Commands {
 func byUplink(netip.Addr) (string, error) { return "eth0", nil }
 
 // left returns what is left behind of the host whose programs print that.
-func left(prints map[string]string, m ...plan.Manager) []string {
+func left(prints map[string]string, m ...spec.Manager) []string {
 	facts := plantest.Facts(m...)
 	facts.AltNames = []string{"enp0s3"}
 	return Outside{}.leftBehind(context.Background(), programs(prints), byUplink, facts)
@@ -71,7 +71,7 @@ func TestRulesThatNameTheUplink(t *testing.T) {
 		case c.want == other && len(got) > 0, c.want != other && len(got) != 1:
 			t.Errorf("%s: found %q", c.line, got)
 		case c.want == other:
-		case !strings.Contains(got[0], c.want) || !strings.Contains(got[0], loads) || !strings.Contains(got[0], plan.DirectHost):
+		case !strings.Contains(got[0], c.want) || !strings.Contains(got[0], loads) || !strings.Contains(got[0], spec.DirectHost):
 			t.Errorf("%s: found %s, wanted that it %s", c.line, got[0], c.want)
 		case c.want == loads && strings.Contains(got[0], fails):
 			t.Errorf("%s: found %s", c.line, got[0])
@@ -94,14 +94,14 @@ func TestRulesThatNameTheUplink(t *testing.T) {
 func TestCommandsOfIfupdown(t *testing.T) {
 	const addresses = "address: 192.0.2.2\ngateway: 192.0.2.1\nbroadcast: 192.0.2.255\nnetmask: 255.255.255.0\n"
 	const commands = "up: ip route add 10.0.0.0/8 via 192.0.2.1\npre-up: iptables-restore /etc/rules\ndown: echo up: down\n"
-	got := left(map[string]string{"ifquery": addresses + commands}, plan.Ifupdown)
+	got := left(map[string]string{"ifquery": addresses + commands}, spec.Ifupdown)
 	if len(got) != 1 || !strings.HasPrefix(got[0], "ifupdown: found commands for eth0 (up: ip route add 10.0.0.0/8 via 192.0.2.1; pre-up: iptables-restore /etc/rules; down: echo up: down), which are not run at boots") {
 		t.Errorf("found %q", got)
 	}
 	for name, got := range map[string][]string{
-		"no commands":     left(map[string]string{"ifquery": addresses}, plan.Ifupdown),
-		"another manager": left(map[string]string{"ifquery": commands}, plan.Networkd),
-		"not defined":     left(map[string]string{"ifquery": "!exit status 1"}, plan.Ifupdown),
+		"no commands":     left(map[string]string{"ifquery": addresses}, spec.Ifupdown),
+		"another manager": left(map[string]string{"ifquery": commands}, spec.Networkd),
+		"not defined":     left(map[string]string{"ifquery": "!exit status 1"}, spec.Ifupdown),
 	} {
 		if len(got) > 0 {
 			t.Errorf("%s: found %q", name, got)

@@ -9,20 +9,20 @@ import (
 	"strings"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Near names whom the host speaks to, see near. Mobula is not on it.
-func Near(ranges network.Ranges, self network.Host, facts *plan.Facts) error {
+func Near(ranges network.Ranges, self network.Host, facts *spec.Facts) error {
 	return near("/proc", ranges, self, facts)
 }
 
 // near names whom the host speaks to now, by a route to more than the two networks, and
 // would no longer reach: the operator's own connection may be among them.
-func near(proc string, ranges network.Ranges, self network.Host, facts *plan.Facts) error {
+func near(proc string, ranges network.Ranges, self network.Host, facts *spec.Facts) error {
 	var problems []error
 	problem := func(found string, ours network.Named) {
-		problems = append(problems, fmt.Errorf("found %s, wanted %s to be free (the variable %s names another network for all hosts)", found, ours.Prefix, ours.Variable))
+		problems = append(problems, fmt.Errorf("found %s, %s", found, ours.Wanted()))
 	}
 	for _, a := range facts.Resolvers {
 		// Where the NIC moves, others may be named in their place.

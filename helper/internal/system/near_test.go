@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // connections are lines of /proc/net/tcp and tcp6 (kernel 6.1, little-endian): one that
@@ -37,14 +37,14 @@ func TestNear(t *testing.T) {
 		}
 	}
 	resolvers := []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("10.31.0.2")}
-	const wire, access = ", wanted 10.30.0.0/16 to be free (the variable wire_network names another network for all hosts)", ", wanted 10.31.0.0/16 to be free (the variable access_network names another network for all hosts)"
+	const wire, access = ", wanted 10.30.0.0/16 to be free (the variable wire_network names another network for all hosts; uninstall those first that are deployed already)", ", wanted 10.31.0.0/16 to be free (the variable access_network names another network for all hosts; uninstall those first that are deployed already)"
 	const connections = "found a TCP connection with 10.31.5.9" + access + "\nfound a TCP connection with 10.30.0.8" + wire
-	moved, shared := &plan.Facts{Resolvers: resolvers}, &plan.Facts{Resolvers: resolvers, Shared: &plan.Shared{}}
+	moved, shared := &spec.Facts{Resolvers: resolvers}, &spec.Facts{Resolvers: resolvers, Shared: &spec.Shared{}}
 	others := network.Host{UpstreamDNS: resolvers[:1]}
 	for name, c := range map[string]struct {
 		ranges network.Ranges
 		self   network.Host
-		facts  *plan.Facts
+		facts  *spec.Facts
 		want   string
 	}{
 		"moved":                          {network.Ranges{}, network.Host{}, moved, "found the resolver 10.31.0.2" + access + "\n" + connections},
@@ -60,7 +60,7 @@ func TestNear(t *testing.T) {
 			t.Errorf("%s: found\n%s\nwanted\n%s", name, got, c.want)
 		}
 	}
-	if err := near(t.TempDir(), network.Ranges{}, network.Host{}, &plan.Facts{}); err != nil {
+	if err := near(t.TempDir(), network.Ranges{}, network.Host{}, &spec.Facts{}); err != nil {
 		t.Errorf("without the files: %v", err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // How long NetworkManager may take for the NIC, and how long it may not want it.
@@ -19,7 +19,7 @@ const (
 // flushes the NIC and gives it its addresses anew, a moment later than it says that it
 // is connected (seen with 1.52). Where it does not, the look at the host that follows
 // says what is missing.
-func (s *System) takenBack(ctx context.Context, want *plan.Host) {
+func (s *System) takenBack(ctx context.Context, want *spec.Host) {
 	for began := time.Now(); time.Since(began) < takingBack && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
 		out, err := s.Run(ctx, "nmcli", "--terse", "--get-values", "GENERAL.STATE", "device", "show", s.uplink)
 		switch {
@@ -34,7 +34,7 @@ func (s *System) takenBack(ctx context.Context, want *plan.Host) {
 }
 
 // hasAll reports that the link has those of the IPv4 addresses that are to be on it.
-func (s *System) hasAll(link string, wanted []plan.Address) bool {
+func (s *System) hasAll(link string, wanted []spec.Address) bool {
 	found, err := s.Addresses(link)
 	has := map[netip.Prefix]bool{}
 	for _, p := range found {

@@ -9,19 +9,19 @@ import (
 	"testing"
 	"time"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // TestTakenBack holds that a removal waits for NetworkManager to give the NIC its
 // addresses again, and for nothing else.
 func TestTakenBack(t *testing.T) {
-	on := func(prefix string) *plan.Host {
-		return &plan.Host{Addresses: []plan.Address{{Link: "lo", Prefix: netip.MustParsePrefix(prefix)}, {Link: "other", Prefix: netip.MustParsePrefix("192.0.2.1/24")}}}
+	on := func(prefix string) *spec.Host {
+		return &spec.Host{Addresses: []spec.Address{{Link: "lo", Prefix: netip.MustParsePrefix(prefix)}, {Link: "other", Prefix: netip.MustParsePrefix("192.0.2.1/24")}}}
 	}
 	for _, c := range []struct {
 		name, states string // what nmcli says, the last one for ever
-		want         *plan.Host
+		want         *spec.Host
 		least, most  time.Duration
 	}{
 		{"at once", "100 (connected)", on("127.0.0.1/8"), 0, 10 * time.Second},
@@ -56,7 +56,7 @@ func TestRemovalWaitsForNetworkManager(t *testing.T) {
 	s := at(root, "lo", false)
 	path := filepath.Join(root, "etc/NetworkManager/conf.d/00-mobula.conf")
 	must(t, os.WriteFile(path, nil, 0o644))
-	want := &plan.Host{Addresses: []plan.Address{{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}}}
+	want := &spec.Host{Addresses: []spec.Address{{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}}}
 	ops, err := s.fileOperations(want)
 	must(t, err)
 	for _, op := range ops {

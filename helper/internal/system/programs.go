@@ -12,12 +12,12 @@ import (
 	"sync"
 	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
 // Programs are the versions of this program that the host has, each in a folder
-// of plan.ProgramDir that is named after its content.
+// of spec.ProgramDir that is named after its content.
 type Programs struct {
 	// Root is in front of all paths; "" outside of tests.
 	Root string
@@ -38,7 +38,7 @@ func NewPrograms() *Programs {
 // Self returns the ID of the running program; "" if it cannot be read any more.
 func (p *Programs) Self() string {
 	p.once.Do(func() {
-		if p.self = plan.ProgramID(p.Executable); p.self == "" {
+		if p.self = spec.ProgramID(p.Executable); p.self == "" {
 			p.self, p.err = fileID(filepath.Join(p.Root, p.Executable))
 		}
 	})
@@ -58,7 +58,7 @@ func (p *Programs) Settle(ctx context.Context) (inForce string, err error) {
 	if err := p.Runs(ctx, self); err != nil {
 		return "", err
 	}
-	unit, err := os.ReadFile(filepath.Join(p.Root, plan.UnitDir, plan.UnitBoot))
+	unit, err := os.ReadFile(filepath.Join(p.Root, spec.UnitDir, spec.UnitBoot))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -69,7 +69,7 @@ func (p *Programs) Settle(ctx context.Context) (inForce string, err error) {
 	if named == nil {
 		return "", nil // damaged: nothing of it is in force
 	}
-	if id := plan.ProgramID(string(named[1])); id != "" {
+	if id := spec.ProgramID(string(named[1])); id != "" {
 		return id, nil
 	}
 	path, err := filepath.EvalSymlinks(filepath.Join(p.Root, string(named[1])))
@@ -89,7 +89,7 @@ var execStart = regexp.MustCompile(`(?m)^ExecStart=(/\S+) `)
 // another one now. A version that knows nothing of others does not restart what an
 // other one left running.
 func (p *Programs) Superseded(unit string) (bool, error) {
-	content, err := os.ReadFile(filepath.Join(p.Root, plan.UnitDir, unit))
+	content, err := os.ReadFile(filepath.Join(p.Root, spec.UnitDir, unit))
 	if err != nil {
 		return false, err
 	}
@@ -107,7 +107,7 @@ func (p *Programs) Superseded(unit string) (bool, error) {
 
 // keep copies a program into the folder of its ID, if it is not there.
 func (p *Programs) keep(from, id string) error {
-	to := filepath.Join(p.Root, plan.ProgramPath(id))
+	to := filepath.Join(p.Root, spec.ProgramPath(id))
 	if have, err := fileID(to); err == nil && have == id {
 		return nil
 	}
@@ -126,7 +126,7 @@ func fileID(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return plan.NewProgramID(sha256.Sum256(data)), nil
+	return spec.NewProgramID(sha256.Sum256(data)), nil
 }
 
 // versionTimeout bounds how long a program may take to say its version.
@@ -137,19 +137,19 @@ const versionTimeout = 20 * time.Second
 func (p *Programs) Runs(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
-	if _, err := output(ctx, filepath.Join(p.Root, plan.ProgramPath(id)), "version"); err != nil {
+	if _, err := output(ctx, filepath.Join(p.Root, spec.ProgramPath(id)), "version"); err != nil {
 		return fmt.Errorf("program %s cannot run: %w", id, err)
 	}
 	return nil
 }
 
-// Lead makes plan.Helper lead to the program with this ID.
+// Lead makes spec.Helper lead to the program with this ID.
 func (p *Programs) Lead(id string) error {
-	path := filepath.Join(p.Root, plan.Helper)
-	if same, _, err := compare(plan.File{Path: path, Target: plan.ProgramPath(id)}); same || err != nil {
+	path := filepath.Join(p.Root, spec.Helper)
+	if same, _, err := compare(spec.File{Path: path, Target: spec.ProgramPath(id)}); same || err != nil {
 		return err
 	}
-	return thisHost.put(plan.File{Path: path, Target: plan.ProgramPath(id)})
+	return thisHost.put(spec.File{Path: path, Target: spec.ProgramPath(id)})
 }
 
 // youngest is the age from which on a program that nobody needs is removed:
@@ -158,7 +158,7 @@ const youngest = time.Hour
 
 // Prune removes the programs with other IDs than these.
 func (p *Programs) Prune(ids ...string) error {
-	dir := filepath.Join(p.Root, plan.ProgramDir)
+	dir := filepath.Join(p.Root, spec.ProgramDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -168,7 +168,7 @@ func (p *Programs) Prune(ids ...string) error {
 		needed[id] = true
 	}
 	for _, e := range entries {
-		if needed[e.Name()] || !plan.IsProgramID(e.Name()) {
+		if needed[e.Name()] || !spec.IsProgramID(e.Name()) {
 			continue
 		}
 		info, statErr := os.Stat(filepath.Join(dir, e.Name(), "mobula"))

@@ -11,12 +11,13 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // script is a program that says its version.
 func script(version string) string { return "#!/bin/sh\necho mobula " + version + "\n" }
 
-func idOf(content string) string { return plan.NewProgramID(sha256.Sum256([]byte(content))) }
+func idOf(content string) string { return spec.NewProgramID(sha256.Sum256([]byte(content))) }
 
 func write(t *testing.T, path, content string, mode os.FileMode) {
 	t.Helper()
@@ -33,18 +34,18 @@ func TestSettle(t *testing.T) {
 		name, executable, unit string
 		inForce                string
 	}{
-		{"a new host", plan.ProgramPath(idOf(script(own))), "", ""},
-		{"another version in force", plan.ProgramPath(idOf(script(own))), unit(plan.ProgramPath(idOf(script(before)))), idOf(script(before))},
-		{"a plain file in force", plan.ProgramPath(idOf(script(own))), unit(plan.Helper), idOf(script(before))},
-		{"started from elsewhere", "/root/mobula", unit(plan.Helper), idOf(script(before))},
-		{"a damaged unit", plan.ProgramPath(idOf(script(own))), "[Service]\nExecSt", ""},
+		{"a new host", spec.ProgramPath(idOf(script(own))), "", ""},
+		{"another version in force", spec.ProgramPath(idOf(script(own))), unit(spec.ProgramPath(idOf(script(before)))), idOf(script(before))},
+		{"a plain file in force", spec.ProgramPath(idOf(script(own))), unit(spec.Helper), idOf(script(before))},
+		{"started from elsewhere", "/root/mobula", unit(spec.Helper), idOf(script(before))},
+		{"a damaged unit", spec.ProgramPath(idOf(script(own))), "[Service]\nExecSt", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()
 			write(t, filepath.Join(root, c.executable), script(own), 0o755)
-			write(t, filepath.Join(root, plan.Helper), script(before), 0o755)
+			write(t, filepath.Join(root, spec.Helper), script(before), 0o755)
 			if c.unit != "" {
-				write(t, filepath.Join(root, plan.UnitDir, plan.UnitBoot), c.unit, 0o644)
+				write(t, filepath.Join(root, spec.UnitDir, spec.UnitBoot), c.unit, 0o644)
 			}
 			p := &Programs{Root: root, Executable: c.executable}
 			for range []int{1, 2} { // a repetition finds the same
@@ -54,7 +55,7 @@ func TestSettle(t *testing.T) {
 				}
 			}
 			must(t, p.Runs(context.Background(), p.Self()))
-			if c.unit == unit(plan.Helper) {
+			if c.unit == unit(spec.Helper) {
 				must(t, p.Runs(context.Background(), c.inForce))
 			}
 		})
@@ -67,7 +68,7 @@ func TestProgramsThatCannotRun(t *testing.T) {
 	must(t, err)
 	root := t.TempDir()
 	p := &Programs{Root: root}
-	path := func(id string) string { return filepath.Join(root, plan.ProgramPath(id)) }
+	path := func(id string) string { return filepath.Join(root, spec.ProgramPath(id)) }
 	other := append([]byte{}, whole...)
 	other[18], other[19] = 0xf7, 0xff // e_machine, elf(5)
 	for id, problem := range map[string]func(id string){
@@ -88,25 +89,25 @@ func TestProgramsThatCannotRun(t *testing.T) {
 
 func TestLeadAndPrune(t *testing.T) {
 	root := t.TempDir()
-	p := &Programs{Root: root, Executable: plan.ProgramPath("0000000000000001")}
+	p := &Programs{Root: root, Executable: spec.ProgramPath("0000000000000001")}
 	old := time.Now().Add(-2 * youngest)
 	for _, id := range []string{"0000000000000001", "0000000000000002", "0000000000000003", "0000000000000004"} {
-		path := filepath.Join(root, plan.ProgramPath(id))
+		path := filepath.Join(root, spec.ProgramPath(id))
 		write(t, path, script(id), 0o755)
 		if id != "0000000000000004" { // which has just come
 			must(t, os.Chtimes(path, old, old))
 		}
 	}
-	write(t, filepath.Join(root, plan.ProgramDir, "notes"), "an operator's", 0o644)
-	write(t, filepath.Join(root, plan.Helper), script("plain"), 0o755)
+	write(t, filepath.Join(root, spec.ProgramDir, "notes"), "an operator's", 0o644)
+	write(t, filepath.Join(root, spec.Helper), script("plain"), 0o755)
 	for range []int{1, 2} {
 		must(t, p.Lead("0000000000000002"))
-		if target, err := os.Readlink(filepath.Join(root, plan.Helper)); target != plan.ProgramPath("0000000000000002") {
+		if target, err := os.Readlink(filepath.Join(root, spec.Helper)); target != spec.ProgramPath("0000000000000002") {
 			t.Errorf("leads to %q, %v", target, err)
 		}
 		must(t, p.Prune("0000000000000002"))
 	}
-	entries, err := os.ReadDir(filepath.Join(root, plan.ProgramDir))
+	entries, err := os.ReadDir(filepath.Join(root, spec.ProgramDir))
 	must(t, err)
 	var names []string
 	for _, e := range entries {
@@ -120,7 +121,7 @@ func TestLeadAndPrune(t *testing.T) {
 // TestSuperseded: the agent ends when its unit would start another program.
 func TestSuperseded(t *testing.T) {
 	root := t.TempDir()
-	own, other := plan.ProgramPath("0000000000000001"), plan.ProgramPath("0000000000000002")
+	own, other := spec.ProgramPath("0000000000000001"), spec.ProgramPath("0000000000000002")
 	write(t, filepath.Join(root, own), script("own"), 0o755)
 	write(t, filepath.Join(root, other), script("other"), 0o755)
 	p := &Programs{Root: root, Executable: own}
@@ -129,10 +130,10 @@ func TestSuperseded(t *testing.T) {
 		other      bool
 		err        bool
 	}{
-		{own, other, false, false}, {other, own, true, false}, {plan.Helper, own, false, false},
-		{plan.Helper, other, true, false}, {plan.Helper, "", true, false}, {"/nowhere", own, false, true},
+		{own, other, false, false}, {other, own, true, false}, {spec.Helper, own, false, false},
+		{spec.Helper, other, true, false}, {spec.Helper, "", true, false}, {"/nowhere", own, false, true},
 	} {
-		link := filepath.Join(root, plan.Helper)
+		link := filepath.Join(root, spec.Helper)
 		_ = os.Remove(link)
 		if c.link == "" {
 			write(t, link, script("plain"), 0o755)
@@ -140,8 +141,8 @@ func TestSuperseded(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Dir(link), 0o755))
 			must(t, os.Symlink(filepath.Join(root, c.link), link))
 		}
-		write(t, filepath.Join(root, plan.UnitDir, plan.UnitAgent), "[Service]\nExecStart="+c.unit+" agent\n", 0o644)
-		if got, err := p.Superseded(plan.UnitAgent); got != c.other || (err != nil) != c.err {
+		write(t, filepath.Join(root, spec.UnitDir, spec.UnitAgent), "[Service]\nExecStart="+c.unit+" agent\n", 0o644)
+		if got, err := p.Superseded(spec.UnitAgent); got != c.other || (err != nil) != c.err {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
 	}
@@ -151,13 +152,13 @@ func TestSuperseded(t *testing.T) {
 // arrives. A repair leaves it alone, a change replaces it.
 func TestTheLinkYields(t *testing.T) {
 	root := etc(t)
-	f := plantest.Facts(plan.Ifupdown)
-	f.Program = plan.ProgramPath("0123456789abcdef")
+	f := plantest.Facts(spec.Ifupdown)
+	f.Program = spec.ProgramPath("0123456789abcdef")
 	want, err := plan.Build(plantest.Document(plantest.Host(1)), 1, *f)
 	must(t, err)
 	change, repair := at(root, f.Uplink, false), at(root, f.Uplink, true)
 	bring(t, change, want)
-	link := filepath.Join(root, plan.Helper)
+	link := filepath.Join(root, spec.Helper)
 	if target, err := os.Readlink(link); target != f.Program {
 		t.Fatalf("leads to %q, %v", target, err)
 	}
@@ -179,13 +180,13 @@ func TestTheLinkYields(t *testing.T) {
 }
 
 func TestOtherProgram(t *testing.T) {
-	now, before := plan.ProgramPath("0123456789abcdef"), plan.ProgramPath("0123456789abcde0")
+	now, before := spec.ProgramPath("0123456789abcdef"), spec.ProgramPath("0123456789abcde0")
 	for _, c := range []struct {
 		running, wanted string
 		other           bool
 	}{
-		{now, now, false}, {before, now, true}, {plan.Helper, now, true}, {now + " (deleted)", now, true},
-		{plan.Helper, "", false}, {plan.Helper + " (deleted)", "", true},
+		{now, now, false}, {before, now, true}, {spec.Helper, now, true}, {now + " (deleted)", now, true},
+		{spec.Helper, "", false}, {spec.Helper + " (deleted)", "", true},
 		{"/usr/lib/systemd/systemd", now, false}, // between fork and exec
 	} {
 		if got := otherProgram(c.running, c.wanted); got != c.other {

@@ -7,8 +7,8 @@ import (
 	"os"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // reloads notes who has to read changed files again, and in which steps.
@@ -34,7 +34,7 @@ func readBy(path string) string {
 		return "systemd-networkd"
 	case strings.HasPrefix(path, "/etc/NetworkManager/"):
 		return "NetworkManager"
-	case path == plan.DhcpcdConf:
+	case path == spec.DhcpcdConf:
 		return "dhcpcd"
 	}
 	return ""
@@ -102,11 +102,11 @@ func (s *System) tell(ctx context.Context, who string) error {
 // forgetUnits makes systemd forget units whose files are gone: the boot unit stays
 // active as long as nobody stops it, a unit that failed stays listed.
 func (s *System) forgetUnits(ctx context.Context) error {
-	if _, err := os.Stat(s.at(plan.UnitDir + plan.UnitBoot)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(s.at(spec.UnitDir + spec.UnitBoot)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if s.active(ctx, plan.UnitBoot) {
-		if err := s.systemctl(ctx, "stop", plan.UnitBoot); err != nil {
+	if s.active(ctx, spec.UnitBoot) {
+		if err := s.systemctl(ctx, "stop", spec.UnitBoot); err != nil {
 			return err
 		}
 	}

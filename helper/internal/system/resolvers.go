@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // ifupdown gives an interface's resolvers to others once, when it brings it up. But
 // systemd-resolved forgets them with the link, and boots with Mobula on the host bring
 // nothing up. The other managers see that the NIC is back, and give them by themselves.
-const ifupdown = string(plan.Ifupdown)
+const ifupdown = string(spec.Ifupdown)
 
 // resolverHooks are ifupdown's scripts for that, in run-parts(8)'s order.
 var resolverHooks = []string{"000resolvconf", "resolved"}

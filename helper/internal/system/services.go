@@ -6,11 +6,11 @@ import (
 	"slices"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
-func (s *System) serviceOperations(units unitStates, want *plan.Host) []reconcile.Operation {
+func (s *System) serviceOperations(units unitStates, want *spec.Host) []reconcile.Operation {
 	var ops []reconcile.Operation
 	wanted := map[string]bool{}
 	for _, service := range want.Services {
@@ -33,10 +33,9 @@ func (s *System) serviceOperations(units unitStates, want *plan.Host) []reconcil
 		}
 	}
 	for _, unit := range lasting {
-		unit := unit
 		if !wanted[unit] && units[unit].active {
 			step := reconcile.StepServices
-			if unit != plan.UnitAgent {
+			if unit != spec.UnitAgent {
 				step = reconcile.StepSettings // after the switch and the links are gone, before the namespace
 			}
 			ops = append(ops, reconcile.Operation{Step: step, Verb: reconcile.Remove, Object: "service " + unit, Detail: "stop",
@@ -47,7 +46,7 @@ func (s *System) serviceOperations(units unitStates, want *plan.Host) []reconcil
 }
 
 // lasting are the services that run all the time.
-var lasting = []string{plan.UnitOVSDB, plan.UnitVSwitch, plan.UnitAgent}
+var lasting = []string{spec.UnitOVSDB, spec.UnitVSwitch, spec.UnitAgent}
 
 // unitState is what systemd says of a unit.
 type unitState struct {
@@ -63,8 +62,8 @@ type unitStates map[string]unitState
 
 // askUnits asks systemd about all units that matter at once: each question costs
 // a process here and an answer there. Without an answer none is active.
-func (s *System) askUnits(ctx context.Context, want *plan.Host) unitStates {
-	args := append([]string{"show", "--property=Id,ActiveState,MainPID,NeedDaemonReload", plan.UnitBoot, plan.UnitRepair}, lasting...)
+func (s *System) askUnits(ctx context.Context, want *spec.Host) unitStates {
+	args := append([]string{"show", "--property=Id,ActiveState,MainPID,NeedDaemonReload", spec.UnitBoot, spec.UnitRepair}, lasting...)
 	for _, service := range want.Services {
 		if !slices.Contains(lasting, service.Unit) {
 			args = append(args, service.Unit)
@@ -109,5 +108,5 @@ func (s *System) runsOldProgram(unit unitState, program string) bool {
 // What is no version at all is systemd, about to execute the right one.
 func otherProgram(running, wanted string) bool {
 	path := strings.TrimSuffix(running, " (deleted)")
-	return path != running || wanted != "" && path != wanted && (path == plan.Helper || plan.ProgramID(path) != "")
+	return path != running || wanted != "" && path != wanted && (path == spec.Helper || spec.ProgramID(path) != "")
 }

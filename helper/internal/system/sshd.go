@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // SSHPorts returns the TCP ports on which SSH answers at the host's intrawire
@@ -141,7 +141,7 @@ func forwarded(ranges network.Ranges, listening []netip.AddrPort) []uint16 {
 // surveySSH notes the ports, and tells if SSH would no longer be reached: it listens
 // at addresses of the uplink only, which move to the gateway. That it listens at
 // those of other NICs only is no reason to refuse: they stay.
-func surveySSH(ctx context.Context, run Commands, proc string, ranges network.Ranges, facts *plan.Facts) error {
+func surveySSH(ctx context.Context, run Commands, proc string, ranges network.Ranges, facts *spec.Facts) error {
 	listening, err := sshListeners(ctx, run, proc)
 	if facts.SSHPorts = forwarded(ranges, listening); len(facts.SSHPorts) > 0 {
 		return nil // what runs is known, also if sshd does not say what shall

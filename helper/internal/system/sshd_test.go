@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 const (
@@ -99,7 +99,7 @@ func TestSurveySSH(t *testing.T) {
 		{"nobody knows", "", "asking sshd for its ports"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			facts := &plan.Facts{Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}, IPv6Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::2/64")}}
+			facts := &spec.Facts{Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}, IPv6Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::2/64")}}
 			err := surveySSH(context.Background(), saying(noSockets, c.sshd), t.TempDir(), network.Ranges{}, facts)
 			if got := fmt.Sprint(err); c.want == "" && err != nil || !strings.HasPrefix(got, c.want) {
 				t.Errorf("found %s, wanted %s", got, c.want)
@@ -164,7 +164,7 @@ func TestSSHElsewhereThanConfigured(t *testing.T) {
 			if got := fmt.Sprint(forwarded(network.Ranges{}, listening)); got != c.want || (err != nil) != c.fails {
 				t.Errorf("found %s and error %v, wanted %s", got, err, c.want)
 			}
-			facts := &plan.Facts{}
+			facts := &spec.Facts{}
 			err = surveySSH(context.Background(), saying(noSockets, c.sshd), proc, network.Ranges{}, facts)
 			if got := fmt.Sprint(facts.SSHPorts); got != c.want || c.want == "[]" != (err != nil) || err != nil && !strings.HasPrefix(err.Error(), refused) {
 				t.Errorf("surveyed %s and error %v, wanted %s", got, err, c.want)

@@ -12,13 +12,13 @@ import (
 	"strings"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Survey finds the part of the facts that is in files: resolvers, sshd's ports
 // and the network managers; of a host with which the NIC stays no sshd's.
-func Survey(ctx context.Context, ranges network.Ranges, facts *plan.Facts) error {
-	file, err := resolvConf(plan.ResolvConfPath)
+func Survey(ctx context.Context, ranges network.Ranges, facts *spec.Facts) error {
+	file, err := resolvConf(spec.ResolvConfPath)
 	if err != nil {
 		return err
 	}
@@ -34,12 +34,12 @@ func Survey(ctx context.Context, ranges network.Ranges, facts *plan.Facts) error
 // ResolverFiles are the files with the host's resolvers: systemd-resolved's stub in the
 // first stands for those of the second, and another one, or the gateway, for those of
 // NetworkManager.
-var ResolverFiles = []string{plan.ResolvConfPath, "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf"}
+var ResolverFiles = []string{spec.ResolvConfPath, "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf"}
 
 // ResolvConf returns /etc/resolv.conf as it is now, and the resolvers that the gateway can
 // of a network with these ranges can ask of it.
-func ResolvConf(ranges network.Ranges) (plan.File, []netip.Addr, error) {
-	f, err := resolvConf(plan.ResolvConfPath)
+func ResolvConf(ranges network.Ranges) (spec.File, []netip.Addr, error) {
+	f, err := resolvConf(spec.ResolvConfPath)
 	return f, elsewhere(Resolvers(ranges, f.Content)), err
 }
 
@@ -79,15 +79,15 @@ func elsewhere(all []netip.Addr) (some []netip.Addr) {
 }
 
 // managers are those that are installed.
-func managers() (all []plan.Manager) {
+func managers() (all []spec.Manager) {
 	for _, m := range []struct {
-		manager plan.Manager
+		manager spec.Manager
 		sign    string
 	}{
-		{plan.Ifupdown, "/etc/network/interfaces"},
-		{plan.Networkd, "/lib/systemd/system/systemd-networkd.service"},
-		{plan.NetworkManager, "/etc/NetworkManager"},
-		{plan.Dhcpcd, "/lib/systemd/system/dhcpcd.service"},
+		{spec.Ifupdown, "/etc/network/interfaces"},
+		{spec.Networkd, "/lib/systemd/system/systemd-networkd.service"},
+		{spec.NetworkManager, "/etc/NetworkManager"},
+		{spec.Dhcpcd, "/lib/systemd/system/dhcpcd.service"},
 	} {
 		if _, err := os.Stat(m.sign); err == nil {
 			all = append(all, m.manager)
@@ -103,8 +103,8 @@ const ifupdown2 = "/usr/share/ifupdown2/__main__.py"
 // surveyIfupdown refuses ifupdown2, which reads interfaces(5) in ifupdown's place and
 // whose ifup does not know --read-environment.
 // With Mobula's drop-in of networking.service no NIC at all would come up at boot.
-func surveyIfupdown(root string, facts *plan.Facts) error {
-	if _, err := os.Stat(filepath.Join(root, ifupdown2)); err != nil || !slices.Contains(facts.Managers, plan.Ifupdown) {
+func surveyIfupdown(root string, facts *spec.Facts) error {
+	if _, err := os.Stat(filepath.Join(root, ifupdown2)); err != nil || !slices.Contains(facts.Managers, spec.Ifupdown) {
 		return nil
 	}
 	return errors.New("network manager: found ifupdown2, wanted ifupdown, systemd-networkd, netplan or NetworkManager: " +
@@ -113,8 +113,8 @@ func surveyIfupdown(root string, facts *plan.Facts) error {
 
 // resolvConf returns the file as it is. A symbolic link has its content, too; one
 // that leads nowhere has none.
-func resolvConf(path string) (plan.File, error) {
-	f := plan.File{Path: path}
+func resolvConf(path string) (spec.File, error) {
+	f := spec.File{Path: path}
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.Missing = true

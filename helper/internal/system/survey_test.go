@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 func TestResolvers(t *testing.T) {
@@ -62,11 +62,11 @@ func TestSupportedRelease(t *testing.T) {
 func TestIfupdown2IsRefused(t *testing.T) {
 	for _, c := range []struct {
 		file    string
-		manager plan.Manager
+		manager spec.Manager
 		refused bool
 	}{
-		{ifupdown2, plan.Ifupdown, true}, {ifupdown2, plan.Networkd, false},
-		{"/usr/share/ifupdown2/__pycache__/main.pyc", plan.Ifupdown, false}, {"/usr/share/doc/ifupdown2/README.rst", plan.Ifupdown, false},
+		{ifupdown2, spec.Ifupdown, true}, {ifupdown2, spec.Networkd, false},
+		{"/usr/share/ifupdown2/__pycache__/main.pyc", spec.Ifupdown, false}, {"/usr/share/doc/ifupdown2/README.rst", spec.Ifupdown, false},
 	} {
 		root := t.TempDir()
 		must(t, os.MkdirAll(filepath.Join(root, filepath.Dir(c.file)), 0o755))

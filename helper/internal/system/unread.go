@@ -8,15 +8,15 @@ import (
 	"path/filepath"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // unreadDir has a file for each who has not read yet what was changed: nobody else
 // knows it of a network manager, nor of the drop-ins of other units than ours, once a
 // change was interrupted between a file and its reading. A reboot makes all read, and
 // empties it.
-const unreadDir = plan.RunDir + "/unread"
+const unreadDir = spec.RunDir + "/unread"
 
 // lateNote ends the names of those for what may be read only with the NIC in its place.
 const lateNote = ".late"
@@ -62,7 +62,7 @@ func (s *System) hasRead(who string) error {
 
 // rereading are the operations by which those read again who were not told, where the
 // planned ones do not see to it.
-func (s *System) rereading(units unitStates, want *plan.Host, planned []reconcile.Operation) (ops []reconcile.Operation) {
+func (s *System) rereading(units unitStates, want *spec.Host, planned []reconcile.Operation) (ops []reconcile.Operation) {
 	unread := reloads{}
 	notes, _ := os.ReadDir(s.at(unreadDir)) // none: it is made with the first note
 	for _, note := range notes {
@@ -100,7 +100,7 @@ func seenTo(r reload, planned []reconcile.Operation) bool {
 }
 
 // awaited waits for NetworkManager when it may have the NIC again.
-func (s *System) awaited(op reconcile.Operation, want *plan.Host) reconcile.Operation {
+func (s *System) awaited(op reconcile.Operation, want *spec.Host) reconcile.Operation {
 	read := op.Do
 	if op.Object != "NetworkManager" || op.Verb != reconcile.Remove && op.Step != reconcile.StepResolver {
 		return op

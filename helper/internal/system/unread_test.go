@@ -12,15 +12,16 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/system"
 	"mobula/helper/internal/system/systemtest"
 )
 
 // host has all network managers, and the NIC with its address.
-func host(t *testing.T) (*systemtest.Machine, *plan.Facts) {
+func host(t *testing.T) (*systemtest.Machine, *spec.Facts) {
 	t.Helper()
-	facts := plantest.Facts(plan.Ifupdown, plan.Networkd, plan.NetworkManager)
-	facts.Program = plan.ProgramPath("0123456789abcdef")
+	facts := plantest.Facts(spec.Ifupdown, spec.Networkd, spec.NetworkManager)
+	facts.Program = spec.ProgramPath("0123456789abcdef")
 	nothing := func(string) {}
 	m := &systemtest.Machine{Root: t.TempDir(), Managers: facts.Managers, Uplink: facts.Uplink,
 		Executable: func(string) bool { return true }, Namespace: func(string) bool { return true },
@@ -38,7 +39,7 @@ func host(t *testing.T) (*systemtest.Machine, *plan.Facts) {
 }
 
 // carryOut does the first of what differs, most of it at most, in order.
-func carryOut(t *testing.T, m *systemtest.Machine, booting bool, want *plan.Host, most int) (all int) {
+func carryOut(t *testing.T, m *systemtest.Machine, booting bool, want *spec.Host, most int) (all int) {
 	t.Helper()
 	r := &reconcile.Reconciler{Subjects: []reconcile.Subject{system.On(m.System(), "eth0", booting)}}
 	ops, err := r.Plan(context.Background(), want, want)
@@ -106,7 +107,7 @@ func reading(m *systemtest.Machine) string {
 			text += line + "\n"
 		}
 	}
-	notes, _ := os.ReadDir(filepath.Join(m.Root, plan.RunDir, "unread"))
+	notes, _ := os.ReadDir(filepath.Join(m.Root, spec.RunDir, "unread"))
 	return text + fmt.Sprint(notes)
 }
 
@@ -116,44 +117,44 @@ func TestUnitsStart(t *testing.T) {
 	m, facts := host(t)
 	run := func(args ...string) error { _, err := m.Run(context.Background(), "systemctl", args...); return err }
 	needs := func() string {
-		out, err := m.Run(context.Background(), "systemctl", "show", "--property=Id,ActiveState,MainPID,NeedDaemonReload", plan.UnitAgent)
+		out, err := m.Run(context.Background(), "systemctl", "show", "--property=Id,ActiveState,MainPID,NeedDaemonReload", spec.UnitAgent)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out[strings.Index(out, "NeedDaemonReload="):]
 	}
-	if err := run("start", plan.UnitAgent); err == nil {
+	if err := run("start", spec.UnitAgent); err == nil {
 		t.Error("started a unit without a file")
 	}
-	path := plan.UnitDir + plan.UnitAgent
+	path := spec.UnitDir + spec.UnitAgent
 	if err := m.Put(path, "[Service]\nExecStart="+facts.Program+" agent\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run("start", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=no\n" {
-		t.Errorf("%v, runs %q, %q", err, m.Program(plan.UnitAgent), needs())
+	if err := run("start", spec.UnitAgent); err != nil || m.Program(spec.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=no\n" {
+		t.Errorf("%v, runs %q, %q", err, m.Program(spec.UnitAgent), needs())
 	}
-	other := plan.ProgramPath("fedcba9876543210")
+	other := spec.ProgramPath("fedcba9876543210")
 	if err := m.Put(path, "[Service]\nExecStart="+other+" agent\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run("restart", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=yes\n" {
-		t.Errorf("not read again: %v, runs %q, %q", err, m.Program(plan.UnitAgent), needs())
+	if err := run("restart", spec.UnitAgent); err != nil || m.Program(spec.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=yes\n" {
+		t.Errorf("not read again: %v, runs %q, %q", err, m.Program(spec.UnitAgent), needs())
 	}
-	if err := run("daemon-reload"); err != nil || m.Program(plan.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=no\n" {
-		t.Errorf("read, not started: %v, runs %q, %q", err, m.Program(plan.UnitAgent), needs())
+	if err := run("daemon-reload"); err != nil || m.Program(spec.UnitAgent) != facts.Program || needs() != "NeedDaemonReload=no\n" {
+		t.Errorf("read, not started: %v, runs %q, %q", err, m.Program(spec.UnitAgent), needs())
 	}
-	if err := run("restart", plan.UnitAgent); err != nil || m.Program(plan.UnitAgent) != other {
-		t.Errorf("%v, runs %q", err, m.Program(plan.UnitAgent))
+	if err := run("restart", spec.UnitAgent); err != nil || m.Program(spec.UnitAgent) != other {
+		t.Errorf("%v, runs %q", err, m.Program(spec.UnitAgent))
 	}
 	m.Namespace = func(string) bool { return false }
-	if err := m.Put(plan.UnitDir+plan.UnitVSwitch, "[Service]\nType=forking\nNetworkNamespacePath=/run/netns/mobula\nExecStart=/usr/sbin/ovs-vswitchd x\n", 0o644); err != nil {
+	if err := m.Put(spec.UnitDir+spec.UnitVSwitch, "[Service]\nType=forking\nNetworkNamespacePath=/run/netns/mobula\nExecStart=/usr/sbin/ovs-vswitchd x\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run("start", plan.UnitVSwitch); err == nil || m.Running(plan.UnitVSwitch) {
+	if err := run("start", spec.UnitVSwitch); err == nil || m.Running(spec.UnitVSwitch) {
 		t.Error("the switch runs without its namespace")
 	}
 	m.Executable = func(string) bool { return false }
-	if err := run("restart", plan.UnitAgent); err != nil || run("is-active", "--quiet", plan.UnitAgent) == nil {
+	if err := run("restart", spec.UnitAgent); err != nil || run("is-active", "--quiet", spec.UnitAgent) == nil {
 		t.Errorf("without its program: %v, wanted no complaint and nothing that runs", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -25,11 +26,21 @@ type Options struct {
 	Rebuild bool
 }
 
+// Plan is what a change would do to the host as it was seen.
+type Plan struct {
+	Operations []reconcile.Operation
+	target     *target
+}
+
 // Plan returns what a change would do, and does nothing.
-func (h *Host) Plan(ctx context.Context, change *store.Change, o Options) ([]reconcile.Operation, error) {
+func (h *Host) Plan(ctx context.Context, change *store.Change, o Options) (*Plan, error) {
 	if err := h.check(change, o); err != nil {
 		return nil, err
 	}
+	return h.plan(ctx, change, o)
+}
+
+func (h *Host) plan(ctx context.Context, change *store.Change, o Options) (*Plan, error) {
 	change, err := h.withPortsOfNow(ctx, change)
 	if err != nil {
 		return nil, err
@@ -38,11 +49,26 @@ func (h *Host) Plan(ctx context.Context, change *store.Change, o Options) ([]rec
 	if err != nil {
 		return nil, err
 	}
-	return h.operations(ctx, t, o)
+	ops, err := h.operations(ctx, t, o)
+	return &Plan{ops, t}, err
+}
+
+// Keep confirms a change at once that makes no difference to the host, as its plan has just
+// said. Nothing may have changed the host since.
+func (h *Host) Keep(ctx context.Context, p *Plan) error {
+	if len(p.Operations) > 0 {
+		return fmt.Errorf("found %d operations to carry out, wanted none", len(p.Operations))
+	}
+	if p.target.change.Down {
+		if pending, confirmed, err := h.changes(); err != nil || pending == nil && confirmed == nil {
+			return err // Mobula is not on this host
+		}
+	}
+	return h.note(ctx, p.target.change)
 }
 
 func (h *Host) operations(ctx context.Context, t *target, o Options) ([]reconcile.Operation, error) {
-	ops, err := h.Reconciler(t.facts, false).Plan(ctx, t.want, t.previous)
+	ops, err := h.reconciler(t.facts, false).Plan(ctx, t.want, t.previous)
 	if err == nil && o.Rebuild && t.previous != nil {
 		ops = append([]reconcile.Operation{{Verb: reconcile.Change, Object: "everything", Detail: "is taken down and built again",
 			Interrupts: peers(t.want), Reconnects: true, Do: func(ctx context.Context) error { return h.rebuild(ctx, t) }}}, ops...)
@@ -50,7 +76,7 @@ func (h *Host) operations(ctx context.Context, t *target, o Options) ([]reconcil
 	return ops, err
 }
 
-func peers(h *plan.Host) int {
+func peers(h *spec.Host) int {
 	if h.WireGuard == nil {
 		return 0
 	}
@@ -60,7 +86,7 @@ func peers(h *plan.Host) int {
 // rebuild takes everything down and brings it up again. The units stay, so that
 // after a power cut the host boots what it has confirmed.
 func (h *Host) rebuild(ctx context.Context, t *target) error {
-	r := h.Reconciler(t.facts, false)
+	r := h.reconciler(t.facts, false)
 	if err := r.Insist(ctx, plan.Leaving(*t.facts), t.previous); err != nil {
 		return err
 	}
@@ -77,10 +103,10 @@ func (h *Host) check(change *store.Change, o Options) error {
 	}
 	self, ok := change.Document.Host(change.HostID)
 	if !ok {
-		return fmt.Errorf("host_id %d: not in the network document", change.HostID)
+		return fmt.Errorf("host_id %d: not in the network document; name the one of this host with --host-id, or copy the document of the last deploy once more", change.HostID)
 	}
 	if _, err := h.Store.Keys().PrivateKey(self.PublicKey); err != nil {
-		return fmt.Errorf("host_id %d: %w", change.HostID, err)
+		return fmt.Errorf("host_id %d: %w; name the one of this host with --host-id; if it is, deploy: that takes the key that the host has ('mobula key')", change.HostID, err)
 	}
 	confirmed, err := h.Store.Confirmed()
 	if err != nil || confirmed == nil || confirmed.Document == nil {
@@ -154,7 +180,7 @@ func others(d *network.Document, self uint16) int {
 }
 
 // ErrUnfinished is returned by Confirm while the change is still carried out.
-var ErrUnfinished = errors.New("the change is not carried out to its end yet")
+var ErrUnfinished = errors.New("the change is not carried out to its end yet; try again in a second")
 
 // ErrWaiting is returned while another change waits for confirmation.
 var ErrWaiting = errors.New("another change waits for confirmation")
@@ -166,7 +192,7 @@ func (h *Host) Waiting(ctx context.Context, change *store.Change) error {
 	if err != nil || pending == nil || finishing(pending, confirmed) || pending.Same(change) || !h.Alarm.Armed(ctx) {
 		return err
 	}
-	return fmt.Errorf("%w: generation %s", ErrWaiting, pending.Generation())
+	return fmt.Errorf("%w: generation %s; 'mobula confirm' keeps that, 'mobula rollback' takes it back", ErrWaiting, pending.Generation())
 }
 
 // Apply carries a change out and leaves it waiting for confirmation. It returns
@@ -194,26 +220,21 @@ func (h *Host) Apply(ctx context.Context, change *store.Change, o Options) ([]re
 	if pending == nil && confirmed == nil && change.Down {
 		return nil, nil // Mobula is not on this host
 	}
-	if change, err = h.withPortsOfNow(ctx, change); err != nil {
-		return nil, err
-	}
-	t, err := h.aim(ctx, change)
+	p, err := h.plan(ctx, change, o)
 	if err != nil {
 		return nil, err
 	}
-	ops, err := h.operations(ctx, t, o)
-	if err != nil {
-		return nil, err
-	}
+	ops, t := p.Operations, p.target
 	if len(ops) == 0 && pending == nil {
-		return nil, h.note(ctx, change)
+		return nil, h.note(ctx, t.change)
 	}
 	if err := h.arm(ctx, t, o, pending == nil); err != nil {
 		return nil, err
 	}
-	if err := h.walk(ctx, h.carryingOut(t, h.Reconciler(t.facts, false), ops)); err != nil {
+	if err := h.walk(ctx, h.carryingOut(t, h.reconciler(t.facts, false), ops)); err != nil {
 		return ops, errors.Join(fmt.Errorf("the change failed: %w", err), h.Rollback(context.WithoutCancel(ctx)))
 	}
+	h.carriedOutNow(ctx)
 	return ops, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -25,7 +26,7 @@ var ErrBeginAgain = errors.New("to be begun again")
 // one is freed of what the dropped one left. If the network cannot be built the
 // NIC goes back to the host, so that the operator gets in. It is late if the host
 // has gone on booting without it.
-func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name string, card net.HardwareAddr, found bool)) error {
+func (h *Host) Boot(ctx context.Context, late bool, find func(*spec.Facts) (name string, card net.HardwareAddr, found bool)) error {
 	facts, err := h.Known()
 	if err != nil || facts == nil {
 		return err // Mobula never changed this host
@@ -59,7 +60,7 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 	}
 	if err != nil {
 		h.Log.Error("the network cannot be built; the host goes back to its own", "error", err)
-		if door := h.Reconciler(facts, !late).Insist(ctx, openDoor(facts), nil); door != nil {
+		if door := h.reconciler(facts, !late).Insist(ctx, openDoor(facts), nil); door != nil {
 			return fmt.Errorf("%w: %w", ErrBeginAgain, errors.Join(err, door))
 		}
 		if facts.IsShared() && errors.Is(err, syscall.EADDRINUSE) { // a client has WireGuard's port, as a resolver may
@@ -73,16 +74,16 @@ func (h *Host) Boot(ctx context.Context, late bool, find func(*plan.Facts) (name
 // free takes Mobula off a host without a confirmed change. Of a NIC that comes late
 // the host's network manager has not known, so its addresses and routes are put
 // there.
-func (h *Host) free(ctx context.Context, facts *plan.Facts, late bool) error {
+func (h *Host) free(ctx context.Context, facts *spec.Facts, late bool) error {
 	if late {
-		if err := h.Reconciler(facts, false).Insist(ctx, plan.Leaving(*facts), nil); err != nil {
+		if err := h.reconciler(facts, false).Insist(ctx, plan.Leaving(*facts), nil); err != nil {
 			return fmt.Errorf("%w: %w", ErrBeginAgain, err)
 		}
 	}
 	return h.finish(ctx, !late)
 }
 
-func (h *Host) build(ctx context.Context, confirmed *store.Change, facts *plan.Facts, late bool) error {
+func (h *Host) build(ctx context.Context, confirmed *store.Change, facts *spec.Facts, late bool) error {
 	want, err := build(confirmed, facts)
 	if err == nil {
 		err = h.keepWays(facts)
@@ -90,20 +91,20 @@ func (h *Host) build(ctx context.Context, confirmed *store.Change, facts *plan.F
 	if err != nil {
 		return err
 	}
-	return h.Reconciler(facts, !late).Insist(ctx, want, nil)
+	return h.reconciler(facts, !late).Insist(ctx, want, nil)
 }
 
 // openDoor is the NIC with its addresses and routes in the host's namespace,
 // and Mobula's files left in place: the next boot tries again.
-func openDoor(facts *plan.Facts) *plan.Host {
+func openDoor(facts *spec.Facts) *spec.Host {
 	want := plan.Without(*facts)
-	want.Keep = plan.OwnedFiles(facts.NICThatMoves())
+	want.Keep = spec.OwnedFiles(facts.NICThatMoves())
 	return want
 }
 
 // waitForNIC returns the facts with what the NIC is now: a kernel may name it in
 // another way, and another card may have its place.
-func (h *Host) waitForNIC(ctx context.Context, facts *plan.Facts, find func(*plan.Facts) (string, net.HardwareAddr, bool)) (*plan.Facts, error) {
+func (h *Host) waitForNIC(ctx context.Context, facts *spec.Facts, find func(*spec.Facts) (string, net.HardwareAddr, bool)) (*spec.Facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, nicTimeout)
 	defer cancel()
 	for {
@@ -131,7 +132,7 @@ func (h *Host) Differences(ctx context.Context) ([]reconcile.Operation, error) {
 	if err != nil || t == nil {
 		return nil, err
 	}
-	return h.Reconciler(t.facts, false).Plan(ctx, t.want, t.want)
+	return h.reconciler(t.facts, false).Plan(ctx, t.want, t.want)
 }
 
 // runningTarget asks for the ports of SSH only where it has the time.
@@ -164,7 +165,7 @@ func (h *Host) Repair(ctx context.Context, subjects ...string) ([]string, error)
 	if err := errors.Join(h.keepPorts(t.change), h.keepWays(t.facts)); err != nil {
 		return nil, err
 	}
-	r := h.Reconciler(t.facts, true)
+	r := h.reconciler(t.facts, true)
 	if len(subjects) > 0 {
 		r.Subjects = named(r.Subjects, subjects)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -47,7 +47,7 @@ func TestNICComesLate(t *testing.T) {
 // TestLateBootLeavesChangesAlone holds that a change that was begun after the host
 // has booted on without Mobula is not dropped.
 func TestLateBootLeavesChangesAlone(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	c := w.document(1, nil, 2)
 	w.apply(c)
 	w.confirm(c)
@@ -82,7 +82,7 @@ func TestDownTakenBackByReboot(t *testing.T) {
 }
 
 func TestBrokenStore(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	kept(w)
 	path := filepath.Join(w.dir, "state", "confirmed.json")
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
@@ -103,7 +103,7 @@ func TestBrokenStore(t *testing.T) {
 }
 
 func TestBrokenFacts(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	kept(w)
 	path := filepath.Join(w.dir, "state", "facts.json")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -142,7 +142,7 @@ func TestBootWithoutOpenVSwitch(t *testing.T) {
 // TestBootWhereAClientHasThePort: the port of WireGuard of a host that keeps its NIC is one
 // that a resolver may have just then; the boot is begun again until it has not.
 func TestBootWhereAClientHasThePort(t *testing.T) {
-	w := newStaying(t, plan.Ifupdown)
+	w := newStaying(t, spec.Ifupdown)
 	kept(w)
 	built := w.String()
 	w.powerCycle()

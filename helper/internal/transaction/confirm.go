@@ -7,6 +7,7 @@ import (
 
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -26,13 +27,13 @@ func (h *Host) Confirm(ctx context.Context, generation string) (*store.Change, e
 	case err != nil:
 		return nil, err
 	case pending == nil && generation != confirmed.Generation():
-		return nil, fmt.Errorf("no change waits for confirmation; the host has generation %s", confirmed.Generation())
+		return nil, fmt.Errorf("no change waits for confirmation; the host has generation %s; if that is not yours, it was taken back: apply it again, and confirm it in time", confirmed.Generation())
 	case pending == nil && confirmed == nil:
 		return &store.Change{Down: true}, nil
 	case pending == nil:
 		return confirmed, nil
 	case generation != "" && pending.Generation() != generation:
-		return nil, fmt.Errorf("generation %s waits for confirmation, not %s", pending.Generation(), generation)
+		return nil, fmt.Errorf("generation %s waits for confirmation, not %s; without --generation it is confirmed, whatever it is, and 'mobula rollback' takes it back", pending.Generation(), generation)
 	case !finishing(pending, confirmed) && !h.carriedOut(pending):
 		return nil, ErrUnfinished
 	}
@@ -97,8 +98,8 @@ func (h *Host) finish(ctx context.Context, booting bool) error {
 
 // leave removes what is left of Mobula on a host whose NIC is its own again. The
 // NIC's addresses and routes are up to the host.
-func (h *Host) leave(ctx context.Context, facts *plan.Facts, booting bool) error {
-	return h.Reconciler(facts, booting).Insist(ctx, plan.Left(*facts), nil)
+func (h *Host) leave(ctx context.Context, facts *spec.Facts, booting bool) error {
+	return h.reconciler(facts, booting).Insist(ctx, plan.Left(*facts), nil)
 }
 
 // Rollback takes the host back to the last confirmed change, or to what it was
@@ -136,7 +137,7 @@ func (h *Host) Rollback(ctx context.Context) error {
 	if err := h.setApplied(nil, true); err != nil { // nothing can be taken as set now
 		return fmt.Errorf("rolling back: %w", err)
 	}
-	if err := h.Reconciler(t.facts, false).Insist(ctx, t.want, t.previous); err != nil {
+	if err := h.reconciler(t.facts, false).Insist(ctx, t.want, t.previous); err != nil {
 		return fmt.Errorf("rolling back: %w", err)
 	}
 	if err := h.setApplied(back, true); err != nil {
@@ -152,7 +153,7 @@ func (h *Host) takeBackNews(ctx context.Context, confirmed *store.Change) error 
 	if err != nil {
 		return err
 	}
-	r := h.Reconciler(t.facts, false)
+	r := h.reconciler(t.facts, false)
 	subjects := named(r.Subjects, []string{"links", "doorway", "openings", "names"})
 	for _, system := range named(r.Subjects, []string{"system"}) {
 		subjects = append(subjects, resolvConfOnly{system})
@@ -164,9 +165,9 @@ func (h *Host) takeBackNews(ctx context.Context, confirmed *store.Change) error 
 // resolvConfOnly is of a subject what it does to the host's resolv.conf.
 type resolvConfOnly struct{ reconcile.Subject }
 
-func (s resolvConfOnly) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (s resolvConfOnly) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	ops, err := s.Subject.Diff(ctx, want, previous)
-	return slices.DeleteFunc(ops, func(op reconcile.Operation) bool { return op.Object != "file "+plan.ResolvConfPath }), err
+	return slices.DeleteFunc(ops, func(op reconcile.Operation) bool { return op.Object != "file "+spec.ResolvConfPath }), err
 }
 
 // drop forgets the pending change. If that fails, the clock tries again.
@@ -174,6 +175,7 @@ func (h *Host) drop(ctx context.Context) error {
 	if err := h.Store.DropPending(); err != nil {
 		return err
 	}
+	h.clock = clock{}
 	return h.Alarm.Disarm(ctx)
 }
 

@@ -5,13 +5,13 @@ import (
 	"fmt"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
 // staysIn reports that the NIC stays with the host in a change; where the change does not
 // say it, as it is in the facts.
-func staysIn(change *store.Change, facts *plan.Facts) bool {
+func staysIn(change *store.Change, facts *spec.Facts) bool {
 	if change == nil || change.Document == nil {
 		return facts.IsShared()
 	}
@@ -20,7 +20,7 @@ func staysIn(change *store.Change, facts *plan.Facts) bool {
 }
 
 // sideOf returns the facts with those of the change's way outside first, if they are known.
-func sideOf(change *store.Change, facts *plan.Facts) *plan.Facts {
+func sideOf(change *store.Change, facts *spec.Facts) *spec.Facts {
 	if in := facts.In(staysIn(change, facts)); in != nil {
 		return in
 	}
@@ -30,7 +30,7 @@ func sideOf(change *store.Change, facts *plan.Facts) *plan.Facts {
 // Known returns what is known of the host; nil: Mobula never changed it. The facts of its
 // other way outside are with them only while a change waits, which may lead to it or
 // away from it.
-func (h *Host) Known() (*plan.Facts, error) {
+func (h *Host) Known() (*spec.Facts, error) {
 	facts, err := h.Store.Facts()
 	if err != nil || facts == nil || facts.Other == nil {
 		return facts, err
@@ -45,7 +45,7 @@ func (h *Host) Known() (*plan.Facts, error) {
 // ModeChanges refuses to have the NIC stay or move where it did not in the confirmed
 // change, if another program made that: the way back to it is that program's, which may
 // not know what to take away.
-func (h *Host) ModeChanges(known *plan.Facts, shared bool) error {
+func (h *Host) ModeChanges(known *spec.Facts, shared bool) error {
 	confirmed, err := h.Store.Confirmed()
 	if err != nil || known == nil || known.In(shared) == known || confirmed == nil || confirmed.Helper == h.programs().Self() {
 		return err
@@ -56,7 +56,7 @@ func (h *Host) ModeChanges(known *plan.Facts, shared bool) error {
 
 // keep notes the facts, those of the confirmed change first: the way back may belong to a
 // program that reads no others.
-func (h *Host) keep(facts *plan.Facts) error {
+func (h *Host) keep(facts *spec.Facts) error {
 	confirmed, err := h.Store.Confirmed()
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (h *Host) forgetOther(context.Context) error {
 
 // facts returns what the host was, surveying it if Mobula has not changed it, or not to
 // have the NIC where the change wants it.
-func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, error) {
+func (h *Host) facts(ctx context.Context, change *store.Change) (*spec.Facts, error) {
 	facts, err := h.Known()
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*plan.Facts, er
 
 // withWays returns the facts with the ways outside, and the resolvers of its own, that a
 // host with its NIC has now, for that change.
-func (h *Host) withWays(facts *plan.Facts, change *store.Change) *plan.Facts {
+func (h *Host) withWays(facts *spec.Facts, change *store.Change) *spec.Facts {
 	if !facts.IsShared() {
 		return facts
 	}
@@ -140,7 +140,7 @@ func (h *Host) withWays(facts *plan.Facts, change *store.Change) *plan.Facts {
 
 // keepWays notes ways outside, and resolvers, that the host has got since, before anything
 // is done to them: they have to be given back.
-func (h *Host) keepWays(facts *plan.Facts) error {
+func (h *Host) keepWays(facts *spec.Facts) error {
 	kept, err := h.Known()
 	if err != nil || kept == nil || !facts.IsShared() || kept.In(true) == nil {
 		return err

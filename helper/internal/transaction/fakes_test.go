@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/system/systemtest"
 )
 
@@ -19,11 +19,11 @@ import (
 func newSystem(w *world) *systemtest.Machine {
 	m := &systemtest.Machine{Root: filepath.Join(w.dir, "root"), Managers: w.facts.Managers, Uplink: w.facts.Uplink}
 	m.Executable = func(path string) bool {
-		if id := plan.ProgramID(path); id != "" {
+		if id := spec.ProgramID(path); id != "" {
 			return w.installed[id]
 		}
 		_, err := os.Stat(m.At(path))
-		return path != plan.Helper || err == nil
+		return path != spec.Helper || err == nil
 	}
 	m.Namespace = func(name string) bool { return w.kernel.Identity(name, "lo") != nil }
 	m.Links = func() []string { names, _, _ := w.kernel.Own(""); return names }
@@ -36,7 +36,7 @@ func newSystem(w *world) *systemtest.Machine {
 		}
 	}
 	m.Stopped = func() {
-		if !m.Running(plan.UnitVSwitch) {
+		if !m.Running(spec.UnitVSwitch) {
 			w.kernel.Abandon()
 		}
 	}
@@ -45,7 +45,7 @@ func newSystem(w *world) *systemtest.Machine {
 	if own.Target != "" {
 		err = errors.Join(err, os.Remove(m.At(own.Path)), os.Symlink(own.Target, m.At(own.Path)))
 	}
-	if slices.Contains(m.Managers, plan.Ifupdown) {
+	if slices.Contains(m.Managers, spec.Ifupdown) {
 		err = errors.Join(err, m.Put("/etc/network/interfaces", "iface "+m.Uplink+" inet static\n\tdns-nameservers 192.0.2.53\n", 0o644),
 			m.Put("/etc/network/if-up.d/000resolvconf", "", 0o755), m.Put("/etc/network/if-up.d/resolved", "", 0o755))
 	}
@@ -57,26 +57,26 @@ func newSystem(w *world) *systemtest.Machine {
 
 // agent is the version of the program that the agent runs.
 func (w *world) agent() string {
-	path := w.system.Program(plan.UnitAgent)
-	if path == plan.Helper {
+	path := w.system.Program(spec.UnitAgent)
+	if path == spec.Helper {
 		return programLegacy
 	}
-	return plan.ProgramID(path)
+	return spec.ProgramID(path)
 }
 
 // fakeSwitch is Open vSwitch: what it was told stays while its daemons are down,
 // but nobody can see it.
 type fakeSwitch struct {
 	w      *world
-	bridge *plan.Switch
+	bridge *spec.Switch
 	link   any // the bridge's interface
 }
 
 func (*fakeSwitch) Name() string { return "switch" }
 
-func (s *fakeSwitch) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
-	runs := s.w.system.Running(plan.UnitOVSDB) && s.w.system.Running(plan.UnitVSwitch)
-	have := s.w.kernel.Identity(plan.Namespace, plan.SwitchBridge)
+func (s *fakeSwitch) Diff(_ context.Context, want, _ *spec.Host) ([]reconcile.Operation, error) {
+	runs := s.w.system.Running(spec.UnitOVSDB) && s.w.system.Running(spec.UnitVSwitch)
+	have := s.w.kernel.Identity(spec.Namespace, spec.SwitchBridge)
 	if have == nil || have != s.link {
 		s.bridge = nil
 	}
@@ -85,7 +85,7 @@ func (s *fakeSwitch) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Op
 	case want.Switch == nil && s.bridge != nil && runs:
 		op.Verb, op.Do = reconcile.Remove, func(context.Context) error {
 			s.bridge = nil
-			return s.w.kernel.DeleteInternal(plan.Namespace, plan.SwitchBridge)
+			return s.w.kernel.DeleteInternal(spec.Namespace, spec.SwitchBridge)
 		}
 	case want.Switch != nil && (!runs || fmt.Sprint(s.bridge) != fmt.Sprint(want.Switch)):
 		op.Do = func(context.Context) error { return s.install(want.Switch) }
@@ -95,15 +95,15 @@ func (s *fakeSwitch) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Op
 	return []reconcile.Operation{op}, nil
 }
 
-func (s *fakeSwitch) install(want *plan.Switch) error {
-	if !s.w.system.Running(plan.UnitOVSDB) || !s.w.system.Running(plan.UnitVSwitch) {
+func (s *fakeSwitch) install(want *spec.Switch) error {
+	if !s.w.system.Running(spec.UnitOVSDB) || !s.w.system.Running(spec.UnitVSwitch) {
 		return errors.New("waiting for Open vSwitch to start")
 	}
-	if s.w.kernel.Identity(plan.Namespace, want.LocalPorts[0]) == nil {
+	if s.w.kernel.Identity(spec.Namespace, want.LocalPorts[0]) == nil {
 		return errors.New("no port " + want.LocalPorts[0])
 	}
-	err := s.w.kernel.AddInternal(plan.Link{Name: want.Bridge, NS: plan.Namespace, MAC: want.MAC, MTU: want.MTU})
-	s.bridge, s.link = want, s.w.kernel.Identity(plan.Namespace, want.Bridge)
+	err := s.w.kernel.AddInternal(spec.Link{Name: want.Bridge, NS: spec.Namespace, MAC: want.MAC, MTU: want.MTU})
+	s.bridge, s.link = want, s.w.kernel.Identity(spec.Namespace, want.Bridge)
 	return err
 }
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -111,7 +111,7 @@ var scenarios = []scenario{
 // states are what a host can be, by name. "unit" is none with the file of the
 // boot unit left over, which nothing starts: it and what starts it cannot come
 // or go at once. The next change takes it away.
-func states(t *testing.T, fresh maker, m plan.Manager, own func(*world)) map[string]string {
+func states(t *testing.T, fresh maker, m spec.Manager, own func(*world)) map[string]string {
 	w := fresh(t, m)
 	own(w)
 	all := map[string]string{"none": w.String()}
@@ -130,10 +130,10 @@ func states(t *testing.T, fresh maker, m plan.Manager, own func(*world)) map[str
 		prepare(w)
 		all[name] = w.String()
 	}
-	unit := w.system.Content(plan.UnitDir + plan.UnitBoot)
+	unit := w.system.Content(spec.UnitDir + spec.UnitBoot)
 	w.apply(down)
 	w.confirm(down)
-	if err := w.system.Put(plan.UnitDir+plan.UnitBoot, unit, 0o644); err != nil {
+	if err := w.system.Put(spec.UnitDir+spec.UnitBoot, unit, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	all["unit"] = w.String()
@@ -141,7 +141,7 @@ func states(t *testing.T, fresh maker, m plan.Manager, own func(*world)) map[str
 }
 
 // maker makes a host.
-type maker func(t *testing.T, managers ...plan.Manager) *world
+type maker func(t *testing.T, managers ...spec.Manager) *world
 
 // TestEveryStepInterrupted interrupts everything that changes a host at each of
 // its steps in each way. In the end the host is in exactly the old or the new
@@ -172,7 +172,7 @@ func TestEveryStepInterruptedWhereTheNICStays(t *testing.T) {
 }
 
 // interrupt knows more states by more, if there are others.
-func interrupt(t *testing.T, fresh maker, m plan.Manager, s scenario, more func(own func(*world)) map[string]string) {
+func interrupt(t *testing.T, fresh maker, m spec.Manager, s scenario, more func(own func(*world)) map[string]string) {
 	tried := 0
 	w := fresh(t, m)
 	own := w.takeKey()
@@ -189,7 +189,7 @@ func interrupt(t *testing.T, fresh maker, m plan.Manager, s scenario, more func(
 	}
 	steps := append([]string{}, w.steps...)
 	for n := range steps {
-		if testing.Short() && n%20 != 0 {
+		if testing.Short() && n%200 != 0 {
 			continue
 		}
 		for _, f := range faultsAt(n + 1) {

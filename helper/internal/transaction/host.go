@@ -14,6 +14,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -74,32 +75,39 @@ type Host struct {
 	// Survey finds what the host is before its first change, as far as a document with
 	// these ranges needs it that says this of the host; known, if not nil, are the facts of the other
 	// way outside, which the host has.
-	Survey func(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error)
+	Survey func(ctx context.Context, ranges network.Ranges, self network.Host, known *spec.Facts) (*spec.Facts, error)
 	// Ways returns the ways outside of a host that keeps its NIC; nil: those of the facts.
-	Ways func() (plan.Shared, error)
+	Ways func() (spec.Shared, error)
 	// ResolvConf returns /etc/resolv.conf as it is now, and the resolvers in it outside of
 	// these ranges, of a host that keeps its NIC; nil: that of the facts.
-	ResolvConf func(ranges network.Ranges) (plan.File, []netip.Addr, error)
+	ResolvConf func(ranges network.Ranges) (spec.File, []netip.Addr, error)
 	// SSHPorts returns the ports on which SSH answers now, in a network of these ranges.
 	SSHPorts func(ctx context.Context, ranges network.Ranges) ([]uint16, error)
 	// Reconciler returns the hands of a host with these facts.
-	Reconciler func(facts *plan.Facts, booting bool) *reconcile.Reconciler
+	Reconciler func(facts *spec.Facts, booting bool) *reconcile.Reconciler
 	// Run is a store that a reboot empties.
 	Run *store.Store
 	Log *slog.Logger
 	// Before, if not nil, is called with the name of each step of Apply and Confirm
 	// before it is taken; its error stops the change.
 	Before func(ctx context.Context, step string) error
+	// Progress, if not nil, is called whenever something got done, with how long the next
+	// thing may take where that grows with the network; 0: as long as anything.
+	Progress func(next time.Duration)
+	// Now is the time; nil: time.Now.
+	Now func() time.Time
 	// Leave, if not nil, is called before the first operation that ends SSH
 	// connections; its error stops the change.
 	Leave func(ctx context.Context) error
+
+	clock clock
 }
 
 // target is where a change leads and where it starts.
 type target struct {
 	change         *store.Change
-	facts          *plan.Facts
-	want, previous *plan.Host
+	facts          *spec.Facts
+	want, previous *spec.Host
 }
 
 // aim computes where change leads, nil being a host without Mobula, and what
@@ -119,7 +127,7 @@ func (h *Host) aim(ctx context.Context, change *store.Change) (*target, error) {
 
 // previous returns what stands. While a change waits that may be of either of
 // its sides.
-func (h *Host) previous(facts *plan.Facts) (*plan.Host, error) {
+func (h *Host) previous(facts *spec.Facts) (*spec.Host, error) {
 	pending, confirmed, err := h.changes()
 	if err != nil {
 		return nil, err
@@ -147,7 +155,7 @@ func (h *Host) previous(facts *plan.Facts) (*plan.Host, error) {
 
 // build returns what a change makes of the host, without what is left of another way
 // outside where the facts are alone.
-func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
+func build(change *store.Change, facts *spec.Facts) (*spec.Host, error) {
 	switch {
 	case change == nil:
 		return plan.Without(*facts), nil
@@ -158,30 +166,30 @@ func build(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
 	if change.SSHPorts != nil {
 		known.SSHPorts = change.SSHPorts
 	}
-	known.Program = plan.ProgramPath(change.Helper)
+	known.Program = spec.ProgramPath(change.Helper)
 	return plan.Build(change.Document, change.HostID, known)
 }
 
 // buildAlone returns what a change made of the host, with nothing of the other way
 // outside: what stands was put there for one of them.
-func buildAlone(change *store.Change, facts *plan.Facts) (*plan.Host, error) {
+func buildAlone(change *store.Change, facts *spec.Facts) (*spec.Host, error) {
 	return build(change, sideOf(change, facts).Alone())
 }
 
 // either returns what may stand after a change from a to b was interrupted, as
 // far as Diff asks for it.
-func either(a, b *plan.Host) *plan.Host {
-	both := &plan.Host{
-		Addresses: append(append([]plan.Address{}, a.Addresses...), b.Addresses...),
-		Routes:    append(append([]plan.Route{}, a.Routes...), b.Routes...),
-		Neighbors: append(append([]plan.Neighbor{}, a.Neighbors...), b.Neighbors...),
-		WireGuard: &plan.WireGuard{}, Switch: b.Switch, Doorway: a.Doorway,
+func either(a, b *spec.Host) *spec.Host {
+	both := &spec.Host{
+		Addresses: append(append([]spec.Address{}, a.Addresses...), b.Addresses...),
+		Routes:    append(append([]spec.Route{}, a.Routes...), b.Routes...),
+		Neighbors: append(append([]spec.Neighbor{}, a.Neighbors...), b.Neighbors...),
+		WireGuard: &spec.WireGuard{}, Switch: b.Switch, Doorway: a.Doorway,
 	}
 	if both.Doorway == nil {
 		both.Doorway = b.Doorway
 	}
 	at := map[network.Key]int{}
-	for _, h := range []*plan.Host{a, b} {
+	for _, h := range []*spec.Host{a, b} {
 		if h.WireGuard == nil {
 			continue
 		}
@@ -191,7 +199,7 @@ func either(a, b *plan.Host) *plan.Host {
 				at[p.PublicKey] = len(both.WireGuard.Peers)
 				both.WireGuard.Peers = append(both.WireGuard.Peers, p)
 			} else if both.WireGuard.Peers[i].Endpoint != p.Endpoint {
-				both.WireGuard.Peers[i].Endpoint = plan.AnyEndpoint
+				both.WireGuard.Peers[i].Endpoint = spec.AnyEndpoint
 			}
 		}
 	}

@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
 // newEither is a host whose NIC may stay or move: with a file of private names of its own,
 // and one NIC that leads outside.
-func newEither(t *testing.T, managers ...plan.Manager) *world {
+func newEither(t *testing.T, managers ...spec.Manager) *world {
 	w := newStaying(t, managers...)
 	w.staying = false
 	return w
@@ -62,7 +62,7 @@ func TestEveryStepInterruptedWhereTheModeChanges(t *testing.T) {
 }
 
 // modes are the states of such a host.
-func modes(t *testing.T, m plan.Manager, own func(*world), shared bool) map[string]string {
+func modes(t *testing.T, m spec.Manager, own func(*world), shared bool) map[string]string {
 	all := map[string]string{}
 	for name, change := range map[string]toMode{"from": as(!shared, 1), "to": as(shared, 2)} {
 		w := newEither(t, m)
@@ -106,7 +106,7 @@ func TestAModeChangesThereAndBack(t *testing.T) {
 // TestAModeChangesUnderOneProgram: the way back belongs to the program that made what is
 // confirmed, and that may not know what to take away.
 func TestAModeChangesUnderOneProgram(t *testing.T) {
-	w := newEither(t, plan.Networkd)
+	w := newEither(t, spec.Networkd)
 	older(w)
 	before := w.String()
 	c := as(true, 9)(w)

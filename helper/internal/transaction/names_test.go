@@ -9,7 +9,7 @@ import (
 
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -30,7 +30,7 @@ func (w *world) repaired() {
 func (w *world) finds(when string, byResolved, byHosts bool) {
 	w.Helper()
 	asks := strings.Contains(w.resolved.String(), "mo-dir-hs [10.30.0.0] [~30.10.in-addr.arpa ~31.10.in-addr.arpa ~h1.example.com")
-	hosts := w.system.Content(plan.HostsPath)
+	hosts := w.system.Content(spec.HostsPath)
 	if has := strings.Contains(hosts, blockOfNames); asks != byResolved || has != byHosts {
 		w.Errorf("%s: systemd-resolved has %q, /etc/hosts %q", when, w.resolved.String(), hosts)
 	}
@@ -38,13 +38,13 @@ func (w *world) finds(when string, byResolved, byHosts bool) {
 
 // TestNamesFollowTheResolver: what is right depends on others, who come, go and forget.
 func TestNamesFollowTheResolver(t *testing.T) {
-	w := newStaying(t, plan.Networkd)
+	w := newStaying(t, spec.Networkd)
 	none := w.String()
 	c := w.document(1, nil, 2)
 	w.apply(c)
 	w.confirm(c)
 	w.finds("applied", true, false)
-	if hosts := w.system.Content(plan.HostsPath); hosts != "127.0.0.1 localhost\n" {
+	if hosts := w.system.Content(spec.HostsPath); hosts != "127.0.0.1 localhost\n" {
 		t.Errorf("/etc/hosts is %q", hosts)
 	}
 	w.resolved.runs = false
@@ -53,7 +53,7 @@ func TestNamesFollowTheResolver(t *testing.T) {
 	}
 	w.resolved.starts()
 	w.finds("restarted", true, false)
-	if err := w.kernel.DeleteLink(links.LinkKey{Name: plan.DirectHost}); err != nil {
+	if err := w.kernel.DeleteLink(links.LinkKey{Name: spec.DirectHost}); err != nil {
 		t.Fatal(err)
 	}
 	w.repaired()
@@ -68,15 +68,15 @@ func TestNamesFollowTheResolver(t *testing.T) {
 	w.resolved.starts()
 	w.repaired()
 	w.finds("it is back", true, false)
-	if err := w.resolved.resolvectl("revert", plan.DirectHost, nil); err != nil {
+	if err := w.resolved.resolvectl("revert", spec.DirectHost, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.repaired()
 	w.finds("somebody reverts it", true, false)
-	if err := os.Remove(w.system.At(plan.ResolvConfPath)); err != nil {
+	if err := os.Remove(w.system.At(spec.ResolvConfPath)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.system.Put(plan.ResolvConfPath, "nameserver 192.0.2.53\n", 0o644); err != nil {
+	if err := w.system.Put(spec.ResolvConfPath, "nameserver 192.0.2.53\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
 	w.repaired()
@@ -94,10 +94,10 @@ func TestNamesFollowTheResolver(t *testing.T) {
 	if err := os.Remove(w.system.At("/etc/nsswitch.conf")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(w.system.At(plan.ResolvConfPath)); err != nil {
+	if err := os.Remove(w.system.At(spec.ResolvConfPath)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(w.facts.ResolvConf.Target, w.system.At(plan.ResolvConfPath)); err != nil {
+	if err := os.Symlink(w.facts.ResolvConf.Target, w.system.At(spec.ResolvConfPath)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.boot(); err != nil {
@@ -113,12 +113,12 @@ func TestNamesFollowTheResolver(t *testing.T) {
 func TestCloudInitWritesHosts(t *testing.T) {
 	verified := false
 	for at := 1; ; at++ {
-		w := newStaying(t, plan.Ifupdown)
+		w := newStaying(t, spec.Ifupdown)
 		c, count, wrote := w.document(1, nil, 2), 0, ""
 		w.host.Before = func(_ context.Context, step string) error {
 			if count++; count == at {
 				wrote = step
-				return w.system.Put(plan.HostsPath, hostsOfCloudInit, 0o644)
+				return w.system.Put(spec.HostsPath, hostsOfCloudInit, 0o644)
 			}
 			return nil
 		}
@@ -132,11 +132,11 @@ func TestCloudInitWritesHosts(t *testing.T) {
 			w.repaired() // the agent sees it
 		}
 		w.finds("written before "+wrote, false, true)
-		if hosts := w.system.Content(plan.HostsPath); !strings.HasPrefix(hosts, hostsOfCloudInit+"\n") {
+		if hosts := w.system.Content(spec.HostsPath); !strings.HasPrefix(hosts, hostsOfCloudInit+"\n") {
 			t.Errorf("written before %s: /etc/hosts is %q", wrote, hosts)
 		}
 	}
-	w := newStaying(t, plan.Ifupdown)
+	w := newStaying(t, spec.Ifupdown)
 	w.cloudInit = true
 	c := w.document(1, nil, 2)
 	w.apply(c)
@@ -147,7 +147,7 @@ func TestCloudInitWritesHosts(t *testing.T) {
 	w.finds("booted", false, true)
 	w.apply(down)
 	w.confirm(down)
-	if hosts := w.system.Content(plan.HostsPath); hosts != hostsOfCloudInit {
+	if hosts := w.system.Content(spec.HostsPath); hosts != hostsOfCloudInit {
 		t.Errorf("uninstalled: /etc/hosts is %q", hosts)
 	}
 }
@@ -160,7 +160,7 @@ func (w *world) byGateway(serial int64, gateway bool) *store.Change {
 // TestResolverOfTheGateway comes and goes with the document, and what is the host's own
 // follows those who write it meanwhile.
 func TestResolverOfTheGateway(t *testing.T) {
-	for _, m := range []plan.Manager{plan.Ifupdown, plan.Networkd} {
+	for _, m := range []spec.Manager{spec.Ifupdown, spec.Networkd} {
 		w := newStaying(t, m)
 		none := w.String()
 		with := w.byGateway(1, true)
@@ -174,7 +174,7 @@ func TestResolverOfTheGateway(t *testing.T) {
 		w.apply(with)
 		w.confirm(with)
 		// A new lease.
-		lease := plan.File{Path: plan.ResolvConfPath, Mode: 0o644, Content: "nameserver 198.51.100.53\n"}
+		lease := spec.File{Path: spec.ResolvConfPath, Mode: 0o644, Content: "nameserver 198.51.100.53\n"}
 		if err := w.system.Put(lease.Path, lease.Content, lease.Mode); err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func TestResolverOfTheGateway(t *testing.T) {
 // TestResolverOfTheVersionBefore: of what the version before does not know nothing is left
 // when it gets the host back.
 func TestResolverOfTheVersionBefore(t *testing.T) {
-	w := newStaying(t, plan.Networkd)
+	w := newStaying(t, spec.Networkd)
 	before := w.byGateway(1, false)
 	w.apply(before)
 	w.confirm(before)
@@ -220,7 +220,7 @@ func TestResolverOfTheVersionBefore(t *testing.T) {
 		t.Errorf("resolv.conf is %+v", conf)
 	}
 	w.finds("given back", false, false)
-	if ops, err := w.host.Reconciler(w.facts, false).Plan(ctx, &plan.Host{}, nil); err != nil || len(ops) == 0 {
+	if ops, err := w.host.Reconciler(w.facts, false).Plan(ctx, &spec.Host{}, nil); err != nil || len(ops) == 0 {
 		t.Errorf("nothing else is left: %v, %v", ops, err)
 	}
 }

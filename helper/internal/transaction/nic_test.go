@@ -7,13 +7,13 @@ import (
 	"syscall"
 	"testing"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
 // findNIC looks at the world's kernel as links.FindNIC does at a real one.
-func (w *world) findNIC(facts *plan.Facts) (string, net.HardwareAddr, bool) {
-	s, err := w.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, nil)
+func (w *world) findNIC(facts *spec.Facts) (string, net.HardwareAddr, bool) {
+	s, err := w.kernel.Observe([]string{spec.Namespace}, spec.RouteTable, nil)
 	if err != nil {
 		return "", nil, false
 	}
@@ -21,7 +21,7 @@ func (w *world) findNIC(facts *plan.Facts) (string, net.HardwareAddr, bool) {
 	return key.Name, s.Links[key].NIC.MAC, found
 }
 
-func noNIC(*plan.Facts) (string, net.HardwareAddr, bool) { return "", nil, false }
+func noNIC(*spec.Facts) (string, net.HardwareAddr, bool) { return "", nil, false }
 
 // TestOtherNIC holds that a host whose NIC has another name, another address or both
 // after a boot comes up as it was, is repaired and changed as ever, and gets its NIC
@@ -43,7 +43,7 @@ func TestOtherNIC(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, plan.Ifupdown)
+			w := newWorld(t, spec.Ifupdown)
 			w.facts.Device = "0000:00:03.0"
 			change := w.document(1, nil, 2)
 			w.apply(change)
@@ -53,7 +53,7 @@ func TestOtherNIC(t *testing.T) {
 			if err := w.do(programNow, "boot"); err != nil {
 				t.Fatal(err)
 			}
-			w.system.Start(plan.UnitAgent)
+			w.system.Start(spec.UnitAgent)
 			w.reachable()
 			facts, err := w.host.Store.Facts()
 			if err != nil || c.card != nil && facts.MAC.String() != c.card.String() {
@@ -86,7 +86,7 @@ func TestOtherNIC(t *testing.T) {
 // TestOtherNICOnAFullDisk holds that a host whose NIC has another name comes up although
 // that cannot be noted.
 func TestOtherNICOnAFullDisk(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	c := w.document(1, nil, 2)
 	w.apply(c)
 	w.confirm(c)
@@ -105,7 +105,7 @@ func TestOtherNICOnAFullDisk(t *testing.T) {
 // TestNICIsGone holds that Mobula leaves a host whose NIC was taken out, and that no
 // other change begins there.
 func TestNICIsGone(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	c := w.document(1, nil, 2)
 	w.apply(c)
 	w.confirm(c)
@@ -118,7 +118,7 @@ func TestNICIsGone(t *testing.T) {
 	if facts, err := w.host.Store.Facts(); err != nil || facts != nil {
 		t.Errorf("kept: %v, %v", facts, err)
 	}
-	s, err := w.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, nil)
+	s, err := w.kernel.Observe([]string{spec.Namespace}, spec.RouteTable, nil)
 	if err != nil || len(s.Links) != 1 || len(s.Namespaces) != 0 {
 		t.Errorf("left: %v, %v, %v", s.Links, s.Namespaces, err)
 	}
@@ -126,7 +126,7 @@ func TestNICIsGone(t *testing.T) {
 
 // TestUplinkByAnotherName holds that an uplink may be named as the operator knows it.
 func TestUplinkByAnotherName(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	w.facts.AltNames = []string{"enp0s3", "outside-nic"}
 	c := w.document(1, nil, 2)
 	w.apply(c)

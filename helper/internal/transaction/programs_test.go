@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -26,12 +26,12 @@ const (
 )
 
 // planOf is what a version makes of a plan.
-func planOf(program string, h *plan.Host) *plan.Host {
+func planOf(program string, h *spec.Host) *spec.Host {
 	if h == nil || program == programNow || len(h.Files) == 0 {
 		return h
 	}
 	other := *h
-	other.Settings = append([]plan.Setting{}, h.Settings...)
+	other.Settings = append([]spec.Setting{}, h.Settings...)
 	for i := range other.Settings {
 		if other.Settings[i].NS != "" { // those of the NIC are the host's
 			other.Settings[i].Value += " of " + program
@@ -41,12 +41,12 @@ func planOf(program string, h *plan.Host) *plan.Host {
 		return &other
 	}
 	other.Routes, other.Former, other.Neighbors = h.OfVersionBefore().Routes, nil, nil
-	other.Files, other.Services = nil, append([]plan.Service{}, h.Services...)
+	other.Files, other.Services = nil, append([]spec.Service{}, h.Services...)
 	for _, f := range h.Files {
-		if f.Path == plan.Helper {
+		if f.Path == spec.Helper {
 			continue // it knows nothing of the link
 		}
-		f.Content = programPath.ReplaceAllString(f.Content, plan.Helper)
+		f.Content = programPath.ReplaceAllString(f.Content, spec.Helper)
 		other.Files = append(other.Files, f)
 	}
 	for i := range other.Services {
@@ -56,7 +56,7 @@ func planOf(program string, h *plan.Host) *plan.Host {
 }
 
 var (
-	programPath = regexp.MustCompile(plan.ProgramDir + `/[0-9a-f]+/mobula`)
+	programPath = regexp.MustCompile(spec.ProgramDir + `/[0-9a-f]+/mobula`)
 	startsWith  = regexp.MustCompile(`(?m)^ExecStart=(\S+) `)
 )
 
@@ -66,7 +66,7 @@ type versioned struct {
 	program string
 }
 
-func (v versioned) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (v versioned) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	ops, err := v.Subject.Diff(ctx, planOf(v.program, want), planOf(v.program, previous))
 	if v.program != programLegacy {
 		return ops, err
@@ -94,7 +94,7 @@ func (p programs) Settle(context.Context) (inForce string, err error) {
 	}
 	err = p.w.step("settle", func() error {
 		p.w.installed[p.self] = true
-		if inForce = p.w.named(plan.UnitBoot); inForce != "" {
+		if inForce = p.w.named(spec.UnitBoot); inForce != "" {
 			p.w.installed[inForce] = true
 		}
 		return nil
@@ -152,9 +152,9 @@ func (w *world) do(program, command string) error {
 
 // lead makes the link lead to a program.
 func (w *world) lead(id string) {
-	w.remove(plan.Helper)
-	path := w.system.At(plan.Helper)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(plan.ProgramPath(id), path)); err != nil {
+	w.remove(spec.Helper)
+	path := w.system.At(spec.Helper)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(spec.ProgramPath(id), path)); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -162,22 +162,22 @@ func (w *world) lead(id string) {
 // leads holds that the link leads to a program.
 func (w *world) leads(id string) {
 	w.Helper()
-	if target, _ := os.Readlink(w.system.At(plan.Helper)); target != plan.ProgramPath(id) {
-		w.Fatalf("%s leads to %q, wanted %q", plan.Helper, target, plan.ProgramPath(id))
+	if target, _ := os.Readlink(w.system.At(spec.Helper)); target != spec.ProgramPath(id) {
+		w.Fatalf("%s leads to %q, wanted %q", spec.Helper, target, spec.ProgramPath(id))
 	}
 }
 
 // named returns the version that a unit starts; "" if there is no such unit.
 func (w *world) named(unit string) string {
-	found := startsWith.FindStringSubmatch(w.system.Content(plan.UnitDir + unit))
+	found := startsWith.FindStringSubmatch(w.system.Content(spec.UnitDir + unit))
 	if found == nil {
 		return ""
 	}
-	if id := plan.ProgramID(found[1]); id != "" {
+	if id := spec.ProgramID(found[1]); id != "" {
 		return id
 	}
-	if target, err := os.Readlink(w.system.At(plan.Helper)); err == nil {
-		return plan.ProgramID(target)
+	if target, err := os.Readlink(w.system.At(spec.Helper)); err == nil {
+		return spec.ProgramID(target)
 	}
 	return programLegacy // a plain file
 }
@@ -201,8 +201,8 @@ func older(w *world) *store.Change {
 
 // ancient is one of before programs had IDs.
 func ancient(w *world) *store.Change {
-	w.remove(plan.Helper)
-	if err := w.system.Put(plan.Helper, "program "+programLegacy, 0o755); err != nil {
+	w.remove(spec.Helper)
+	if err := w.system.Put(spec.Helper, "program "+programLegacy, 0o755); err != nil {
 		w.Fatal(err)
 	}
 	w.become(programLegacy)
@@ -244,7 +244,7 @@ func TestANewProgramIsAChange(t *testing.T) {
 		}
 		for name, end := range ends {
 			t.Run(c.name+", "+name, func(t *testing.T) {
-				w := newWorld(t, plan.Ifupdown)
+				w := newWorld(t, spec.Ifupdown)
 				change := c.prepare(w)
 				before := w.String()
 				if _, err := w.host.Repair(ctx); err != nil {
@@ -273,7 +273,7 @@ func TestANewProgramIsAChange(t *testing.T) {
 			})
 		}
 		t.Run(c.name+", confirmed", func(t *testing.T) {
-			w := newWorld(t, plan.Ifupdown)
+			w := newWorld(t, spec.Ifupdown)
 			change := c.prepare(w)
 			const formerWay = "route 0.0.0.0/0 via 10.31."
 			if strings.Contains(w.String(), formerWay) != (c.old == programLegacy) {
@@ -311,7 +311,7 @@ func TestTheOldProgramCannotRun(t *testing.T) {
 		"boot":     func(w *world) error { return w.boot() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, plan.Networkd)
+			w := newWorld(t, spec.Networkd)
 			next := older(w)
 			w.apply(next)
 			stands := w.String()

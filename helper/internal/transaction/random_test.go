@@ -11,8 +11,8 @@ import (
 
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -41,7 +41,7 @@ func TestRandomTransitions(t *testing.T) {
 	}
 	t.Logf("-seed=%d", *seed)
 	r := rand.New(rand.NewSource(*seed))
-	facts := []*plan.Facts{plantest.Facts(managers...), plantest.FactsWithAll(managers...)}[r.Intn(2)]
+	facts := []*spec.Facts{plantest.Facts(managers...), plantest.FactsWithAll(managers...)}[r.Intn(2)]
 	j := &journey{world: newWorldOf(t, facts), rand: r, ends: map[string]string{}}
 	j.own = j.takeKey()
 	j.ends["none"] = j.String()
@@ -151,7 +151,7 @@ func (j *journey) anyAct(pending *store.Change) (string, func() error) {
 
 // repair is what the unit does, if there is one.
 func (j *journey) repair() error {
-	if program := j.named(plan.UnitRepair); program != "" {
+	if program := j.named(spec.UnitRepair); program != "" {
 		return j.do(program, "repair")
 	}
 	return nil
@@ -166,13 +166,13 @@ func (j *journey) damage() {
 	case 0:
 		// Somebody loads rules of their own, or takes all away.
 		script := []string{"delete table inet mobula", "table inet mobula {\n\tchain forward {\n\t\taccept\n\t}\n}\n"}[j.rand.Intn(2)]
-		_, _ = j.nft.Run(ctx, plan.Namespace, script, "-f", "-")
+		_, _ = j.nft.Run(ctx, spec.Namespace, script, "-f", "-")
 	case 1:
-		_ = j.kernel.DeleteLink(links.LinkKey{Name: []string{plan.AccessLink, plan.DirectHost, "veth_eth0"}[j.rand.Intn(3)]})
+		_ = j.kernel.DeleteLink(links.LinkKey{Name: []string{spec.AccessLink, spec.DirectHost, "veth_eth0"}[j.rand.Intn(3)]})
 	case 2:
-		j.system.Stop(plan.UnitVSwitch)
+		j.system.Stop(spec.UnitVSwitch)
 	case 3:
-		j.remove(plan.IfupdownDropIn)
+		j.remove(spec.IfupdownDropIn)
 	}
 }
 
@@ -217,8 +217,8 @@ func (j *journey) rest() {
 
 // takeInertUnit removes the file of the boot unit if nothing starts it: see states.
 func (j *journey) takeInertUnit() {
-	if !j.system.Enabled(plan.UnitBoot) {
-		j.remove(plan.UnitDir + plan.UnitBoot)
+	if !j.system.Enabled(spec.UnitBoot) {
+		j.remove(spec.UnitDir + spec.UnitBoot)
 		_, _ = j.system.Run(ctx, "systemctl", "daemon-reload")
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -14,9 +14,9 @@ import (
 // both come and go by an uninstall between.
 func TestLifeInOtherRanges(t *testing.T) {
 	inDefault := regexp.MustCompile(`\b10\.3[01]\.`)
-	for name, fresh := range map[string]func(*testing.T, ...plan.Manager) *world{"moved": newWorld, "shared": newStaying} {
+	for name, fresh := range map[string]func(*testing.T, ...spec.Manager) *world{"moved": newWorld, "shared": newStaying} {
 		t.Run(name, func(t *testing.T) {
-			w := fresh(t, plan.Ifupdown, plan.Networkd)
+			w := fresh(t, spec.Ifupdown, spec.Networkd)
 			none := w.String()
 			for i, ranges := range []network.Ranges{plantest.OtherRanges(), {}, plantest.OtherRanges()} {
 				w.ranges = ranges

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"mobula/helper/internal/hostnames"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // maxDomains is LINK_SEARCH_DOMAINS_MAX of systemd 252.
@@ -107,7 +107,7 @@ func (r *resolved) properties(object string, names []string) (string, error) {
 	if object != "/org/freedesktop/resolve1/link/_37" {
 		return "", fmt.Errorf("Unknown object '%s'.", object)
 	}
-	l := r.links[plan.DirectHost]
+	l := r.links[spec.DirectHost]
 	if l == nil {
 		l = &resolvedLink{}
 	}
@@ -185,15 +185,15 @@ func (r *resolved) resolvectl(verb, name string, values []string) error {
 }
 
 // resolvConf is the host's own, as a survey finds it.
-func (w *world) resolvConf() plan.File {
-	f := plan.File{Path: plan.ResolvConfPath}
-	path := w.system.At(plan.ResolvConfPath)
+func (w *world) resolvConf() spec.File {
+	f := spec.File{Path: spec.ResolvConfPath}
+	path := w.system.At(spec.ResolvConfPath)
 	info, err := os.Lstat(path)
 	if err != nil {
 		f.Missing = true
 		return f
 	}
-	f.Content = w.system.Content(plan.ResolvConfPath)
+	f.Content = w.system.Content(spec.ResolvConfPath)
 	if target, err := os.Readlink(path); err == nil {
 		f.Target = target
 	} else {

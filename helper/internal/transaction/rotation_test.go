@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -94,7 +94,7 @@ func (w *world) rotationStates(all map[string]string) {
 // TestKeysOfARotation: a host keeps the private halves of the keys that its
 // document names, and no other one.
 func TestKeysOfARotation(t *testing.T) {
-	w := newWorld(t, plan.Networkd)
+	w := newWorld(t, spec.Networkd)
 	c := change("", announce)(w)
 	count := func() int { return strings.Count(w.kept()+" ", " ") - 2 } // besides confirmed and facts
 	w.confirm(c)
@@ -127,7 +127,7 @@ func TestKeysOfARotation(t *testing.T) {
 func TestRotationFromAnyMixture(t *testing.T) {
 	for _, own := range []string{"", announce, switchKey} {
 		for _, others := range []string{"", announce, switchKey} {
-			w := newWorld(t, plan.Ifupdown)
+			w := newWorld(t, spec.Ifupdown)
 			reach(own, "")(w)
 			if own == switchKey {
 				w.own = w.fresh

@@ -6,14 +6,14 @@ import (
 	"strings"
 	"testing"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // publishes returns the TCP ports of SSH that the gateway forwards.
 func (w *world) publishes() string {
 	var ports []string
 	for _, line := range strings.Split(w.nft.String(), "\n") {
-		if before, after, found := strings.Cut(line, "tcp dport "); found && strings.Contains(before, "ip daddr") && strings.Contains(after, "dnat") {
+		if before, after, found := strings.Cut(line, "tcp dport "); found && strings.HasPrefix(strings.TrimSpace(before), "ip daddr") && strings.Contains(after, "dnat") {
 			ports = append(ports, strings.Fields(after)[0])
 		}
 	}
@@ -32,7 +32,7 @@ var errNoPrivilegeSeparation = errors.New("sshd -T: exit status 255: Missing pri
 // TestSSHPortsNobodyKnows: sshd(8) -T fails until /run/sshd is there, as it does at
 // every boot. That is not port 22.
 func TestSSHPortsNobodyKnows(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	w.facts.SSHPorts, w.sshPorts = []uint16{2222}, []uint16{2222}
 	first := w.document(1, nil, 2)
 	w.apply(first)
@@ -63,7 +63,7 @@ func TestSSHPortsNobodyKnows(t *testing.T) {
 // TestSSHPortsAreAddedOnly: outside of a change that is confirmed no port goes that
 // somebody may be coming in by.
 func TestSSHPortsAreAddedOnly(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	first := w.document(1, nil, 2)
 	w.apply(first)
 	w.confirm(first)
@@ -105,7 +105,7 @@ func TestSSHPortsAreAddedOnly(t *testing.T) {
 
 // TestSSHPortsOfTheVersionBefore: it kept them with what the host was.
 func TestSSHPortsOfTheVersionBefore(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	w.facts.SSHPorts, w.sshPorts = []uint16{2222}, []uint16{2222}
 	first := w.document(1, nil, 2)
 	w.apply(first)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"mobula/helper/internal/reconcile"
 	"mobula/helper/internal/store"
@@ -14,6 +15,8 @@ import (
 type step struct {
 	name string
 	do   func(context.Context) error
+	// limit is that of an operation.
+	limit time.Duration
 }
 
 // walk takes the steps one after the other, up to the first that fails.
@@ -24,8 +27,12 @@ func (h *Host) walk(ctx context.Context, steps []step) error {
 				return fmt.Errorf("before %q: %w", s.name, err)
 			}
 		}
+		h.progressed(ctx, s.limit)
 		if err := s.do(ctx); err != nil {
 			return err
+		}
+		if s.limit > 0 { // the next one may not have as long
+			h.progressed(ctx, 0)
 		}
 	}
 	return nil
@@ -68,33 +75,33 @@ func (h *Host) settle(ctx context.Context) error {
 // facts are there, too.
 func (h *Host) beginning(t *target, o Options) []step {
 	return []step{
-		{"keep the programs", h.settle},
-		{"arm the way back", func(ctx context.Context) error {
-			if err := h.Alarm.Arm(ctx, o.ConfirmTimeout); err != nil {
+		{name: "keep the programs", do: h.settle},
+		{name: "arm the way back", do: func(ctx context.Context) error {
+			if err := h.startClock(ctx, o.ConfirmTimeout); err != nil {
 				return fmt.Errorf("arming the way back: %w", err)
 			}
 			return nil
 		}},
-		{"note the change", func(context.Context) error { return h.Store.SetPending(t.change) }},
-		{"note what the host was", func(context.Context) error { return h.keep(t.facts) }},
+		{name: "note the change", do: func(context.Context) error { return h.Store.SetPending(t.change) }},
+		{name: "note what the host was", do: func(context.Context) error { return h.keep(t.facts) }},
 	}
 }
 
 // carryingOut is the change itself. Its end is noted only after a look at what
 // came out of it.
 func (h *Host) carryingOut(t *target, r *reconcile.Reconciler, ops []reconcile.Operation) []step {
-	steps := []step{{"note the begin", func(context.Context) error { return h.setApplied(t.change, false) }}}
+	steps := []step{{name: "note the begin", do: func(context.Context) error { return h.setApplied(t.change, false) }}}
 	left := false
 	for i, op := range ops {
 		one := ops[i : i+1]
 		if op.Reconnects && !left {
 			left = true
-			steps = append(steps, step{"say that connections end", h.leaving})
+			steps = append(steps, step{name: "say that connections end", do: h.leaving})
 		}
-		steps = append(steps, step{op.String(), func(ctx context.Context) error { return r.Execute(ctx, one) }})
+		steps = append(steps, step{name: op.String(), do: func(ctx context.Context) error { return r.Execute(ctx, one) }, limit: op.Limit})
 	}
 	return append(steps,
-		step{"verify", func(ctx context.Context) error {
+		step{name: "verify", do: func(ctx context.Context) error {
 			left, err := r.Plan(ctx, t.want, t.want)
 			// Relays follow the host's routing, and names are found where others say: both may
 			// change at any time. What others have just written of names is put right, by the
@@ -117,7 +124,7 @@ func (h *Host) carryingOut(t *target, r *reconcile.Reconciler, ops []reconcile.O
 			}
 			return nil
 		}},
-		step{"note the end", func(context.Context) error { return h.setApplied(t.change, true) }})
+		step{name: "note the end", do: func(context.Context) error { return h.setApplied(t.change, true) }})
 }
 
 // leaving lets whoever waits go before the NIC moves.
@@ -131,20 +138,20 @@ func (h *Host) leaving(ctx context.Context) error {
 // keeping makes the pending change the confirmed one. The clock stops when all that
 // counts is done: should this hang, it ends it, and finds nothing to take back.
 func (h *Host) keeping(pending *store.Change) []step {
-	after := step{"forget other keys", func(context.Context) error { return h.prune(pending) }}
+	after := step{name: "forget other keys", do: func(context.Context) error { return h.prune(pending) }}
 	if pending.Down { // if that fails, the clock tries again
-		after = step{"leave the host", func(ctx context.Context) error { return h.finish(ctx, false) }}
+		after = step{name: "leave the host", do: func(ctx context.Context) error { return h.finish(ctx, false) }}
 	}
 	return []step{
-		{"keep the change", func(context.Context) error { return h.Store.Confirm() }},
+		{name: "keep the change", do: func(context.Context) error { return h.Store.Confirm() }},
 		after,
-		{"forget another way outside", h.forgetOther},
-		{"disarm the way back", func(ctx context.Context) error {
+		{name: "forget another way outside", do: h.forgetOther},
+		{name: "disarm the way back", do: func(ctx context.Context) error {
 			if err := h.Alarm.Disarm(ctx); err != nil {
 				h.Log.Warn("disarming the way back", "error", err)
 			}
 			return nil
 		}},
-		{"forget other programs", func(context.Context) error { h.forgetPrograms(pending); return nil }},
+		{name: "forget other programs", do: func(context.Context) error { h.forgetPrograms(pending); return nil }},
 	}
 }

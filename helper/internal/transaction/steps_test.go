@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
@@ -23,13 +23,14 @@ func TestStepsAreWhatIsWalked(t *testing.T) {
 		{"down", func(w *world) *store.Change { kept(w); return down }, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, plan.Networkd)
+			w := newWorld(t, spec.Networkd)
 			next := c.next(w)
 			before := w.String()
-			ops, err := w.host.Plan(ctx, next, options)
+			p, err := w.host.Plan(ctx, next, options)
 			if err != nil {
 				t.Fatal(err)
 			}
+			ops := p.Operations
 			apply, confirm := w.host.Steps(next, ops)
 			around := 7
 			for _, op := range ops {

@@ -11,16 +11,16 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 )
 
 var (
 	ctx      = context.Background()
 	options  = Options{ConfirmTimeout: time.Minute}
-	managers = []plan.Manager{plan.Ifupdown, plan.Networkd, plan.NetworkManager}
+	managers = []spec.Manager{spec.Ifupdown, spec.Networkd, spec.NetworkManager}
 )
 
 // TestMain spends memory for time, of which the walks take a lot.
@@ -112,7 +112,7 @@ func TestLifeOfAHost(t *testing.T) {
 }
 
 func TestFirstChangeTakenBack(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	none := w.String()
 	w.apply(w.document(1, nil, 2))
 	w.ring()
@@ -160,7 +160,7 @@ func TestRollbackSetsEndpoints(t *testing.T) {
 }
 
 func TestRepair(t *testing.T) {
-	w := newWorld(t, plan.Networkd)
+	w := newWorld(t, spec.Networkd)
 	if done, err := w.host.Repair(ctx); len(done) > 0 || err != nil {
 		t.Fatalf("repaired a host without Mobula: %v, %v", done, err)
 	}
@@ -168,11 +168,11 @@ func TestRepair(t *testing.T) {
 	w.apply(c)
 	w.confirm(c)
 	good := w.String()
-	if err := w.kernel.DeleteNamespace(plan.Namespace); err != nil {
+	if err := w.kernel.DeleteNamespace(spec.Namespace); err != nil {
 		t.Fatal(err)
 	}
-	w.system.Stop(plan.UnitOVSDB)
-	w.system.Stop(plan.UnitVSwitch)
+	w.system.Stop(spec.UnitOVSDB)
+	w.system.Stop(spec.UnitVSwitch)
 	if ops, err := w.host.Differences(ctx); len(ops) == 0 || err != nil {
 		t.Fatalf("%v, %v", ops, err)
 	}
@@ -183,7 +183,7 @@ func TestRepair(t *testing.T) {
 }
 
 func TestRebuild(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	c := w.document(1, nil, 2)
 	w.apply(c)
 	w.confirm(c)
@@ -224,8 +224,8 @@ func TestWrongDocuments(t *testing.T) {
 		want   string
 		allow  *Options
 	}{
-		{"another host's ID", stranger, "has no private key for it", nil},
-		{"an ID that is not in it", missing, "host_id 9: not in the network document", nil},
+		{"another host's ID", stranger, "has no private key for it; name the one of this host with --host-id; if it is, deploy", nil},
+		{"an ID that is not in it", missing, "host_id 9: not in the network document; name the one of this host with --host-id", nil},
 		{"a key of another host", w.document(6, func(h *network.Host) { h.PublicKey = network.Key{7} }, 2), "has no private key for it", nil},
 		{"no key", w.document(6, func(h *network.Host) { h.PublicKey = network.Key{} }, 2), "no private key", nil},
 		{"older", w.document(4, nil, 2), "--allow-older takes it anyway", &Options{AllowOlder: true}},
@@ -260,10 +260,10 @@ func TestWrongDocuments(t *testing.T) {
 		})
 	}
 	w.apply(w.document(7, nil, 2))
-	if _, err := w.host.Apply(ctx, w.document(8, nil, 3), options); !errors.Is(err, ErrWaiting) {
+	if _, err := w.host.Apply(ctx, w.document(8, nil, 3), options); !errors.Is(err, ErrWaiting) || !strings.Contains(err.Error(), "'mobula confirm' keeps that, 'mobula rollback' takes it back") {
 		t.Errorf("error %v, wanted %v", err, ErrWaiting)
 	}
-	if _, err := w.host.Confirm(ctx, running.Generation()); err == nil {
+	if _, err := w.host.Confirm(ctx, running.Generation()); err == nil || !strings.Contains(err.Error(), "not "+running.Generation()+"; without --generation it is confirmed") {
 		t.Error("confirmed a generation that does not wait")
 	}
 }
@@ -295,7 +295,7 @@ func TestConfirmNeedsTheWholeChange(t *testing.T) {
 	for _, next := range []func(*world) *store.Change{second, func(*world) *store.Change { return down }} {
 		count := 0
 		for n := 1; ; n++ {
-			w := newWorld(t, plan.Ifupdown)
+			w := newWorld(t, spec.Ifupdown)
 			kept(w)
 			c := next(w)
 			w.with(fault{step: n, kind: killed})
@@ -317,7 +317,7 @@ func TestConfirmNeedsTheWholeChange(t *testing.T) {
 // TestFailureIsTakenBackAtOnce holds that nobody has to wait for the clock.
 func TestFailureIsTakenBackAtOnce(t *testing.T) {
 	for n := 1; ; n++ {
-		w := newWorld(t, plan.Networkd)
+		w := newWorld(t, spec.Networkd)
 		c := kept(w)
 		before := w.String()
 		w.with(fault{step: n, kind: failure})

@@ -8,35 +8,36 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/wireguard"
 )
 
 // underlay reports how the WireGuard device was made, as links.Underlay does.
 func (w *world) underlay() bool {
-	s, err := w.kernel.Observe([]string{plan.Namespace}, plan.RouteTable, nil)
-	return err == nil && s.Links[links.LinkKey{NS: plan.Namespace, Name: plan.WireLink}].Underlay
+	s, err := w.kernel.Observe([]string{spec.Namespace}, spec.RouteTable, nil)
+	return err == nil && s.Links[links.LinkKey{NS: spec.Namespace, Name: spec.WireLink}].Underlay
 }
 
 // TestUnderlayChangesInOneRun: when the WireGuard device has to be made anew, it gets its
 // key, port and peers in the same run: Apply verifies after one.
 func TestUnderlayChangesInOneRun(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	c := w.document(1, nil, 2, 3)
 	w.apply(c)
 	w.confirm(c)
-	build := func(underlay bool) *plan.Host {
+	build := func(underlay bool) *spec.Host {
 		h, err := plan.Build(c.Document, 1, *w.facts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, l := range h.Links {
-			h.Links[i].Underlay = underlay && l.Name == plan.WireLink
+			h.Links[i].Underlay = underlay && l.Name == spec.WireLink
 		}
 		return h
 	}
 	// Only what a change of the underlay is about: the files are another subject's.
 	r := w.host.Reconciler(w.facts, false)
-	r.Subjects = []reconcile.Subject{links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys())}
+	r.Subjects = []reconcile.Subject{links.New(w.kernel), wireguard.On(w.wg, spec.WireLink, w.host.Store.Keys())}
 	peers := w.wg.String()
 	for _, underlay := range []bool{true, false} {
 		want, previous := build(underlay), build(!underlay)
@@ -59,7 +60,7 @@ func TestUnderlayChangesInOneRun(t *testing.T) {
 // TestUnderlayPortIsTaken: whose port it is shows in what the operator reads, and the host
 // is taken back.
 func TestUnderlayPortIsTaken(t *testing.T) {
-	w := newWorld(t, plan.Ifupdown)
+	w := newWorld(t, spec.Ifupdown)
 	w.wg.Bound = func(port int) bool { return port == 51820 }
 	_, err := w.host.Apply(ctx, w.document(1, nil, 2), Options{})
 	if err == nil || !strings.Contains(err.Error(), "another program has UDP port 51820") {

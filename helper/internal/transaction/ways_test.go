@@ -4,19 +4,19 @@ import (
 	"strings"
 	"testing"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestANewWayOutside: an interface that gets a default route later is one as the first
 // was, and is given back, too; where the host becomes a router by itself, nothing that it
 // forwards is kept from it.
 func TestANewWayOutside(t *testing.T) {
-	w := newStaying(t, plan.Networkd)
+	w := newStaying(t, spec.Networkd)
 	w.kernel.Replace("", "wlan0", []byte{2, 0, 0, 0, 0, 7})
 	none := w.String()
 	w.apply(first(w))
 	w.confirm(first(w))
-	w.ways = plan.Shared{Outside: []string{"eth0", "wlan0"}, Opened: []string{"wlan0"}} // eth0 forwards by now
+	w.ways = spec.Shared{Outside: []string{"eth0", "wlan0"}, Opened: []string{"wlan0"}} // eth0 forwards by now
 	if done, err := w.host.Repair(ctx); err != nil || len(done) == 0 {
 		t.Fatalf("did %q, %v", done, err)
 	}
@@ -26,7 +26,7 @@ func TestANewWayOutside(t *testing.T) {
 	if done, err := w.host.Repair(ctx); err != nil || len(done) > 0 {
 		t.Errorf("did %q again, %v", done, err)
 	}
-	w.ways = plan.Shared{Outside: []string{"eth0"}} // wlan0 is off: it may come back
+	w.ways = spec.Shared{Outside: []string{"eth0"}} // wlan0 is off: it may come back
 	if done, err := w.host.Repair(ctx); err != nil || len(done) > 0 {
 		t.Errorf("did %q, %v, when a way went", done, err)
 	}

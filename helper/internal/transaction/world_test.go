@@ -18,9 +18,9 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/links/linkstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
 	"mobula/helper/internal/system/systemtest"
@@ -34,10 +34,10 @@ type world struct {
 	*testing.T
 	dir   string
 	host  *Host
-	facts *plan.Facts
+	facts *spec.Facts
 	// staying: the NIC stays with the host, which has these ways outside.
 	staying bool
-	ways    plan.Shared
+	ways    spec.Shared
 	ranges  network.Ranges // of its documents
 	kernel  *linkstest.Kernel
 	wg      *wireguardtest.Kernel
@@ -175,7 +175,7 @@ type watched struct {
 	w *world
 }
 
-func (s watched) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (s watched) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	ops, err := s.Subject.Diff(ctx, want, previous)
 	for i := range ops {
 		op := ops[i]
@@ -184,26 +184,26 @@ func (s watched) Diff(ctx context.Context, want, previous *plan.Host) ([]reconci
 	return ops, err
 }
 
-func newWorld(t *testing.T, managers ...plan.Manager) *world {
+func newWorld(t *testing.T, managers ...spec.Manager) *world {
 	t.Helper()
 	return newWorldOf(t, plantest.Facts(managers...))
 }
 
 // newStaying is a host with which the NIC stays.
-func newStaying(t *testing.T, managers ...plan.Manager) *world {
+func newStaying(t *testing.T, managers ...spec.Manager) *world {
 	t.Helper()
 	facts := plantest.Facts(managers...)
-	withResolved := len(managers) > 0 && managers[0] != plan.Ifupdown
+	withResolved := len(managers) > 0 && managers[0] != spec.Ifupdown
 	if withResolved {
-		facts.ResolvConf = plan.File{Path: plan.ResolvConfPath, Target: "../run/systemd/resolve/stub-resolv.conf"}
+		facts.ResolvConf = spec.File{Path: spec.ResolvConfPath, Target: "../run/systemd/resolve/stub-resolv.conf"}
 	}
 	w := newWorldOf(t, facts)
 	if withResolved {
 		w.resolved = &resolved{world: w}
 		w.resolved.starts()
 	}
-	w.staying, w.ways = true, plan.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
-	err := errors.Join(w.system.Put(plan.HostsPath, "127.0.0.1 localhost\n", 0o644), w.putUFW())
+	w.staying, w.ways = true, spec.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
+	err := errors.Join(w.system.Put(spec.HostsPath, "127.0.0.1 localhost\n", 0o644), w.putUFW())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func newStaying(t *testing.T, managers ...plan.Manager) *world {
 }
 
 // newWorldOf is a host with these facts.
-func newWorldOf(t *testing.T, facts *plan.Facts) *world {
+func newWorldOf(t *testing.T, facts *spec.Facts) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{T: t, facts: facts, kernel: linkstest.New(), sshPorts: []uint16{22}}
@@ -220,9 +220,9 @@ func newWorldOf(t *testing.T, facts *plan.Facts) *world {
 	w.system = newSystem(w)
 	w.lead(programNow)
 	w.vswitch = &fakeSwitch{w: w}
-	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(plan.Namespace, plan.WireLink) }, Made: w.underlay}
+	w.wg = &wireguardtest.Kernel{Link: func() any { return w.kernel.Identity(spec.Namespace, spec.WireLink) }, Made: w.underlay}
 	w.nft = &firewalltest.NFT{Namespace: func(name string) any { return w.kernel.Identity(name, "lo") }, Devices: w.kernel.Devices}
-	w.kernel.Occupied = func(string) bool { return w.system.Running(plan.UnitVSwitch) }
+	w.kernel.Occupied = func(string) bool { return w.system.Running(spec.UnitVSwitch) }
 	if err := w.kernel.Configure(w.facts); err != nil {
 		t.Fatal(err)
 	}
@@ -248,29 +248,29 @@ func (w *world) hostOf(program string) *Host {
 	state, run := filepath.Join(w.dir, "state"), filepath.Join(w.dir, "run")
 	return &Host{
 		Store: store.On(state, w), Alarm: alarm{w, program}, Programs: programs{w, program}, Run: store.On(run, w), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Survey: func(_ context.Context, _ network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error) {
+		Survey: func(_ context.Context, _ network.Ranges, self network.Host, known *spec.Facts) (*spec.Facts, error) {
 			if problem := w.kernel.Reachable(w.facts); problem != "" {
 				return nil, errors.New(problem)
 			}
 			switch found := *w.facts; {
 			case self.SharedUplink && known != nil:
-				return known.Stays(plan.Shared{})
+				return known.Stays(spec.Shared{})
 			case self.SharedUplink:
 				ways := w.ways
-				return &plan.Facts{Shared: &ways, Managers: found.Managers, Resolvers: found.Resolvers, ResolvConf: found.ResolvConf}, nil
+				return &spec.Facts{Shared: &ways, Managers: found.Managers, Resolvers: found.Resolvers, ResolvConf: found.ResolvConf}, nil
 			default:
 				return &found, nil
 			}
 		},
-		ResolvConf: func(ranges network.Ranges) (plan.File, []netip.Addr, error) {
+		ResolvConf: func(ranges network.Ranges) (spec.File, []netip.Addr, error) {
 			f := w.resolvConf()
 			return f, system.Resolvers(ranges, f.Content), nil
 		},
-		Ways:     func() (plan.Shared, error) { return w.ways, nil },
+		Ways:     func() (spec.Shared, error) { return w.ways, nil },
 		SSHPorts: func(context.Context, network.Ranges) ([]uint16, error) { return w.sshPorts, w.sshError },
-		Reconciler: func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
+		Reconciler: func(facts *spec.Facts, booting bool) *reconcile.Reconciler {
 			r := &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, plan.WireLink, w.host.Store.Keys()), firewall.On(w.nft, plan.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), firewall.RelayingOn(w.nft, filepath.Join(w.dir, "run"), w.kernel.Onward), w.opener(), w.names(), w.vswitch} {
+			for _, s := range []reconcile.Subject{system.On(w.system.System(), facts.NICThatMoves(), booting), links.New(w.kernel), wireguard.On(w.wg, spec.WireLink, w.host.Store.Keys()), firewall.On(w.nft, spec.Namespace, filepath.Join(w.dir, "run")), firewall.DoorwayOn(w.nft, filepath.Join(w.dir, "run")), firewall.RelayingOn(w.nft, filepath.Join(w.dir, "run"), w.kernel.Onward), w.opener(), w.names(), w.vswitch} {
 				r.Subjects = append(r.Subjects, watched{versioned{s, program}, w})
 			}
 			return r
@@ -293,12 +293,12 @@ func (w *world) powerCycle() {
 func (w *world) boot() error {
 	w.powerCycle()
 	err, dead := w.run(func() error {
-		if !w.system.Enabled(plan.UnitBoot) {
+		if !w.system.Enabled(spec.UnitBoot) {
 			return nil
 		}
-		err := w.do(w.named(plan.UnitBoot), "boot")
+		err := w.do(w.named(spec.UnitBoot), "boot")
 		if err == nil {
-			w.system.Ran(plan.UnitBoot)
+			w.system.Ran(spec.UnitBoot)
 		}
 		return err
 	})
@@ -322,12 +322,12 @@ func (w *world) startServices() {
 	}
 	w.resolved.starts()
 	if w.cloudInit {
-		if err := w.system.Put(plan.HostsPath, hostsOfCloudInit, 0o644); err != nil {
+		if err := w.system.Put(spec.HostsPath, hostsOfCloudInit, 0o644); err != nil {
 			w.Fatal(err)
 		}
 	}
-	if w.system.Enabled(plan.UnitAgent) {
-		w.system.Start(plan.UnitAgent)
+	if w.system.Enabled(spec.UnitAgent) {
+		w.system.Start(spec.UnitAgent)
 		w.follow()
 	}
 }

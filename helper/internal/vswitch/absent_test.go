@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -48,6 +49,21 @@ func TestWithoutOpenVSwitch(t *testing.T) {
 	}
 }
 
+// TestCommandsThatWork: what writes, or has been given more time, is not ended.
+func TestCommandsThatWork(t *testing.T) {
+	tools := &tools{runDir: t.TempDir(), timeout: time.Second}
+	writes := "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.2; done"
+	if out, err := tools.run(context.Background(), 0, nil, "sh", "-c", writes); err != nil || len(out) != 16 {
+		t.Errorf("what writes all the time was ended after %q: %v", out, err)
+	}
+	if _, err := tools.run(context.Background(), time.Minute, nil, "sleep", "1.5"); err != nil {
+		t.Errorf("what has more time was ended: %v", err)
+	}
+	if _, err := tools.run(context.Background(), 0, nil, "sh", "-c", "echo; exec sleep 1000"); !errors.Is(err, context.DeadlineExceeded) || !tools.hangs {
+		t.Errorf("what hangs after a word: %v", err)
+	}
+}
+
 // TestCommandsThatHang: the time of many commands in a row that nobody answers is
 // bounded, too.
 func TestCommandsThatHang(t *testing.T) {
@@ -55,13 +71,13 @@ func TestCommandsThatHang(t *testing.T) {
 		t.Fatal(err)
 	}
 	tools := &tools{runDir: t.TempDir(), timeout: 50 * time.Millisecond}
-	if _, err := tools.run(context.Background(), nil, "sleep", "1000"); err == nil {
+	if _, err := tools.run(context.Background(), 0, nil, "sleep", "1000"); err == nil {
 		t.Fatal("answered")
 	}
 	tools.timeout = time.Hour
 	done := make(chan error)
 	go func() {
-		_, err := tools.run(context.Background(), nil, "sleep", "1000")
+		_, err := tools.run(context.Background(), 0, nil, "sleep", "1000")
 		done <- err
 	}()
 	select {
@@ -72,7 +88,7 @@ func TestCommandsThatHang(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("waits as long as for the first")
 	}
-	if _, err := tools.run(context.Background(), nil, "true"); err != nil || tools.hangs {
+	if _, err := tools.run(context.Background(), 0, nil, "true"); err != nil || tools.hangs {
 		t.Errorf("answered again: %v", err)
 	}
 }

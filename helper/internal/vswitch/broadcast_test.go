@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 var broadcastRemotes = flag.String("broadcast.remotes", "10,100", "numbers of other hosts for TestBroadcast")
@@ -112,7 +112,7 @@ func (in *instance) guest() *sender {
 }
 
 // applyOnce repeats no operation, to save time.
-func (in *instance) applyOnce(sw *plan.Switch) {
+func (in *instance) applyOnce(sw *spec.Switch) {
 	in.t.Helper()
 	ops, _ := in.diff(sw, nil)
 	for _, op := range ops {
@@ -141,7 +141,7 @@ func (in *instance) copiesAsOfTheKernel() uint64 {
 }
 
 // underlay leads the tunnel to a veth.
-func (in *instance) underlay(remotes []plan.Remote) {
+func (in *instance) underlay(remotes []spec.Remote) {
 	in.t.Helper()
 	in.in("ip", "link", "add", "under1", "type", "veth", "peer", "name", "under2")
 	in.in("ip", "link", "set", "under1", "up")
@@ -199,7 +199,7 @@ func (in *instance) processorTime(t *testing.T) time.Duration {
 }
 
 // neighbors tells the switch the Ethernet addresses of the tunnel's other ends.
-func (in *instance) neighbors(remotes []plan.Remote) {
+func (in *instance) neighbors(remotes []spec.Remote) {
 	in.t.Helper()
 	conn, err := net.Dial("unix", in.dir+"/ovs-vswitchd.ctl")
 	if err != nil {

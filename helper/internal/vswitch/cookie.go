@@ -3,9 +3,6 @@ package vswitch
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
-
-	"github.com/digitalocean/go-openvswitch/ovs"
 )
 
 // A cookie says whose a flow is and which one. OpenFlow leaves its 64 bits to
@@ -32,6 +29,9 @@ const (
 	cookieLearnedOwn    = cookieTag | classLearned | 3<<16
 	cookieAddressLocal  = cookieTag | classLearned | 4<<16
 	cookieAddressTunnel = cookieTag | classLearned | 5<<16
+	// those of IPv6
+	cookieAddress6Local  = cookieTag | classLearned | 6<<16
+	cookieAddress6Tunnel = cookieTag | classLearned | 7<<16
 )
 
 // isLearned reports whether a cookie belongs to a flow that the switch itself
@@ -48,26 +48,21 @@ func droppedBy(cookie uint64) (Pin, Origin, bool) {
 
 // stamp gives every flow its cookie. In 40 bits two of 30,000 flows meet once
 // in 2,000 networks; the later one then takes the next free value.
-func stamp(flows []*ovs.Flow) error {
+func stamp(flows []*flow) {
 	taken := make(map[uint64]bool, len(flows))
 	for _, f := range flows {
-		kind, mask := f.Cookie, uint64(1)<<40-1
+		kind, mask := f.cookie, uint64(1)<<40-1
 		if kind == 0 {
 			kind = cookieTag | classStatic
 		} else {
 			mask = 1<<32 - 1
 		}
-		f.Cookie = 0
-		text, err := f.MarshalText()
-		if err != nil {
-			return fmt.Errorf("flow of table %d, priority %d: %w", f.Table, f.Priority, err)
+		f.cookie = 0
+		sum := sha256.Sum256([]byte(f.text()))
+		f.cookie = kind | binary.BigEndian.Uint64(sum[:])&mask
+		for taken[f.cookie] {
+			f.cookie = kind | (f.cookie+1)&mask
 		}
-		sum := sha256.Sum256(text)
-		f.Cookie = kind | binary.BigEndian.Uint64(sum[:])&mask
-		for taken[f.Cookie] {
-			f.Cookie = kind | (f.Cookie+1)&mask
-		}
-		taken[f.Cookie] = true
+		taken[f.cookie] = true
 	}
-	return nil
 }

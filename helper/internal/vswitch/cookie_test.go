@@ -3,12 +3,10 @@ package vswitch
 import (
 	"testing"
 
-	"github.com/digitalocean/go-openvswitch/ovs"
-
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
-func mustPipeline(t *testing.T, s *plan.Switch) []*ovs.Flow {
+func mustPipeline(t *testing.T, s *spec.Switch) []*flow {
 	t.Helper()
 	flows, err := Pipeline(*s, true, defaultNeighbors)
 	if err != nil {
@@ -18,24 +16,22 @@ func mustPipeline(t *testing.T, s *plan.Switch) []*ovs.Flow {
 }
 
 func TestEqualHashesTakeTheNextCookie(t *testing.T) {
-	same := func() *ovs.Flow { return &ovs.Flow{Priority: 1, Actions: []ovs.Action{ovs.Drop()}} }
-	flows := []*ovs.Flow{same(), same()}
-	if err := stamp(flows); err != nil {
-		t.Fatal(err)
-	}
-	if flows[1].Cookie != flows[0].Cookie+1 {
-		t.Errorf("found %#x after %#x", flows[1].Cookie, flows[0].Cookie)
+	same := func() *flow { return &flow{priority: 1, actions: []string{"drop"}} }
+	flows := []*flow{same(), same()}
+	stamp(flows)
+	if flows[1].cookie != flows[0].cookie+1 {
+		t.Errorf("found %#x after %#x", flows[1].cookie, flows[0].cookie)
 	}
 }
 
 func TestCookiesOfDropsSayWhy(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range mustPipeline(t, example(1, 1, 2)) {
-		if pin, origin, ok := droppedBy(f.Cookie); ok {
+		if pin, origin, ok := droppedBy(f.cookie); ok {
 			seen[pin.String()+" "+origin.String()] = true
 		}
-		if isLearned(f.Cookie) {
-			t.Errorf("cookie %#x is that of a learned flow", f.Cookie)
+		if isLearned(f.cookie) {
+			t.Errorf("cookie %#x is that of a learned flow", f.cookie)
 		}
 	}
 	if len(seen) != 3*len(pinNames) {

@@ -7,14 +7,15 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // Diff implements reconcile.Subject. While the daemons do not run yet there is
 // nothing, and everything is to be added.
-func (s *Switch) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (s *Switch) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	bridges, err := s.observe(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func (s *Switch) operation(verb reconcile.Verb, object, detail string, do func(c
 }
 
 // diffPorts compares the bridge and its ports. A bridge without a name is none.
-func (s *Switch) diffPorts(sw plan.Switch, have bridge) []reconcile.Operation {
+func (s *Switch) diffPorts(sw spec.Switch, have bridge) []reconcile.Operation {
 	var ops []reconcile.Operation
 	b := s.wantedBridge(sw)
 	switch detail := b.difference(have); {
@@ -71,7 +72,7 @@ func (s *Switch) diffPorts(sw plan.Switch, have bridge) []reconcile.Operation {
 	return ops
 }
 
-func (s *Switch) surplusPorts(sw plan.Switch, have bridge) []reconcile.Operation {
+func (s *Switch) surplusPorts(sw spec.Switch, have bridge) []reconcile.Operation {
 	wanted := map[string]bool{sw.Bridge: true}
 	for _, p := range wantedPorts(sw) {
 		wanted[p.name] = true
@@ -86,7 +87,7 @@ func (s *Switch) surplusPorts(sw plan.Switch, have bridge) []reconcile.Operation
 }
 
 // diffFlows returns at most one operation, for flows and the meters that they need.
-func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, bridges map[string]bridge, before *plan.Switch) ([]reconcile.Operation, error) {
+func (s *Switch) diffFlows(ctx context.Context, sw spec.Switch, bridges map[string]bridge, before *spec.Switch) ([]reconcile.Operation, error) {
 	var have installed
 	var err error
 	b, exists := bridges[sw.Bridge]
@@ -99,11 +100,16 @@ func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, bridges map[stri
 			return nil, err
 		}
 	}
-	want, err := Pipeline(sw, limits.possible, s.neighborRoom())
-	if err != nil {
-		return nil, err
+	delta := flowDelta{}
+	digest, room := have.digest(), s.neighborRoom()
+	intact := digest == b.external[flowsKey]
+	if planned := s.planned(sw, limits.possible, room, digest); !intact || planned == "" || planned != b.external[plannedKey] {
+		want, err := s.pipeline(sw, limits.possible, room)
+		if err != nil {
+			return nil, err
+		}
+		delta = compareFlows(have, want, intact)
 	}
-	delta := compareFlows(have, want, b.external[flowsKey])
 	metersDiffer := limits.want(len(sw.Remotes)).difference(limits.have)
 	verb, detail := reconcile.Change, metersDiffer
 	switch {
@@ -113,6 +119,8 @@ func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, bridges map[stri
 		verb, detail = reconcile.Add, hosts(len(sw.Remotes)+1)
 	case !delta.empty() && metersDiffer != "":
 		detail = describeFlows(have, delta, sw, before) + ", " + metersDiffer
+	case b.external[flowsKey] == "" && len(delta.missing)+len(delta.surplus) == 0:
+		detail = "not noted by this version; put there once more"
 	case !delta.empty():
 		detail = describeFlows(have, delta, sw, before)
 	case metersDiffer == "":
@@ -124,11 +132,23 @@ func (s *Switch) diffFlows(ctx context.Context, sw plan.Switch, bridges map[stri
 		}
 		return s.install(ctx, sw)
 	}
-	return []reconcile.Operation{s.operation(verb, "flows", detail, install)}, nil
+	op := s.operation(verb, "flows", detail, install)
+	op.Limit = s.installLimit(len(sw.Remotes))
+	return []reconcile.Operation{op}, nil
+}
+
+// flowsPerRemote is how many flows a host has for each other one, at most.
+const flowsPerRemote = 20
+
+// installLimit is how long it may take to put flows there: to wait for the daemons and the
+// bridge, and for the tools, of which the last that is not answered is the only one that
+// waits so long.
+func (s *Switch) installLimit(remotes int) time.Duration {
+	return 2*s.options.StartTimeout + 2*s.options.CommandTimeout + time.Duration(remotes*flowsPerRemote)*flowTime
 }
 
 // describeFlows tells which hosts come and go, or what is wrong if none does.
-func describeFlows(have installed, d flowDelta, sw plan.Switch, before *plan.Switch) string {
+func describeFlows(have installed, d flowDelta, sw spec.Switch, before *spec.Switch) string {
 	had := have.remotes()
 	changes := memberChanges(had, sw, before)
 	switch {
@@ -145,7 +165,7 @@ func describeFlows(have installed, d flowDelta, sw plan.Switch, before *plan.Swi
 }
 
 // memberChanges compares the addresses that flows accept with the wanted ones.
-func memberChanges(had map[string]bool, sw plan.Switch, before *plan.Switch) []string {
+func memberChanges(had map[string]bool, sw spec.Switch, before *spec.Switch) []string {
 	names := map[string]string{} // address → name
 	if before != nil {
 		for _, r := range before.Remotes {
@@ -169,7 +189,7 @@ func memberChanges(had map[string]bool, sw plan.Switch, before *plan.Switch) []s
 	return changes
 }
 
-func sameRemotes(a, b plan.Switch) bool {
+func sameRemotes(a, b spec.Switch) bool {
 	addresses := map[netip.Addr]bool{}
 	for _, r := range a.Remotes {
 		addresses[r.Address] = true

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestFloodsAreBounded: a guest that sends to everybody as fast as it can gets no more
@@ -24,7 +24,7 @@ func TestFloodsAreBounded(t *testing.T) {
 	}
 }
 
-func floodIsBounded(t *testing.T, sw *plan.Switch) {
+func floodIsBounded(t *testing.T, sw *spec.Switch) {
 	in := startInstance(t)
 	in.applyOnce(sw)
 	in.actAsTheKernel()
@@ -60,6 +60,9 @@ func floodIsBounded(t *testing.T, sw *plan.Switch) {
 	}
 	if stats.Flooded < flooded || stats.Unbounded {
 		t.Errorf("counted %d dropped frames", stats.Flooded)
+	}
+	if n, err := CountFlooded(in.dir, spec.SwitchBridge, 5*time.Second); err != nil || n < stats.Flooded || n > stats.Flooded+frames {
+		t.Errorf("the agent counts %d dropped frames (%v), wanted the %d that status does", n, err, stats.Flooded)
 	}
 	// What comes faster than ovs-vswitchd reads is lost before it, of every kind.
 	if questions*frames < arrived*rounds/2 {

@@ -14,20 +14,20 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
 // example returns the switch of host `own` in a network of the hosts `ids`.
-func example(own uint16, ids ...uint16) *plan.Switch {
-	s := &plan.Switch{
+func example(own uint16, ids ...uint16) *spec.Switch {
+	s := &spec.Switch{
 		HostID: own, Bridge: "ovsbr-mobula", MAC: network.MAC(network.RoleGateway, own), MTU: 1386,
 		LocalPorts: []string{"mo-fac-ovs"}, TunnelPort: "mo-geneve", UDPPort: 6254, VNI: 7,
 	}
 	for _, id := range ids {
 		if id != own {
-			s.Remotes = append(s.Remotes, plan.Remote{
+			s.Remotes = append(s.Remotes, spec.Remote{
 				Name: fmt.Sprintf("h%d.example.com", id), HostID: id, Address: network.Ranges{}.IntrawireAddress(id),
 			})
 		}
@@ -47,7 +47,7 @@ func idsUpTo(n, step int) []uint16 {
 func TestPipelineGolden(t *testing.T) {
 	two := example(1, 1, 2)
 	two.LocalPorts = append(two.LocalPorts, "tap-lab")
-	for name, s := range map[string]*plan.Switch{
+	for name, s := range map[string]*spec.Switch{
 		"1-host":          example(1, 1),
 		"2-hosts-2-ports": two,
 		"3-hosts":         example(256, 1, 2, 256),
@@ -62,15 +62,11 @@ func TestPipelineGolden(t *testing.T) {
 }
 
 // render returns the flows as Open vSwitch is given them, one a line.
-func render(t *testing.T, s *plan.Switch) []byte {
+func render(t *testing.T, s *spec.Switch) []byte {
 	t.Helper()
 	var text bytes.Buffer
 	for _, f := range mustPipeline(t, s) {
-		line, err := f.MarshalText()
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&text, "%s\n", line)
+		fmt.Fprintf(&text, "%s\n", f.text())
 	}
 	return text.Bytes()
 }
@@ -125,13 +121,13 @@ func TestPipelineIsPure(t *testing.T) {
 	a, b := mustPipeline(t, example(2, 1, 2, 3)), mustPipeline(t, example(2, 3, 1, 2))
 	cookies := map[uint64]bool{}
 	for _, f := range a {
-		if cookies[f.Cookie] {
-			t.Errorf("cookie %#x twice", f.Cookie)
+		if cookies[f.cookie] {
+			t.Errorf("cookie %#x twice", f.cookie)
 		}
-		cookies[f.Cookie] = true
+		cookies[f.cookie] = true
 	}
 	for _, f := range b {
-		delete(cookies, f.Cookie)
+		delete(cookies, f.cookie)
 	}
 	// The order of the remotes shows in the flood alone.
 	if len(cookies) > 1 || len(a) != len(b) {
@@ -145,7 +141,7 @@ func TestNewHostTouchesFewFlows(t *testing.T) {
 	const first, second, third = 7, 7 + chunkIDs, 7 + 2*chunkIDs
 	for _, c := range []struct {
 		what           string
-		before, after  *plan.Switch
+		before, after  *spec.Switch
 		added, removed int
 	}{
 		{"its chunk anew", example(1, idsUpTo(500, 1)...), example(1, idsUpTo(501, 1)...), 17, 1},
@@ -159,33 +155,33 @@ func TestNewHostTouchesFewFlows(t *testing.T) {
 	}
 }
 
-func flowsTouched(t *testing.T, from, to *plan.Switch) (added, removed int) {
+func flowsTouched(t *testing.T, from, to *spec.Switch) (added, removed int) {
 	t.Helper()
 	before, after := mustPipeline(t, from), mustPipeline(t, to)
 	had := map[uint64]bool{}
 	for _, f := range before {
-		had[f.Cookie] = true
+		had[f.cookie] = true
 	}
 	for _, f := range after {
-		if !had[f.Cookie] {
+		if !had[f.cookie] {
 			added++
 		}
-		delete(had, f.Cookie)
+		delete(had, f.cookie)
 	}
 	return added, len(had)
 }
 
 func TestPipelineRefuses(t *testing.T) {
-	for name, spoil := range map[string]func(*plan.Switch){
-		"no host ID":      func(s *plan.Switch) { s.HostID = 0 },
-		"no MAC":          func(s *plan.Switch) { s.MAC = nil },
-		"multicast MAC":   func(s *plan.Switch) { s.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} },
-		"itself":          func(s *plan.Switch) { s.Remotes[0].HostID = s.HostID },
-		"ID twice":        func(s *plan.Switch) { s.Remotes[0].HostID = s.Remotes[1].HostID },
-		"address twice":   func(s *plan.Switch) { s.Remotes[0].Address = s.Remotes[1].Address },
-		"no address":      func(s *plan.Switch) { s.Remotes[0].Address = netip.Addr{} },
-		"IPv6":            func(s *plan.Switch) { s.Remotes[0].Address = netip.MustParseAddr("2001:db8::1") },
-		"too large an ID": func(s *plan.Switch) { s.Remotes[0].HostID = network.MaxHostID + 1 },
+	for name, spoil := range map[string]func(*spec.Switch){
+		"no host ID":      func(s *spec.Switch) { s.HostID = 0 },
+		"no MAC":          func(s *spec.Switch) { s.MAC = nil },
+		"multicast MAC":   func(s *spec.Switch) { s.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 1} },
+		"itself":          func(s *spec.Switch) { s.Remotes[0].HostID = s.HostID },
+		"ID twice":        func(s *spec.Switch) { s.Remotes[0].HostID = s.Remotes[1].HostID },
+		"address twice":   func(s *spec.Switch) { s.Remotes[0].Address = s.Remotes[1].Address },
+		"no address":      func(s *spec.Switch) { s.Remotes[0].Address = netip.Addr{} },
+		"IPv6":            func(s *spec.Switch) { s.Remotes[0].Address = netip.MustParseAddr("2001:db8::1") },
+		"too large an ID": func(s *spec.Switch) { s.Remotes[0].HostID = network.MaxHostID + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := example(1, 1, 2, 3)
@@ -206,11 +202,11 @@ func TestLargestNetwork(t *testing.T) {
 	tables, chunks := map[int]bool{}, 0
 	for _, f := range mustPipeline(t, example(1, idsUpTo(network.MaxHostID, 1)...)) {
 		const bytesPerAction = 24 // of a load; an output has 16, a resubmit 16
-		if size := len(f.Actions) * bytesPerAction; size > 60000 {
-			t.Fatalf("table %d: about %d bytes of actions", f.Table, size)
+		if size := len(f.actions) * bytesPerAction; size > 60000 {
+			t.Fatalf("table %d: about %d bytes of actions", f.table, size)
 		}
-		tables[f.Table] = true
-		if f.Table == tableFlood {
+		tables[f.table] = true
+		if f.table == tableFlood {
 			chunks++
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // instance is an Open vSwitch of its own in a network namespace of its own,
@@ -54,7 +54,7 @@ func prepareInstance(t *testing.T) *instance {
 		t.Fatal(err)
 	}
 	in := &instance{
-		Switch: New(Options{RunDir: dir, DatapathType: "netdev"}), t: t, dir: dir, daemons: map[string]*exec.Cmd{},
+		Switch: New(Options{RunDir: dir, DatapathType: "netdev", Program: "test"}), t: t, dir: dir, daemons: map[string]*exec.Cmd{},
 		namespace: fmt.Sprintf("mobula-test-%d-%d", os.Getpid(), instances.Add(1)),
 	}
 	in.must("ip", "netns", "add", in.namespace)
@@ -128,9 +128,9 @@ func (in *instance) ofctl(args ...string) string {
 }
 
 // diff returns the operations and their text.
-func (in *instance) diff(want, previous *plan.Switch) ([]reconcile.Operation, string) {
+func (in *instance) diff(want, previous *spec.Switch) ([]reconcile.Operation, string) {
 	in.t.Helper()
-	ops, err := in.Diff(context.Background(), &plan.Host{Switch: want}, &plan.Host{Switch: previous})
+	ops, err := in.Diff(context.Background(), &spec.Host{Switch: want}, &spec.Host{Switch: previous})
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func (in *instance) diff(want, previous *plan.Switch) ([]reconcile.Operation, st
 }
 
 // apply carries out all operations, removals last and from the end.
-func (in *instance) apply(want, previous *plan.Switch) string {
+func (in *instance) apply(want, previous *spec.Switch) string {
 	in.t.Helper()
 	ops, text := in.diff(want, previous)
 	var removals []reconcile.Operation
@@ -179,7 +179,7 @@ func (in *instance) logs() string {
 }
 
 // expect compares the operations of a Diff, without carrying them out.
-func (in *instance) expect(want, previous *plan.Switch, lines ...string) {
+func (in *instance) expect(want, previous *spec.Switch, lines ...string) {
 	in.t.Helper()
 	if _, text := in.diff(want, previous); text != strings.Join(lines, "\n") {
 		in.t.Errorf("found:\n%s\nwanted:\n%s", text, strings.Join(lines, "\n"))

@@ -65,16 +65,6 @@ func (want meters) difference(have meters) string {
 	return strings.Join(changes, ", ")
 }
 
-// passMeter is the action that the library has not. What goes before it in other flows
-// is not metered, such as the copies for local ports.
-type passMeter string
-
-// MarshalText implements ovs.Action.
-func (m passMeter) MarshalText() ([]byte, error) { return []byte("meter:" + string(m)), nil }
-
-// GoString implements ovs.Action.
-func (m passMeter) GoString() string { return fmt.Sprintf("passMeter(%q)", string(m)) }
-
 // bounded are the meters of a bridge. Kernels before 4.18 have none, nor those that
 // Open vSwitch finds to have broken ones.
 type bounded struct {
@@ -91,17 +81,14 @@ func (b bounded) want(remotes int) meters {
 }
 
 func (s *Switch) meters(ctx context.Context, name string) (bounded, error) {
-	out, err := s.tools.ofctl(ctx, "meter-features", name)
-	if err != nil {
+	out, err := s.tools.ofctl(ctx, "dump-meters", name)
+	if have := parseMeters(out); err == nil && len(have) > 0 {
+		return bounded{true, have}, nil
+	}
+	if out, err = s.tools.ofctl(ctx, "meter-features", name); err != nil {
 		return bounded{}, fmt.Errorf("reading the meters: %w", err)
 	}
-	if !hasMeters(out) {
-		return bounded{have: meters{}}, nil
-	}
-	if out, err = s.tools.ofctl(ctx, "dump-meters", name); err != nil {
-		return bounded{}, fmt.Errorf("reading the meters: %w", err)
-	}
-	return bounded{true, parseMeters(out)}, nil
+	return bounded{hasMeters(out), meters{}}, nil
 }
 
 // setMeters makes the wanted ones before flows need them. A meter that is there is

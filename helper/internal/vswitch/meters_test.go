@@ -93,16 +93,15 @@ func TestWithoutMeters(t *testing.T) {
 	}
 	there := map[uint64]bool{}
 	for _, f := range without {
-		there[f.Cookie] = true
-		if text, _ := f.MarshalText(); strings.Contains(string(text), "meter") {
+		there[f.cookie] = true
+		if text := f.text(); strings.Contains(text, "meter") {
 			t.Errorf("without meters: %s", text)
 		}
 	}
 	var more []string
 	for _, f := range with {
-		if !there[f.Cookie] {
-			text, _ := f.MarshalText()
-			more = append(more, string(text))
+		if !there[f.cookie] {
+			more = append(more, f.text())
 		}
 	}
 	if len(more) != 1 || len(with) != len(without)+1 || !strings.Contains(more[0], "actions=meter:1,load:0x1->NXM_NX_REG6[],resubmit(,21)") {

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"strconv"
 
-	"github.com/digitalocean/go-openvswitch/ovs"
-
 	"mobula/helper/internal/network"
 )
 
@@ -32,11 +30,11 @@ import (
 // round: Open vSwitch reads SNAP, Linux does not, so that the pins are stricter.
 func (p *pipeline) unreadable() {
 	for _, matches := range []on{
-		{arp, ovs.FieldMatch("arp_op", "0")},
-		{ip, ipFrom(netip.IPv4Unspecified()), ovs.NetworkDestination("0.0.0.0")},
-		{ip6, ovs.NetworkProtocol(0)},
-		append(icmp6(0), ovs.IPFrag(ovs.IPFragFlagNo)),
-		{ip6, ovs.FieldMatch("ipv6_src", "::ffff:0.0.0.0/96")},
+		{arp, "arp_op=0"},
+		{ip, ipFrom(netip.IPv4Unspecified()), "nw_dst=0.0.0.0"},
+		{ip6, "nw_proto=0"},
+		append(icmp6(0), "ip_frag=no"),
+		{ip6, "ipv6_src=::ffff:0.0.0.0/96"},
 		nd(solicitation, "nd_target", "::"),
 		nd(advertisement, "nd_target", "::"),
 	} {
@@ -51,23 +49,25 @@ func (p *pipeline) unreadable() {
 // appendix A): gateways speak no IPv6, and global addresses are the guests' own.
 // A remote host that speaks with its own Ethernet address was let in by that.
 func (p *pipeline) pinNeighbors() {
+	p.add(tableSources, 210, on{port(tunnelPort), ip6, anyMAC(network.RoleAccess), "ipv6_src=" + linkLocal(0) + "/112"},
+		[]string{load(1, roomRegister), resubmitTo(tableLearn)}) // members take no guest's place
 	p.add(tableSources, 200, on{port(tunnelPort), ip6, anyMAC(network.RoleAccess)}, resubmit(tableLearn))
 	for i := range p.LocalPorts {
 		local := port(firstLocalPort + i)
 		own, mac := linkLocal(p.HostID), network.MAC(network.RoleAccess, p.HostID).String()
-		p.add(tableSources, 200, on{local, ip6, ovs.IPv6Source(own)}, resubmit(tableTargets))
+		p.add(tableSources, 200, on{local, ip6, "ipv6_src=" + own}, resubmit(tableTargets))
 		p.add(tableTargets, 200, append(on{local}, nd(advertisement, "nd_target", own)...), resubmit(tableLinkLayer))
-		p.add(tableTargets, 200, append(on{local, ovs.IPv6Source("::")}, nd(solicitation, "nd_target", own)...), resubmit(tableLinkLayer))
+		p.add(tableTargets, 200, append(on{local, "ipv6_src=::"}, nd(solicitation, "nd_target", own)...), resubmit(tableLinkLayer))
 		p.add(tableLinkLayer, 200, append(on{local}, nd(solicitation, "nd_sll", mac)...), resubmit(tableLearn))
 		p.add(tableLinkLayer, 200, append(on{local}, nd(advertisement, "nd_tll", mac)...), resubmit(tableLearn))
 	}
 	any := linkLocal(0) + "/112"
-	p.add(tableSources, 100, on{ip6, ovs.IPv6Source(any)}, drop(PinNeighbor))
+	p.add(tableSources, 100, on{ip6, "ipv6_src=" + any}, drop(PinNeighbor))
 	p.add(tableSources, 0, nil, resubmit(tableTargets))
 	// Whoever looks whether an address is free (RFC 4862 section 5.4) takes it from
 	// who has it.
 	p.add(tableTargets, 100, nd(advertisement, "nd_target", any), drop(PinNeighbor))
-	p.add(tableTargets, 100, append(on{ovs.IPv6Source("::")}, nd(solicitation, "nd_target", any)...), drop(PinNeighbor))
+	p.add(tableTargets, 100, append(on{"ipv6_src=::"}, nd(solicitation, "nd_target", any)...), drop(PinNeighbor))
 	p.add(tableTargets, 0, nil, resubmit(tableLinkLayer))
 	for _, m := range []struct {
 		role network.Role
@@ -94,16 +94,16 @@ const (
 )
 
 var (
-	ip6 = ovs.DataLinkType(0x86dd)
+	ip6 = etherType(0x86dd)
 	// untagged is also what has a priority tag.
-	untagged = ovs.VLANTCI(0, 0x0fff)
+	untagged = vlanTCI(0, 0x0fff)
 )
 
 func icmp6(kind int) on {
-	return on{ip6, ovs.NetworkProtocol(58), ovs.FieldMatch("icmpv6_type", strconv.Itoa(kind))}
+	return on{ip6, "nw_proto=58", "icmpv6_type=" + strconv.Itoa(kind)}
 }
 
 // nd matches a field of a neighbor solicitation or advertisement.
 func nd(kind int, field, value string) on {
-	return append(icmp6(kind), ovs.FieldMatch("icmpv6_code", "0"), ovs.FieldMatch(field, value))
+	return append(icmp6(kind), "icmpv6_code=0", field+"="+value)
 }

@@ -3,8 +3,6 @@ package vswitch
 import (
 	"strconv"
 
-	"github.com/digitalocean/go-openvswitch/ovs"
-
 	"mobula/helper/internal/network"
 )
 
@@ -98,8 +96,8 @@ func (o Origin) String() string {
 // admission is table 0: the pins on Ethernet addresses, and on who may use the
 // tunnel. The gateway is ours and goes on without the pins on IP addresses.
 func (p *pipeline) admission() {
-	p.add(tableAdmission, 400, on{ovs.DataLinkSource("01:00:00:00:00:00/01:00:00:00:00:00")}, drop(PinMulticastSource))
-	p.add(tableAdmission, 300, on{port(ovs.PortLOCAL), ovs.DataLinkSource(p.MAC.String())}, resubmit(tableLearn))
+	p.add(tableAdmission, 400, on{"dl_src=01:00:00:00:00:00/01:00:00:00:00:00"}, drop(PinMulticastSource))
+	p.add(tableAdmission, 300, on{port(localPort), "dl_src=" + p.MAC.String()}, resubmit(tableLearn))
 	for i := range p.LocalPorts {
 		p.add(tableAdmission, 300, on{port(firstLocalPort + i), mac(network.RoleAccess, p.HostID)}, resubmit(tableTags))
 		p.add(tableAdmission, 100, on{port(firstLocalPort + i)}, resubmit(tableTags))
@@ -112,7 +110,7 @@ func (p *pipeline) admission() {
 	p.add(tableAdmission, 200, on{anyMAC(network.RoleGateway)}, drop(PinGatewayMAC))
 	p.add(tableAdmission, 200, on{anyMAC(network.RoleAccess)}, drop(PinAccessMAC))
 	p.add(tableAdmission, 50, on{port(tunnelPort)}, drop(PinStranger))
-	p.add(tableAdmission, 50, on{port(ovs.PortLOCAL)}, drop(PinOwnMAC))
+	p.add(tableAdmission, 50, on{port(localPort)}, drop(PinOwnMAC))
 }
 
 // tags is table 1. A VLAN is a network of its own in which users number as they
@@ -122,18 +120,18 @@ func (p *pipeline) admission() {
 // its own host, which bridges it.
 func (p *pipeline) tags() {
 	for _, inner := range []uint16{0x8100, 0x88a8} {
-		p.add(tableTags, 200, on{ovs.VLANTCI(0x1000, 0x1fff), ovs.DataLinkType(inner)}, drop(PinNestedTag))
+		p.add(tableTags, 200, on{vlanTCI(0x1000, 0x1fff), etherType(inner)}, drop(PinNestedTag))
 	}
 	p.unreadable()
 	for i := range p.LocalPorts {
-		announces := func(priority int, mac string, actions []ovs.Action) {
-			p.add(tableTags, priority, on{port(firstLocalPort + i), ovs.VLANTCI(0, 0x0fff), arp, ovs.FieldMatch("arp_sha", mac)}, actions)
+		announces := func(priority int, mac string, actions []string) {
+			p.add(tableTags, priority, on{port(firstLocalPort + i), vlanTCI(0, 0x0fff), arp, "arp_sha=" + mac}, actions)
 		}
 		announces(160, network.MAC(network.RoleAccess, p.HostID).String(), resubmit(tableAddresses))
 		announces(150, anyHost(network.RoleGateway), drop(PinGatewayMAC))
 		announces(150, anyHost(network.RoleAccess), drop(PinAccessMAC))
 	}
-	p.add(tableTags, 100, on{ovs.VLANTCI(0, 0x0fff)}, resubmit(tableAddresses))
+	p.add(tableTags, 100, on{vlanTCI(0, 0x0fff)}, resubmit(tableAddresses))
 	p.add(tableTags, 0, nil, resubmit(tableLearn))
 }
 
@@ -142,12 +140,12 @@ func (p *pipeline) tags() {
 // ports, since in manual mode any interface may have it.
 func (p *pipeline) addresses() {
 	own := p.HostID
-	ofMember := []ovs.Action{load(1, roomRegister), ovs.Resubmit(0, tableLearn)} // a permanent neighbor
+	ofMember := []string{load(1, roomRegister), resubmitTo(tableLearn)} // a permanent neighbor
 	// A gateway answers a guest in the name of whom the guest asked there. That it is the
 	// gateway table 0 has seen to.
-	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), ovs.NetworkSource(p.Ranges.Wire().String())}, resubmit(tableLearn))
-	p.add(tableAddresses, 400, on{arp, ovs.FieldMatch("arp_spa", p.Ranges.Wire().String())}, drop(PinWire))
-	p.add(tableAddresses, 400, on{ip, ovs.NetworkSource(p.Ranges.Wire().String())}, drop(PinWire))
+	p.add(tableAddresses, 450, on{port(tunnelPort), ip, anyMAC(network.RoleGateway), "nw_src=" + p.Ranges.Wire().String()}, resubmit(tableLearn))
+	p.add(tableAddresses, 400, on{arp, "arp_spa=" + p.Ranges.Wire().String()}, drop(PinWire))
+	p.add(tableAddresses, 400, on{ip, "nw_src=" + p.Ranges.Wire().String()}, drop(PinWire))
 	p.add(tableAddresses, 100, on{ip6}, resubmit(tableSources))
 	p.add(tableAddresses, 200, on{arp, arpFrom(p.Ranges.GatewayAddress(own))}, drop(PinGatewayARP))
 	p.add(tableAddresses, 200, on{port(tunnelPort), arp, arpFrom(p.Ranges.AccessAddress(own))}, drop(PinAccessARP))

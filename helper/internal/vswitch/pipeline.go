@@ -3,12 +3,9 @@ package vswitch
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
-
-	"github.com/digitalocean/go-openvswitch/ovs"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // The flow tables, in the order in which a frame meets them.
@@ -73,25 +70,25 @@ const (
 )
 
 // on lists the matches of a flow.
-type on []ovs.Match
+type on = []string
 
 // The protocols whose addresses are pinned.
 var (
-	arp = ovs.DataLinkType(0x0806)
-	ip  = ovs.DataLinkType(0x0800)
+	arp = etherType(0x0806)
+	ip  = etherType(0x0800)
 )
 
 type pipeline struct {
-	plan.Switch
+	spec.Switch
 	metered   bool
 	neighbors int
-	flows     []*ovs.Flow
+	flows     []*flow
 }
 
 // Pipeline returns the flows of a host's switch, whose floods a meter bounds if it has
 // meters, and whose kernel has room for so many neighbors. Nothing else is in its tables
 // but what the switch learns into tables 10 and 11.
-func Pipeline(s plan.Switch, metered bool, neighbors int) ([]*ovs.Flow, error) {
+func Pipeline(s spec.Switch, metered bool, neighbors int) ([]*flow, error) {
 	if err := validate(s); err != nil {
 		return nil, fmt.Errorf("switch %s: %w", s.Bridge, err)
 	}
@@ -107,14 +104,12 @@ func Pipeline(s plan.Switch, metered bool, neighbors int) ([]*ovs.Flow, error) {
 	p.asked()
 	p.flood()
 	p.dropped()
-	if err := stamp(p.flows); err != nil {
-		return nil, fmt.Errorf("switch %s: %w", s.Bridge, err)
-	}
+	stamp(p.flows)
 	return p.flows, nil
 }
 
 // validate refuses what would make two flows with one match.
-func validate(s plan.Switch) error {
+func validate(s spec.Switch) error {
 	if s.HostID < network.MinHostID || s.HostID > network.MaxHostID {
 		return fmt.Errorf("host ID: found %d, wanted %d..%d", s.HostID, network.MinHostID, network.MaxHostID)
 	}
@@ -148,29 +143,29 @@ func validate(s plan.Switch) error {
 // WireGuard has no peer for, and is forgotten after learnedSeconds: harmless.
 func (p *pipeline) forward() {
 	unknown, remote := register(learnedPort, 0), register(learnedPort, tunnelPort)
-	p.add(tableForward, 300, on{port(tunnelPort), remote}, []ovs.Action{ovs.Drop()})
+	p.add(tableForward, 300, on{port(tunnelPort), remote}, []string{"drop"})
 	p.add(tableForward, 200, on{remote},
-		[]ovs.Action{ovs.Move("NXM_NX_REG2[]", "NXM_NX_TUN_IPV4_DST[]"), ovs.Output(tunnelPort)})
+		[]string{"move:NXM_NX_REG2[]->NXM_NX_TUN_IPV4_DST[]", outputTo(tunnelPort)})
 	p.add(tableForward, 200, on{port(tunnelPort), unknown}, p.toLocalPorts())
 	p.add(tableForward, 150, append(on{unknown}, asks(p.Ranges.Access().String())...), resubmit(tableAsked))
 	p.add(tableForward, 100, on{unknown}, p.everywhere())
-	p.add(tableForward, 0, nil, []ovs.Action{ovs.OutputField("NXM_NX_REG1[0..15]")})
+	p.add(tableForward, 0, nil, []string{"output:NXM_NX_REG1[0..15]"})
 }
 
-func (p *pipeline) toLocalPorts() []ovs.Action {
-	actions := []ovs.Action{ovs.Local()}
+func (p *pipeline) toLocalPorts() []string {
+	actions := []string{"local"}
 	for i := range p.LocalPorts {
-		actions = append(actions, ovs.Output(firstLocalPort+i))
+		actions = append(actions, outputTo(firstLocalPort+i))
 	}
 	return actions
 }
 
 // everywhere leads into table 21 at chunk 0: registers are 0 at first.
-func (p *pipeline) everywhere() []ovs.Action {
+func (p *pipeline) everywhere() []string {
 	if len(p.Remotes) == 0 {
 		return p.toLocalPorts()
 	}
-	return append(p.toLocalPorts(), ovs.Resubmit(0, tableFlood))
+	return append(p.toLocalPorts(), resubmitTo(tableFlood))
 }
 
 // flood is table 21: a frame to every other host, a copy each. Open vSwitch refuses
@@ -185,15 +180,15 @@ func (p *pipeline) flood() {
 	chunks := p.chunks()
 	if p.metered && len(chunks) > 0 {
 		p.add(tableFlood, 200, on{register(chunkRegister, 0), register(meterRegister, 0)},
-			[]ovs.Action{passMeter(floodMeter), load(1, meterRegister), ovs.Resubmit(0, tableFlood)})
+			[]string{passMeter(), load(1, meterRegister), resubmitTo(tableFlood)})
 	}
 	for i, chunk := range chunks {
-		var actions []ovs.Action
+		var actions []string
 		if i+1 < len(chunks) {
-			actions = append(actions, load(chunks[i+1].number, chunkRegister), ovs.Resubmit(0, tableFlood))
+			actions = append(actions, load(chunks[i+1].number, chunkRegister), resubmitTo(tableFlood))
 		}
 		for _, r := range chunk.remotes {
-			actions = append(actions, ovs.SetField(r.Address.String(), "tun_dst"), ovs.Output(tunnelPort))
+			actions = append(actions, tunnelTo(r.Address.String()), outputTo(tunnelPort))
 		}
 		p.add(tableFlood, 100, on{register(chunkRegister, chunk.number)}, actions)
 	}
@@ -201,13 +196,13 @@ func (p *pipeline) flood() {
 
 type chunk struct {
 	number  uint32
-	remotes []plan.Remote
+	remotes []spec.Remote
 }
 
 // chunks returns the remotes by host ID; those without a remote are left out. Chunk 0
 // is there if any is: whatever comes first, the flows that lead to it stay the same.
 func (p *pipeline) chunks() []chunk {
-	var byNumber [network.MaxHostID/chunkIDs + 1][]plan.Remote
+	var byNumber [network.MaxHostID/chunkIDs + 1][]spec.Remote
 	for _, r := range p.Remotes {
 		byNumber[r.HostID/chunkIDs] = append(byNumber[r.HostID/chunkIDs], r)
 	}
@@ -221,30 +216,14 @@ func (p *pipeline) chunks() []chunk {
 }
 
 // add appends a flow.
-func (p *pipeline) add(table, priority int, matches on, actions []ovs.Action) *ovs.Flow {
-	f := &ovs.Flow{Table: table, Priority: priority, Matches: matches, Actions: actions}
+func (p *pipeline) add(table, priority int, matches on, actions []string) *flow {
+	f := &flow{table: table, priority: priority, matches: matches, actions: actions}
 	p.flows = append(p.flows, f)
 	return f
 }
 
-// port matches frames that came in on a port.
-func port(number int) ovs.Match {
-	if number == ovs.PortLOCAL {
-		return ovs.FieldMatch("in_port", "LOCAL")
-	}
-	return ovs.InPortMatch(number)
-}
+func resubmit(table int) []string { return []string{resubmitTo(table)} }
 
-func resubmit(table int) []ovs.Action { return []ovs.Action{ovs.Resubmit(0, table)} }
+func arpFrom(a netip.Addr) string { return "arp_spa=" + a.String() }
 
-func load(value uint32, reg int) ovs.Action {
-	return ovs.Load(fmt.Sprintf("%#x", value), "NXM_NX_REG"+strconv.Itoa(reg)+"[]")
-}
-
-func register(reg int, value uint32) ovs.Match {
-	return ovs.FieldMatch("reg"+strconv.Itoa(reg), fmt.Sprintf("%#x", value))
-}
-
-func arpFrom(a netip.Addr) ovs.Match { return ovs.ARPSourceProtocolAddress(a.String()) }
-
-func ipFrom(a netip.Addr) ovs.Match { return ovs.NetworkSource(a.String()) }
+func ipFrom(a netip.Addr) string { return "nw_src=" + a.String() }

@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // inRanges returns the switch in other ranges.
-func inRanges(ranges network.Ranges, s *plan.Switch) *plan.Switch {
+func inRanges(ranges network.Ranges, s *spec.Switch) *spec.Switch {
 	s.Ranges = ranges
 	for i, r := range s.Remotes {
 		s.Remotes[i].Address = ranges.IntrawireAddress(r.HostID)

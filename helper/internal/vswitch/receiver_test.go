@@ -290,7 +290,6 @@ func newBench(t *testing.T) *bench {
 	in := startInstance(t)
 	guest, host, twin := in.namespace+"g", in.namespace+"h", in.namespace+"t"
 	for _, name := range []string{guest, host, twin} {
-		name := name
 		in.must("ip", "netns", "add", name)
 		t.Cleanup(func() { in.must("ip", "netns", "delete", name) })
 	}

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/digitalocean/go-openvswitch/ovs"
 )
 
 // tools runs ovs-vsctl and ovs-ofctl against the project's own instance, one at
@@ -26,67 +24,87 @@ type tools struct {
 	hangs bool
 }
 
+// flowTime is what each flow of a bundle adds to how long a command may take: 100 times what
+// one takes on a processor of some 3 GHz.
+const flowTime = 5 * time.Millisecond
+
 // hungTimeout bounds a command after one that was not answered: many in a row must
 // not add up to longer than a boot may take.
 const hungTimeout = 2 * time.Second
 
 // openFlow is the version spoken: the first that has bundles, which replace
 // flows atomically (OpenFlow 1.4 section 6.9).
-const openFlow = ovs.ProtocolOpenFlow14
+const openFlow = "OpenFlow14"
 
-// run returns what the tool writes to standard output.
-func (t *tools) run(ctx context.Context, stdin io.Reader, name string, args ...string) ([]byte, error) {
+// run returns what the tool writes to standard output. It may take as long as it writes,
+// and has so much more time before it begins to.
+func (t *tools) run(ctx context.Context, more time.Duration, stdin io.Reader, name string, args ...string) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	limit := t.timeout
-	if t.hangs && limit > hungTimeout {
-		limit = hungTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	limit := t.within(more)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
 	cmd := exec.CommandContext(ctx, name, args...)
-	var stdout, stderr bytes.Buffer
+	var stderr bytes.Buffer
+	stdout := output{restart: func() { timer.Reset(limit) }}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	// ovs-ofctl finds bridges by name under OVS_RUNDIR.
 	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+t.runDir, "LC_ALL=C")
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
-	t.hangs = err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+	t.hangs = err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 	if err != nil {
 		if ctx.Err() != nil {
-			err = ctx.Err()
+			err = context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
 	}
-	return stdout.Bytes(), nil
+	return stdout.text.Bytes(), nil
+}
+
+// within is how long an answer may take, which has so much more time. The caller holds mu.
+func (t *tools) within(more time.Duration) time.Duration {
+	if t.hangs {
+		return min(t.timeout+more, hungTimeout)
+	}
+	return t.timeout + more
+}
+
+// output is what a tool writes, which restarts the clock that ends it.
+type output struct {
+	text    bytes.Buffer
+	restart func()
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.restart()
+	return o.text.Write(p)
 }
 
 // vsctl runs commands as one transaction of the database and waits until
 // ovs-vswitchd has carried it out.
 func (t *tools) vsctl(ctx context.Context, args ...string) ([]byte, error) {
-	return t.run(ctx, nil, "ovs-vsctl", append([]string{"--db=unix:" + t.runDir + "/db.sock"}, args...)...)
+	return t.run(ctx, 0, nil, "ovs-vsctl", append([]string{"--db=unix:" + t.runDir + "/db.sock"}, args...)...)
 }
 
-// client returns a client of the library for one use: its options share a
-// slice, and its functions know no context.
-func (t *tools) client(ctx context.Context) *ovs.Client {
-	return ovs.New(
-		ovs.Protocols([]string{openFlow}),
-		ovs.Exec(func(name string, args ...string) ([]byte, error) { return t.run(ctx, nil, name, args...) }),
-		ovs.Pipe(func(stdin io.Reader, name string, args ...string) ([]byte, error) {
-			return t.run(ctx, stdin, name, args...)
-		}),
-	)
+// bundle carries out lines of flows to add and to delete, all or none (OpenFlow 1.4 section
+// 6.9). Each line has its time.
+func (t *tools) bundle(ctx context.Context, bridge string, lines []string) error {
+	_, err := t.run(ctx, time.Duration(len(lines))*flowTime, strings.NewReader(strings.Join(lines, "\n")+"\n"),
+		"ovs-ofctl", "--bundle", "add-flow", "--protocols="+openFlow, bridge, "-")
+	return err
 }
 
-// dumpFlows prints flows one a line. The library's own way asks for the
-// counters too and fails on what it cannot parse.
+// dumpFlows prints flows one a line.
 func (t *tools) dumpFlows(ctx context.Context, bridge string, args ...string) ([]byte, error) {
 	return t.ofctl(ctx, append([]string{"--no-names", "dump-flows", bridge}, args...)...)
 }
 
 func (t *tools) ofctl(ctx context.Context, args ...string) ([]byte, error) {
-	return t.run(ctx, nil, "ovs-ofctl", append([]string{"--protocols=" + openFlow}, args...)...)
+	return t.run(ctx, 0, nil, "ovs-ofctl", append([]string{"--protocols=" + openFlow}, args...)...)
 }
 
 // answers reports whether somebody listens on a socket. A daemon that was

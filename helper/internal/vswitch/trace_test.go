@@ -5,10 +5,13 @@ package vswitch
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
+	"time"
 
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // Stations of the tests. The host is 1, the others are 2 and 256.
@@ -287,11 +290,14 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n, err := CountDropped(in.dir, spec.SwitchBridge, 5*time.Second); err != nil || n != stats.DroppedPackets() || n != 3 {
+		t.Errorf("the agent counts %d dropped frames (%v), wanted the 3 that status does", n, err)
+	}
 	found := map[string]bool{}
 	for _, d := range stats.Dropped {
 		found[fmt.Sprintf("%s from %s: %d", d.Pin, d.Origin, d.Packets)] = true
 	}
-	for _, s := range stats.Learned {
+	for _, s := range in.learned("ovsbr-mobula") {
 		found[fmt.Sprintf("%s VLAN %d %s %s", s.MAC, s.VLAN, s.Port, s.Remote)] = true
 	}
 	for _, want := range []string{
@@ -307,4 +313,33 @@ func TestStats(t *testing.T) {
 	if len(found) > 0 || stats.DroppedPackets() != 3 {
 		t.Errorf("more than wanted: %v", found)
 	}
+}
+
+// learned reads what the switch has learned.
+func (in *instance) learned(name string) (all []Station) {
+	in.t.Helper()
+	ctx := context.Background()
+	bridges, err := in.observe(ctx)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	out, err := in.tools.dumpFlows(ctx, name, "table="+strconv.Itoa(tableLearned))
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	flows, err := parseFlows(out)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	for _, f := range flows {
+		if !isLearned(f.cookie) {
+			continue
+		}
+		one, err := parseStation(f, bridges[name])
+		if err != nil {
+			in.t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+	return all
 }

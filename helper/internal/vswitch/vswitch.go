@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // Options say where the Open vSwitch instance is.
@@ -29,17 +29,23 @@ type Options struct {
 	// StartTimeout bounds how long an operation waits for daemons that were
 	// just started; 0: 20 s.
 	StartTimeout time.Duration
+	// Program is another one for each version of this program; "": not known.
+	Program string
 	// Neighbors is how many the host's kernel has room for; 0: what it says.
 	Neighbors int
 }
 
-// Switch is the running switch. Its methods may be called concurrently; they
-// run one tool at a time.
+// Switch is the running switch. Its looks and operations come one after the other.
 type Switch struct {
 	options Options
 	tools   *tools
 	// absent tells that the daemons did not start when they were waited for.
 	absent atomic.Bool
+	// computed are the flows that were computed last, and from what.
+	computed struct {
+		from  string
+		flows []*flow
+	}
 }
 
 var _ reconcile.Subject = (*Switch)(nil)
@@ -81,7 +87,7 @@ func (s *Switch) waitForDaemons(ctx context.Context) error {
 	})
 	s.absent.Store(err != nil)
 	if err != nil {
-		return fmt.Errorf("%w ('journalctl -u %s -u %s' tells more)", err, plan.UnitOVSDB, plan.UnitVSwitch)
+		return fmt.Errorf("%w ('journalctl -u %s -u %s' tells more)", err, spec.UnitOVSDB, spec.UnitVSwitch)
 	}
 	return nil
 }
@@ -100,7 +106,7 @@ func waitFor(ctx context.Context, limit time.Duration, what string, done func() 
 }
 
 // wanted returns the switch of a plan, or nil.
-func wanted(h *plan.Host) *plan.Switch {
+func wanted(h *spec.Host) *spec.Switch {
 	if h == nil {
 		return nil
 	}

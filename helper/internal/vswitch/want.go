@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // wantedBridge is a bridge as it should be.
@@ -16,7 +16,7 @@ type wantedBridge struct {
 	settings map[string]string
 }
 
-func (s *Switch) wantedBridge(sw plan.Switch) wantedBridge {
+func (s *Switch) wantedBridge(sw spec.Switch) wantedBridge {
 	return wantedBridge{
 		name:     sw.Bridge,
 		mtuBytes: sw.MTU,
@@ -72,7 +72,7 @@ type wantedPort struct {
 
 // wantedPorts returns the ports besides the bridge's own, the tunnel last, so
 // that local ports are there when frames arrive.
-func wantedPorts(sw plan.Switch) []wantedPort {
+func wantedPorts(sw spec.Switch) []wantedPort {
 	var all []wantedPort
 	for i, name := range sw.LocalPorts {
 		all = append(all, wantedPort{bridge: sw.Bridge, name: name, number: firstLocalPort + i})

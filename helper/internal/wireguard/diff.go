@@ -12,7 +12,7 @@ import (
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // change is one difference of the device, as data.
@@ -49,15 +49,15 @@ type secrets map[network.Key]wgtypes.Key
 // diff returns what leads from the device as it is to want. have is nil where
 // there is no device yet. previous tells endpoints that the document changed
 // from endpoints that moved by roaming or by the agent's choice; those stay. An
-// endpoint that was plan.AnyEndpoint before is set.
-func diff(have *wgtypes.Device, want, previous *plan.WireGuard, preshared secrets) []change {
+// endpoint that was spec.AnyEndpoint before is set.
+func diff(have *wgtypes.Device, want, previous *spec.WireGuard, preshared secrets) []change {
 	if have == nil {
 		have = &wgtypes.Device{}
 	}
 	var changes []change
 	present := peersOf(have)
 	if previous == nil {
-		previous = &plan.WireGuard{}
+		previous = &spec.WireGuard{}
 	}
 	if network.Key(have.PublicKey) != want.PublicKey {
 		changes = append(changes, newKey(present, want, previous, preshared))
@@ -66,7 +66,7 @@ func diff(have *wgtypes.Device, want, previous *plan.WireGuard, preshared secret
 		changes = append(changes, change{verb: '~', object: "WireGuard port", detail: fmt.Sprintf("%d → %d", have.ListenPort, port),
 			interrupts: len(have.Peers), config: wgtypes.Config{ListenPort: &port}})
 	}
-	before := map[network.Key]plan.Peer{}
+	before := map[network.Key]spec.Peer{}
 	for _, p := range previous.Peers {
 		before[p.PublicKey] = p
 	}
@@ -84,8 +84,8 @@ func diff(have *wgtypes.Device, want, previous *plan.WireGuard, preshared secret
 // settle returns the wanted peers as this device may have them: of the two of a
 // host whose key rotates either may have the allowed IPs. A look at the device
 // while they move can find them at both.
-func settle(want []plan.Peer, present devicePeers) []plan.Peer {
-	settled := append([]plan.Peer{}, want...)
+func settle(want []spec.Peer, present devicePeers) []spec.Peer {
+	settled := append([]spec.Peer{}, want...)
 	at := map[network.Key]int{}
 	for i, p := range want {
 		at[p.PublicKey] = i
@@ -117,7 +117,7 @@ func settle(want []plan.Peer, present devicePeers) []plan.Peer {
 // which makes WireGuard shake hands with those, too, for which nothing waits. Which
 // of its keys a rotating host uses now is not known. Handshakes that cross would stop
 // both hosts for 5 s, so only the host with the lower ID tries both, first the one in use.
-func newKey(present devicePeers, want, previous *plan.WireGuard, preshared secrets) change {
+func newKey(present devicePeers, want, previous *spec.WireGuard, preshared secrets) change {
 	c := change{verb: '~', object: "WireGuard key", detail: "now " + want.PublicKey.String(), setKey: true}
 	announced := previous.AlsoKey == want.PublicKey
 	var active, other []wgtypes.PeerConfig
@@ -152,8 +152,8 @@ func newKey(present devicePeers, want, previous *plan.WireGuard, preshared secre
 
 // removals takes superseded peers away. One that makes room for another key of
 // its host leaves its allowed IPs to that one in the same message.
-func removals(superseded, present devicePeers, wanted []plan.Peer, before map[network.Key]plan.Peer) []change {
-	heirs := map[uint16]plan.Peer{}
+func removals(superseded, present devicePeers, wanted []spec.Peer, before map[network.Key]spec.Peer) []change {
+	heirs := map[uint16]spec.Peer{}
 	for _, p := range wanted {
 		if p.HostID != 0 && p.OtherKey.IsZero() {
 			heirs[p.HostID] = p
@@ -183,7 +183,7 @@ func removals(superseded, present devicePeers, wanted []plan.Peer, before map[ne
 
 // diffPeer compares one peer; have is nil for a new one. secret is its preshared
 // key; zero: none.
-func diffPeer(have *wgtypes.Peer, want, before plan.Peer, secret wgtypes.Key) (change, bool) {
+func diffPeer(have *wgtypes.Peer, want, before spec.Peer, secret wgtypes.Key) (change, bool) {
 	keepalive := seconds(want.KeepaliveSeconds)
 	config := wgtypes.PeerConfig{PublicKey: wgtypes.Key(want.PublicKey)}
 	if have == nil {

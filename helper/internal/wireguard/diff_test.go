@@ -11,6 +11,7 @@ import (
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/wireguard"
 	"mobula/helper/internal/wireguard/wireguardtest"
 )
@@ -49,11 +50,11 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	kernel, all := &wireguardtest.Kernel{Link: func() any { return 1 }}, keys{}
-	return &bench{t, kernel, wireguard.On(kernel, plan.WireLink, all), all, all.create(t)}
+	return &bench{t, kernel, wireguard.On(kernel, spec.WireLink, all), all, all.create(t)}
 }
 
 // plan returns the WireGuard part of host 1 in a network with the others.
-func (b *bench) plan(change func([]network.Host), others ...uint16) *plan.Host {
+func (b *bench) plan(change func([]network.Host), others ...uint16) *spec.Host {
 	b.Helper()
 	self := plantest.Host(1)
 	self.PublicKey = b.own
@@ -74,7 +75,7 @@ func (b *bench) plan(change func([]network.Host), others ...uint16) *plan.Host {
 
 // bring changes the device and returns what it did and how many peers that
 // interrupted.
-func (b *bench) bring(want, previous *plan.Host) (string, int) {
+func (b *bench) bring(want, previous *spec.Host) (string, int) {
 	b.Helper()
 	ops, err := b.device.Diff(context.Background(), want, previous)
 	if err != nil {
@@ -103,45 +104,45 @@ func TestDiff(t *testing.T) {
 	cases := []struct {
 		name        string
 		damage      func(*bench)
-		want        func(*bench) *plan.Host
+		want        func(*bench) *spec.Host
 		blind       bool // what was there before is not known
 		did         string
 		interrupted int
 	}{
 		{name: "nothing", did: ""},
-		{name: "another host", want: func(b *bench) *plan.Host { return b.plan(nil, 2, 3, 4) },
+		{name: "another host", want: func(b *bench) *spec.Host { return b.plan(nil, 2, 3, 4) },
 			did: "+ peer h4.example.com: endpoint 198.51.0.4:51820, allowed IPs 10.30.0.4/32"},
-		{name: "a host less", want: func(b *bench) *plan.Host { return b.plan(nil, 2) }, did: "- peer h3.example.com", interrupted: 1},
-		{name: "a host less, name unknown", want: func(b *bench) *plan.Host { return b.plan(nil, 2) }, blind: true,
+		{name: "a host less", want: func(b *bench) *spec.Host { return b.plan(nil, 2) }, did: "- peer h3.example.com", interrupted: 1},
+		{name: "a host less, name unknown", want: func(b *bench) *spec.Host { return b.plan(nil, 2) }, blind: true,
 			did: "- peer " + plantest.Key(3).String(), interrupted: 1},
-		{name: "endpoint changed", want: func(b *bench) *plan.Host {
+		{name: "endpoint changed", want: func(b *bench) *spec.Host {
 			return b.plan(func(h []network.Host) { at(h, 1, "203.0.113.2:51820") }, 2, 3)
 		}, did: "~ peer h2.example.com: endpoint 198.51.0.2:51820 → 203.0.113.2:51820", interrupted: 1},
 		{name: "roamed", damage: func(b *bench) { b.kernel.Roam(plantest.Key(2), roamed) }, did: ""},
 		{name: "roamed, before unknown", damage: func(b *bench) { b.kernel.Roam(plantest.Key(2), roamed) }, blind: true, did: ""},
 		{name: "roamed to where the document sends it", damage: func(b *bench) { b.kernel.Roam(plantest.Key(2), roamed) },
-			want: func(b *bench) *plan.Host {
+			want: func(b *bench) *spec.Host {
 				return b.plan(func(h []network.Host) { at(h, 1, roamed.String()) }, 2, 3)
 			}, did: ""},
 		{name: "roamed and changed", damage: func(b *bench) { b.kernel.Roam(plantest.Key(2), roamed) },
-			want: func(b *bench) *plan.Host {
+			want: func(b *bench) *spec.Host {
 				return b.plan(func(h []network.Host) { at(h, 1, "203.0.113.2:51820") }, 2, 3)
 			}, did: "~ peer h2.example.com: endpoint 203.0.113.77:1234 → 203.0.113.2:51820", interrupted: 1},
-		{name: "another key of a host", want: func(b *bench) *plan.Host {
+		{name: "another key of a host", want: func(b *bench) *spec.Host {
 			return b.plan(func(h []network.Host) { h[1].PublicKey = plantest.Key(99) }, 2, 3)
 		}, did: "+ peer h2.example.com: endpoint 198.51.0.2:51820, allowed IPs 10.30.0.2/32\n- peer h2.example.com", interrupted: 1},
-		{name: "hosts change their IDs", want: func(b *bench) *plan.Host {
+		{name: "hosts change their IDs", want: func(b *bench) *spec.Host {
 			return b.plan(func(h []network.Host) { h[1].ID, h[2].ID = 3, 2 }, 2, 3)
 		}, did: "~ peer h3.example.com: allowed IPs 10.30.0.3/32 → 10.30.0.2/32\n~ peer h2.example.com: allowed IPs 10.30.0.2/32 → 10.30.0.3/32", interrupted: 2},
-		{name: "keepalive", want: func(b *bench) *plan.Host {
+		{name: "keepalive", want: func(b *bench) *spec.Host {
 			h := b.plan(nil, 2, 3)
 			h.WireGuard.Peers[0].KeepaliveSeconds = 0
 			return h
 		}, did: "~ peer h2.example.com: keepalive 25s → 0s"},
-		{name: "port", want: func(b *bench) *plan.Host {
+		{name: "port", want: func(b *bench) *spec.Host {
 			return b.plan(func(h []network.Host) { h[0].Endpoint = netip.MustParseAddrPort("198.51.0.1:51821") }, 2, 3)
 		}, did: "~ WireGuard port: 51820 → 51821", interrupted: 3},
-		{name: "without Mobula", want: func(*bench) *plan.Host { return plan.Without(*plantest.Facts()) }, did: ""},
+		{name: "without Mobula", want: func(*bench) *spec.Host { return plan.Without(*plantest.Facts()) }, did: ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -187,7 +188,7 @@ func TestAnyEndpoint(t *testing.T) {
 	b.bring(want, nil)
 	b.kernel.Roam(plantest.Key(2), netip.MustParseAddrPort("203.0.113.9:1"))
 	before := b.plan(nil, 2)
-	before.WireGuard.Peers[0].Endpoint = plan.AnyEndpoint
+	before.WireGuard.Peers[0].Endpoint = spec.AnyEndpoint
 	if did, _ := b.bring(want, before); did != "~ peer h2.example.com: endpoint 203.0.113.9:1 → 198.51.0.2:51820" {
 		t.Errorf("did %s", did)
 	}

@@ -16,7 +16,6 @@ func TestPortOfAClient(t *testing.T) {
 		held   time.Duration
 		wanted error
 	}{{500 * time.Millisecond, nil}, {time.Hour, unix.EADDRINUSE}} {
-		c := c
 		t.Run(c.held.String(), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)

@@ -11,6 +11,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/wireguard"
 	"mobula/helper/internal/wireguard/wireguardtest"
 )
@@ -19,7 +20,7 @@ import (
 var otherKey = plantest.Key(22)
 
 // phase returns what host 2 has in a phase of its rotation.
-func (b *bench) phase(public, also network.Key) *plan.Host {
+func (b *bench) phase(public, also network.Key) *spec.Host {
 	b.Helper()
 	return b.plan(func(h []network.Host) { h[1].PublicKey, h[1].AlsoKey = public, also }, 2, 3)
 }
@@ -63,7 +64,7 @@ func TestPhasesOfARotation(t *testing.T) {
 				}
 				want, interrupts = "- peer h2.example.com (other key)", 0
 			}
-			for _, either := range []*plan.Host{announced, switched} {
+			for _, either := range []*spec.Host{announced, switched} {
 				if did, _ := b.bring(either, switched); did != "" {
 					t.Errorf("either may have the allowed IPs: did %s", did)
 				}
@@ -120,7 +121,7 @@ func TestSwitch(t *testing.T) {
 		t.Run(fmt.Sprint(c.id), func(t *testing.T) {
 			b := newBench(t)
 			old, fresh := b.own, b.keys.create(t)
-			document := func(public, also network.Key) *plan.Host {
+			document := func(public, also network.Key) *spec.Host {
 				var hosts []network.Host
 				for id := uint16(1); id <= 3; id++ {
 					h := plantest.Host(id)
@@ -167,7 +168,7 @@ func TestPresharedKeysComeBeforeTheKey(t *testing.T) {
 		for id := uint16(2); id < 2+hosts; id++ {
 			others = append(others, id)
 		}
-		document := func(public, also network.Key) *plan.Host {
+		document := func(public, also network.Key) *spec.Host {
 			return b.plan(func(hosts []network.Host) {
 				for i := range hosts {
 					hosts[i].PresharedKeys = true
@@ -186,7 +187,7 @@ func TestPresharedKeysComeBeforeTheKey(t *testing.T) {
 			}
 		}
 		b.bring(document(fresh, b.own), announced)
-		after, err := b.kernel.Device(plan.WireLink)
+		after, err := b.kernel.Device(spec.WireLink)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,9 +222,9 @@ func TestPresharedKeys(t *testing.T) {
 	var benches []*bench
 	for range public {
 		kernel := &wireguardtest.Kernel{Link: func() any { return 1 }}
-		benches = append(benches, &bench{t, kernel, wireguard.On(kernel, plan.WireLink, all), all, network.Key{}})
+		benches = append(benches, &bench{t, kernel, wireguard.On(kernel, spec.WireLink, all), all, network.Key{}})
 	}
-	previous := make([]*plan.Host, len(public))
+	previous := make([]*spec.Host, len(public))
 	bring := func(hosts []network.Host) string {
 		t.Helper()
 		var did []string

@@ -16,8 +16,8 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 )
 
 // KeyStore finds the private half of a public key.
@@ -30,7 +30,7 @@ type Kernel interface {
 	// Device returns an error that is os.ErrNotExist if there is no such device.
 	Device(name string) (*wgtypes.Device, error)
 	ConfigureDevice(name string, config wgtypes.Config) error
-	// Underlay reports whether the device has plan.Link.Underlay; false if there is none.
+	// Underlay reports whether the device has spec.Link.Underlay; false if there is none.
 	Underlay(name string) (bool, error)
 }
 
@@ -52,7 +52,7 @@ func (d *Device) Name() string { return "wireguard" }
 
 // Diff implements reconcile.Subject. The device itself comes and goes with the
 // links.
-func (d *Device) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (d *Device) Diff(_ context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	if want.WireGuard == nil {
 		return nil, nil
 	}
@@ -60,7 +60,7 @@ func (d *Device) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile
 	if err != nil {
 		return nil, err
 	}
-	var before *plan.WireGuard
+	var before *spec.WireGuard
 	if previous != nil {
 		before = previous.WireGuard
 	}
@@ -70,7 +70,6 @@ func (d *Device) Diff(_ context.Context, want, previous *plan.Host) ([]reconcile
 	}
 	var ops []reconcile.Operation
 	for _, c := range diff(have, want.WireGuard, before, preshared) {
-		c := c
 		ops = append(ops, reconcile.Operation{
 			Step: reconcile.StepWireGuard, Verb: reconcile.Verb(c.verb), Object: c.object, Detail: c.detail, Interrupts: c.interrupts,
 			Do: func(context.Context) error { return d.do(c, want.WireGuard.PublicKey) },
@@ -84,7 +83,7 @@ const presharedLabel = "mobula preshared key 1"
 
 // preshared derives the preshared keys of the pairs that have one. They belong
 // to this host's key: another one means others.
-func (d *Device) preshared(want *plan.WireGuard) (secrets, error) {
+func (d *Device) preshared(want *spec.WireGuard) (secrets, error) {
 	all := secrets{}
 	var own network.Key
 	for _, p := range want.Peers {
@@ -117,13 +116,13 @@ func (d *Device) device() (*wgtypes.Device, error) {
 
 // lasting returns the kernel's device, or nil if there is none or the links make it
 // anew in the same run: where its UDP socket is cannot change.
-func (d *Device) lasting(want *plan.Host) (*wgtypes.Device, error) {
+func (d *Device) lasting(want *spec.Host) (*wgtypes.Device, error) {
 	device, err := d.device()
 	if err != nil || device == nil {
 		return nil, err
 	}
 	for _, l := range want.Links {
-		if l.Name != d.link || l.Kind != plan.WireGuardDevice {
+		if l.Name != d.link || l.Kind != spec.WireGuardDevice {
 			continue
 		}
 		if underlay, err := d.kernel.Underlay(d.link); err != nil || underlay != l.Underlay {

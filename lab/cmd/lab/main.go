@@ -16,7 +16,7 @@ import (
 
 const usage = `usage: lab COMMAND
 
-  up [HOST...]          start the lab; default: alice bob carol (there are dave and erin too)
+  up [HOST...]          start the lab; default: alice bob carol (lab/README.md has the others)
   down                  end it
   status                what runs
   ssh HOST [COMMAND...] a shell, or a command, on a host, as root
@@ -64,8 +64,10 @@ func run(ctx context.Context, args []string) error {
 		return lab.ServeRepository(args[0])
 	case "serve-dhcp":
 		return lab.ServeDHCP(args[0])
+	case "serve-trunk":
+		return lab.ServeTrunk(args[0], args[1])
 	case "serve-outside":
-		return lab.ServeOutside(args[0])
+		return lab.ServeOutside(args[0], args[1])
 	}
 	l, err := lab.Open("")
 	if err != nil {

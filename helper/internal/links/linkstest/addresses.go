@@ -5,7 +5,7 @@ import (
 	"syscall"
 
 	"mobula/helper/internal/links"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // protocolKernel marks what the kernel makes (RTPROT_KERNEL).
@@ -14,7 +14,7 @@ const protocolKernel = 2
 const noPrefixRoute = 0x200 // IFA_F_NOPREFIXROUTE
 
 // remote is what the kernel keeps as an address's network (ifa_address).
-func remote(a plan.Address) netip.Prefix {
+func remote(a spec.Address) netip.Prefix {
 	if a.Peer.IsValid() {
 		return a.Peer.Masked()
 	}
@@ -22,7 +22,7 @@ func remote(a plan.Address) netip.Prefix {
 }
 
 // AddAddress implements links.Kernel, IPv4 as inet_insert_ifa does.
-func (k *Kernel) AddAddress(a plan.Address) error {
+func (k *Kernel) AddAddress(a spec.Address) error {
 	d, err := k.device(links.LinkKey{NS: a.NS, Name: a.Link})
 	switch {
 	case err != nil:
@@ -66,7 +66,7 @@ func (k *Kernel) AddAddress(a plan.Address) error {
 }
 
 // rank is the scope as a number (rtm_scope).
-func rank(s plan.Scope) int { return map[plan.Scope]int{"site": 200, "link": 253, "host": 254}[s] }
+func rank(s spec.Scope) int { return map[spec.Scope]int{"site": 200, "link": 253, "host": 254}[s] }
 
 // addPrefixRoute makes the route of an address (fib_add_ifaddr,
 // addrconf_prefix_route): behind those of its key that are there.
@@ -76,8 +76,8 @@ func (k *Kernel) addPrefixRoute(d *device, a address) {
 	}
 }
 
-func prefixRoute(d *device, a address) (plan.Route, bool) {
-	r := plan.Route{NS: d.NS, To: remote(a.Address), Link: d.Name, Metric: a.Metric, Protocol: protocolKernel}
+func prefixRoute(d *device, a address) (spec.Route, bool) {
+	r := spec.Route{NS: d.NS, To: remote(a.Address), Link: d.Name, Metric: a.Metric, Protocol: protocolKernel}
 	if r.To.Addr().Is6() {
 		if r.Metric == 0 {
 			r.Metric = 256
@@ -88,11 +88,11 @@ func prefixRoute(d *device, a address) (plan.Route, bool) {
 			return r, false
 		}
 	}
-	return r, a.Flags&noPrefixRoute == 0 && d.Kind != plan.Loopback
+	return r, a.Flags&noPrefixRoute == 0 && d.Kind != spec.Loopback
 }
 
 // insert puts a route into its place; false: it is there already.
-func (k *Kernel) insert(r plan.Route, behind bool) bool {
+func (k *Kernel) insert(r spec.Route, behind bool) bool {
 	first, last := len(k.routes), len(k.routes)
 	for i, old := range k.routes {
 		if links.KeyOf(old) != links.KeyOf(r) {
@@ -110,13 +110,13 @@ func (k *Kernel) insert(r plan.Route, behind bool) bool {
 	if behind || r.To.Addr().Is6() {
 		at = last
 	}
-	k.routes = append(k.routes[:at:at], append([]plan.Route{r}, k.routes[at:]...)...)
+	k.routes = append(k.routes[:at:at], append([]spec.Route{r}, k.routes[at:]...)...)
 	return true
 }
 
 // DeleteAddress implements links.Kernel. The secondary ones of the same network go
 // along, as where promote_secondaries is off (inet_del_ifa).
-func (k *Kernel) DeleteAddress(a plan.Address) error {
+func (k *Kernel) DeleteAddress(a spec.Address) error {
 	d := k.devices[links.LinkKey{NS: a.NS, Name: a.Link}]
 	if d == nil {
 		return nil
@@ -142,7 +142,7 @@ func (k *Kernel) DeleteAddress(a plan.Address) error {
 	d.addresses = kept
 	for _, old := range gone {
 		if r, ok := prefixRoute(d, old); ok {
-			k.deleteRoutes(func(have plan.Route) bool { return have == r })
+			k.deleteRoutes(func(have spec.Route) bool { return have == r })
 		}
 	}
 	if !d.hasIPv4() { // it ends on the link
@@ -164,7 +164,7 @@ func (k *Kernel) forgetSources(d *device) {
 func (k *Kernel) forgetSource(ns string, gone []address) {
 	for _, old := range gone {
 		if !k.local(ns, old.Prefix.Addr()) {
-			k.deleteRoutes(func(r plan.Route) bool { return r.NS == ns && r.Table == 0 && r.Source == old.Prefix.Addr() })
+			k.deleteRoutes(func(r spec.Route) bool { return r.NS == ns && r.Table == 0 && r.Source == old.Prefix.Addr() })
 		}
 	}
 }
@@ -191,7 +191,7 @@ func (k *Kernel) local(ns string, ip netip.Addr) bool {
 }
 
 // AddRoute implements links.Kernel (fib_table_insert, fib_check_nh).
-func (k *Kernel) AddRoute(r plan.Route) error {
+func (k *Kernel) AddRoute(r spec.Route) error {
 	d, err := k.device(links.LinkKey{NS: r.NS, Name: r.Link})
 	switch {
 	case err != nil:
@@ -211,7 +211,7 @@ func (k *Kernel) AddRoute(r plan.Route) error {
 }
 
 // asFound is a route as Observe tells it.
-func asFound(r plan.Route) plan.Route {
+func asFound(r spec.Route) spec.Route {
 	r.Uplink, r.Behind = false, false
 	if r.Protocol == 0 {
 		r.Protocol = 4
@@ -233,9 +233,9 @@ func (k *Kernel) onLink(d *device, via netip.Addr) bool {
 }
 
 // DeleteRoute implements links.Kernel.
-func (k *Kernel) DeleteRoute(r plan.Route) error {
+func (k *Kernel) DeleteRoute(r spec.Route) error {
 	r = asFound(r)
-	if k.deleteRoutes(func(have plan.Route) bool { return have == r }) > 0 {
+	if k.deleteRoutes(func(have spec.Route) bool { return have == r }) > 0 {
 		k.Changes++
 	}
 	return nil

@@ -7,12 +7,12 @@ import (
 	"syscall"
 
 	"mobula/helper/internal/links"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // AddLink implements links.Kernel.
-func (k *Kernel) AddLink(link plan.Link, peer *plan.Link) error {
-	for _, l := range []*plan.Link{&link, peer} {
+func (k *Kernel) AddLink(link spec.Link, peer *spec.Link) error {
+	for _, l := range []*spec.Link{&link, peer} {
 		if l == nil {
 			continue
 		}
@@ -25,15 +25,15 @@ func (k *Kernel) AddLink(link plan.Link, peer *plan.Link) error {
 	}
 	k.Changes++
 	switch link.Kind {
-	case plan.Veth:
+	case spec.Veth:
 		a, b := k.addDevice(link), k.addDevice(*peer)
 		a.other, b.other = b, a
 		if err := k.SetLink(*peer); err != nil {
 			return err
 		}
-	case plan.Bridge, plan.WireGuardDevice:
+	case spec.Bridge, spec.WireGuardDevice:
 		k.addDevice(link)
-		if link.Underlay && link.Kind == plan.WireGuardDevice {
+		if link.Underlay && link.Kind == spec.WireGuardDevice {
 			return k.bornInHost(link)
 		}
 	default:
@@ -43,7 +43,7 @@ func (k *Kernel) AddLink(link plan.Link, peer *plan.Link) error {
 }
 
 // bornInHost finishes a WireGuard device that was made from the host's own namespace.
-func (k *Kernel) bornInHost(link plan.Link) error {
+func (k *Kernel) bornInHost(link spec.Link) error {
 	key := links.LinkKey{NS: link.NS, Name: link.Name}
 	k.devices[key].born = ""
 	if k.Killed != nil && k.Killed() {
@@ -65,14 +65,14 @@ func (k *Kernel) SetAlias(key links.LinkKey, alias string) {
 // was made, wherever it has moved (creating_net in drivers/net/wireguard/device.c).
 func (k *Kernel) Socket(key links.LinkKey) (namespace string, found bool) {
 	d := k.devices[key]
-	if d == nil || d.Kind != plan.WireGuardDevice {
+	if d == nil || d.Kind != spec.WireGuardDevice {
 		return "", false
 	}
 	return d.born, true
 }
 
 // AddInternal makes the port of a switch that is an interface of the host.
-func (k *Kernel) AddInternal(link plan.Link) error {
+func (k *Kernel) AddInternal(link spec.Link) error {
 	if !k.namespaces[link.NS] {
 		return syscall.ENOENT
 	}
@@ -80,16 +80,16 @@ func (k *Kernel) AddInternal(link plan.Link) error {
 		d.MAC, d.MTU = link.MAC, link.MTU
 		return nil
 	}
-	link.Kind = plan.Internal
+	link.Kind = spec.Internal
 	k.addDevice(link)
 	return nil
 }
 
 // SetLink implements links.Kernel.
-func (k *Kernel) SetLink(link plan.Link) error {
+func (k *Kernel) SetLink(link spec.Link) error {
 	k.Changes++
-	if link.Kind == plan.Physical && (link.NS == "" || k.devices[links.LinkKey{NS: link.NS, Name: link.Name}] == nil) {
-		for _, ns := range []string{"", plan.Namespace} {
+	if link.Kind == spec.Physical && (link.NS == "" || k.devices[links.LinkKey{NS: link.NS, Name: link.Name}] == nil) {
+		for _, ns := range []string{"", spec.Namespace} {
 			if d := k.devices[links.LinkKey{NS: ns, Name: link.Name}]; d != nil && ns != link.NS {
 				if link.NS != "" && !k.namespaces[link.NS] {
 					return syscall.ENOENT
@@ -104,7 +104,7 @@ func (k *Kernel) SetLink(link plan.Link) error {
 	if err != nil {
 		return err
 	}
-	if link.MTU != 0 && d.MTU != link.MTU && d.Kind != plan.Internal {
+	if link.MTU != 0 && d.MTU != link.MTU && d.Kind != spec.Internal {
 		d.MTU, d.chosen = link.MTU, true
 		k.follow(d.NS, d.Master)
 	}
@@ -123,13 +123,13 @@ func (k *Kernel) SetLink(link plan.Link) error {
 	return nil
 }
 
-func (k *Kernel) setMaster(d *device, link plan.Link) error {
+func (k *Kernel) setMaster(d *device, link spec.Link) error {
 	if link.Master == d.Master || link.Master == "" && link.Free {
 		return nil
 	}
 	if link.Master != "" {
 		bridge := k.devices[links.LinkKey{NS: d.NS, Name: link.Master}]
-		if bridge == nil || bridge.Kind != plan.Bridge {
+		if bridge == nil || bridge.Kind != spec.Bridge {
 			return syscall.ENODEV
 		}
 	}
@@ -173,7 +173,7 @@ func (k *Kernel) DeleteLink(key links.LinkKey) error {
 	if d == nil {
 		return nil
 	}
-	if d.Kind == plan.Physical || d.Kind == plan.Loopback {
+	if d.Kind == spec.Physical || d.Kind == spec.Loopback {
 		return syscall.EOPNOTSUPP
 	}
 	k.Changes++
@@ -190,7 +190,7 @@ func (k *Kernel) SetDown(key links.LinkKey) {
 }
 
 // SetNeighbors implements links.Kernel.
-func (k *Kernel) SetNeighbors(key links.LinkKey, come, leave []plan.Neighbor) error {
+func (k *Kernel) SetNeighbors(key links.LinkKey, come, leave []spec.Neighbor) error {
 	d, err := k.device(key)
 	if err != nil {
 		return err
@@ -235,14 +235,14 @@ func (k *Kernel) Own(of string) (names []string, addresses []netip.Prefix, err e
 }
 
 // AddRule implements links.Kernel. Rules of one priority may differ.
-func (k *Kernel) AddRule(r plan.Rule) error {
+func (k *Kernel) AddRule(r spec.Rule) error {
 	k.Changes++
 	k.rules[r] = true
 	return nil
 }
 
 // DeleteRule implements links.Kernel.
-func (k *Kernel) DeleteRule(r plan.Rule) error {
+func (k *Kernel) DeleteRule(r spec.Rule) error {
 	k.Changes++
 	delete(k.rules, r)
 	return nil

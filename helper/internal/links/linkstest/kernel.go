@@ -10,6 +10,7 @@ import (
 
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Kernel implements links.Kernel. It starts with the host's own namespace and a
@@ -26,14 +27,14 @@ type Kernel struct {
 
 	namespaces map[string]bool
 	devices    map[links.LinkKey]*device
-	routes     []plan.Route // in the order in which they count
-	rules      map[plan.Rule]bool
+	routes     []spec.Route // in the order in which they count
+	rules      map[spec.Rule]bool
 	settings   map[links.SettingKey]string
 	lost       int // namespaces that have lost their name
 }
 
 type device struct {
-	plan.Link
+	spec.Link
 	up        bool
 	addresses []address
 	other     *device                // end of a veth pair
@@ -47,7 +48,7 @@ type device struct {
 }
 
 type address struct {
-	plan.Address
+	spec.Address
 	secondary bool
 }
 
@@ -62,10 +63,10 @@ func New() *Kernel {
 
 func (k *Kernel) forget() {
 	k.namespaces, k.devices = map[string]bool{}, map[links.LinkKey]*device{}
-	k.routes, k.rules, k.settings = nil, map[plan.Rule]bool{}, map[links.SettingKey]string{}
+	k.routes, k.rules, k.settings = nil, map[spec.Rule]bool{}, map[links.SettingKey]string{}
 	k.defaults("")
-	lo := k.addDevice(plan.Link{Name: "lo", Kind: plan.Loopback, MTU: 65536})
-	lo.up, lo.addresses = true, []address{{Address: plan.Address{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}}}
+	lo := k.addDevice(spec.Link{Name: "lo", Kind: spec.Loopback, MTU: 65536})
+	lo.up, lo.addresses = true, []address{{Address: spec.Address{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")}}}
 }
 
 // Reboot leaves the physical links only, in the host's own namespace, down and
@@ -74,8 +75,8 @@ func (k *Kernel) Reboot() {
 	old := k.devices
 	k.forget()
 	for _, d := range old {
-		if d.Kind == plan.Physical {
-			k.addDevice(plan.Link{Name: d.Name, Kind: plan.Physical, MAC: d.MAC, MTU: 1500, NIC: d.NIC})
+		if d.Kind == spec.Physical {
+			k.addDevice(spec.Link{Name: d.Name, Kind: spec.Physical, MAC: d.MAC, MTU: 1500, NIC: d.NIC})
 		}
 	}
 }
@@ -89,15 +90,15 @@ func (k *Kernel) Replace(old, name string, card net.HardwareAddr) {
 		delete(k.devices, d.key())
 	}
 	if name != "" {
-		k.addDevice(plan.Link{Name: name, Kind: plan.Physical, MAC: card, MTU: 1500, NIC: plan.NIC{MAC: card, Device: device}})
+		k.addDevice(spec.Link{Name: name, Kind: spec.Physical, MAC: card, MTU: 1500, NIC: spec.NIC{MAC: card, Device: device}})
 	}
 }
 
 // Configure does what a host's network manager does with the NIC; it makes the
 // NIC if there is none. If the NIC is not in the host's own namespace it fails.
-func (k *Kernel) Configure(f *plan.Facts) error {
+func (k *Kernel) Configure(f *spec.Facts) error {
 	if k.find(f.Uplink) == nil {
-		k.addDevice(plan.Link{Name: f.Uplink, Kind: plan.Physical, MAC: f.MAC, MTU: 1500, NIC: plan.NIC{MAC: f.MAC, Device: "0000:00:03.0"}})
+		k.addDevice(spec.Link{Name: f.Uplink, Kind: spec.Physical, MAC: f.MAC, MTU: 1500, NIC: spec.NIC{MAC: f.MAC, Device: "0000:00:03.0"}})
 	}
 	d, err := k.device(links.LinkKey{Name: f.Uplink})
 	if err != nil {
@@ -129,7 +130,7 @@ func (k *Kernel) Configure(f *plan.Facts) error {
 	return nil
 }
 
-func (k *Kernel) addDevice(link plan.Link) *device {
+func (k *Kernel) addDevice(link spec.Link) *device {
 	d := &device{Link: link, born: link.NS}
 	d.Free, d.Down, d.Underlay, d.Master, d.Peer = false, false, false, "", ""
 	k.devices[d.key()] = d
@@ -149,7 +150,7 @@ func (k *Kernel) device(key links.LinkKey) (*device, error) {
 
 // find returns the named link wherever it is, first in the gateway's namespace.
 func (k *Kernel) find(name string) *device {
-	if d := k.devices[links.LinkKey{NS: plan.Namespace, Name: name}]; d != nil {
+	if d := k.devices[links.LinkKey{NS: spec.Namespace, Name: name}]; d != nil {
 		return d
 	}
 	for key, d := range k.devices {
@@ -164,11 +165,11 @@ func (k *Kernel) find(name string) *device {
 // (neigh_ifdown).
 func (k *Kernel) flush(d *device) {
 	d.neighbors = nil
-	k.deleteRoutes(func(r plan.Route) bool { return r.NS == d.NS && r.Link == d.Name })
+	k.deleteRoutes(func(r spec.Route) bool { return r.NS == d.NS && r.Link == d.Name })
 }
 
-func (k *Kernel) deleteRoutes(which func(plan.Route) bool) (deleted int) {
-	var kept []plan.Route
+func (k *Kernel) deleteRoutes(which func(spec.Route) bool) (deleted int) {
+	var kept []spec.Route
 	for _, r := range k.routes {
 		if which(r) {
 			deleted++
@@ -243,7 +244,7 @@ func (k *Kernel) AddNamespace(name string) error {
 		k.Changes++
 		k.namespaces[name] = true
 		k.defaults(name)
-		k.addDevice(plan.Link{Name: "lo", NS: name, Kind: plan.Loopback, MTU: 65536})
+		k.addDevice(spec.Link{Name: "lo", NS: name, Kind: spec.Loopback, MTU: 65536})
 	}
 	return nil
 }
@@ -284,7 +285,7 @@ func (k *Kernel) Abandon() {
 
 func (k *Kernel) die(ns string) {
 	for _, d := range k.in(ns) {
-		if d.Kind == plan.Physical {
+		if d.Kind == spec.Physical {
 			_ = k.move(d, "")
 		} else if k.devices[d.key()] == d {
 			k.remove(d)

@@ -9,14 +9,14 @@ import (
 	"syscall"
 
 	"mobula/helper/internal/links"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Observe implements links.Kernel.
-func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting) (*links.State, error) {
+func (k *Kernel) Observe(namespaces []string, table int, settings []spec.Setting) (*links.State, error) {
 	s := &links.State{
-		Namespaces: map[string]bool{}, Links: map[links.LinkKey]links.Link{}, Addresses: map[plan.Address]bool{}, Neighbors: map[plan.Neighbor]bool{},
-		Rules: map[plan.Rule]bool{}, Settings: map[links.SettingKey]string{},
+		Namespaces: map[string]bool{}, Links: map[links.LinkKey]links.Link{}, Addresses: map[spec.Address]bool{}, Neighbors: map[spec.Neighbor]bool{},
+		Rules: map[spec.Rule]bool{}, Settings: map[links.SettingKey]string{},
 	}
 	s.IPv6Off = k.settings[ipv6Off] == "1"
 	seen := map[string]bool{"": true}
@@ -33,10 +33,10 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 		if d.other != nil {
 			link.Peer = "?"
 		}
-		link.Underlay = d.Kind == plan.WireGuardDevice && d.alias == links.UnderlayAlias
+		link.Underlay = d.Kind == spec.WireGuardDevice && d.alias == links.UnderlayAlias
 		s.Links[key] = link
 		for address, mac := range d.neighbors {
-			s.Neighbors[plan.Neighbor{NS: key.NS, Link: key.Name, Address: address, MAC: mac}] = true
+			s.Neighbors[spec.Neighbor{NS: key.NS, Link: key.Name, Address: address, MAC: mac}] = true
 		}
 		for _, a := range d.addresses {
 			a.NS = key.NS
@@ -49,7 +49,7 @@ func (k *Kernel) Observe(namespaces []string, table int, settings []plan.Setting
 		}
 	}
 	for r := range k.rules {
-		if r.Table == table || r.Table == 0 && r.Specific && plan.RulePriority <= r.Priority && r.Priority <= plan.MaxRulePriority {
+		if r.Table == table || r.Table == 0 && r.Specific && spec.RulePriority <= r.Priority && r.Priority <= spec.MaxRulePriority {
 			s.Rules[r] = true
 		}
 	}
@@ -145,7 +145,7 @@ func (d *device) String() string {
 	if d.up {
 		text += " up"
 	}
-	if d.Kind == plan.WireGuardDevice && d.born != d.NS {
+	if d.Kind == spec.WireGuardDevice && d.born != d.NS {
 		text += fmt.Sprintf(" made in %q", d.born)
 	}
 	if d.alias != "" {
@@ -241,7 +241,7 @@ func (k *Kernel) routeLines(ns string) (lines []string) {
 
 // Reachable tells why a host cannot be reached by its public addresses; "" if it
 // can: the addresses are where the NIC leads, and so is the default route.
-func (k *Kernel) Reachable(f *plan.Facts) string {
+func (k *Kernel) Reachable(f *spec.Facts) string {
 	nic := k.find(f.Uplink)
 	if nic == nil || !nic.up {
 		return fmt.Sprintf("the NIC is missing or down: %v", nic)

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // Devices returns the links of a namespace, each with a value that is another one when it
@@ -24,8 +24,8 @@ func (k *Kernel) Devices(ns string) map[string]any {
 }
 
 // Onward is links.Onward by the main table of the host's own namespace.
-func (k *Kernel) Onward(d *plan.Doorway) (*plan.Onward, error) {
-	onward, leads := &plan.Onward{}, map[string]bool{}
+func (k *Kernel) Onward(d *spec.Doorway) (*spec.Onward, error) {
+	onward, leads := &spec.Onward{}, map[string]bool{}
 	var own []netip.Addr
 	for _, l := range k.in("") {
 		leads[l.Name] = slices.Contains(d.Outside, l.Name)
@@ -45,7 +45,7 @@ func (k *Kernel) Onward(d *plan.Doorway) (*plan.Onward, error) {
 			if best == nil || best.Link == d.Direct || best.Link == d.Access || best.Link == "lo" {
 				continue
 			}
-			w := plan.Way{From: from, To: to, Hop: to, Link: best.Link}
+			w := spec.Way{From: from, To: to, Hop: to, Link: best.Link}
 			if best.Via.IsValid() {
 				w.Hop = best.Via
 			}
@@ -55,15 +55,15 @@ func (k *Kernel) Onward(d *plan.Doorway) (*plan.Onward, error) {
 	}
 	for _, l := range k.in("") {
 		if leads[l.Name] {
-			onward.Links = append(onward.Links, plan.OnwardLink{Name: l.Name, Index: 2 + l.moves, MTU: l.MTU})
+			onward.Links = append(onward.Links, spec.OnwardLink{Name: l.Name, Index: 2 + l.moves, MTU: l.MTU})
 		}
 	}
-	slices.SortFunc(onward.Links, func(a, b plan.OnwardLink) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(onward.Links, func(a, b spec.OnwardLink) int { return cmp.Compare(a.Name, b.Name) })
 	return onward, nil
 }
 
 // lookup finds the longest prefix with the lowest metric; nil: none.
-func (k *Kernel) lookup(to netip.Addr) (best *plan.Route) {
+func (k *Kernel) lookup(to netip.Addr) (best *spec.Route) {
 	for i, r := range k.routes {
 		if r.NS == "" && r.Table == 0 && r.To.Contains(to) &&
 			(best == nil || r.To.Bits() > best.To.Bits() || r.To.Bits() == best.To.Bits() && r.Metric < best.Metric) {

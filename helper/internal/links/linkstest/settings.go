@@ -5,7 +5,7 @@ import (
 	"syscall"
 
 	"mobula/helper/internal/links"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 var ipv6Off = links.SettingKey{Key: "net/ipv6/conf/default/disable_ipv6"}
@@ -52,7 +52,7 @@ func isOf(key, name string) bool {
 }
 
 // Set implements links.Kernel.
-func (k *Kernel) Set(s plan.Setting) error {
+func (k *Kernel) Set(s spec.Setting) error {
 	key := links.SettingKey{NS: s.NS, Key: s.Key}
 	if _, ok := k.settings[key]; !ok {
 		return syscall.ENOENT

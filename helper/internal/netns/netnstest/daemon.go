@@ -57,7 +57,7 @@ func Daemon(t *testing.T, namespace, program, ready string) (stop func()) {
 		_ = netns.Do(namespace, func() error { ok = exec.Command("sh", "-c", ready).Run() == nil; return nil })
 		return ok
 	}
-	for end := time.Now().Add(20 * time.Second); !isReady(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !isReady(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			log, _ := os.ReadFile(said.Name())
 			t.Fatalf("%s: not ready:\n%s", program, log)

@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/system"
 )
 
@@ -24,7 +24,7 @@ import (
 type Machine struct {
 	// Root is the directory in which the host's files are.
 	Root     string
-	Managers []plan.Manager
+	Managers []spec.Manager
 	Uplink   string
 	// Executable reports whether there is a program; all links are resolved.
 	Executable func(path string) bool
@@ -43,7 +43,7 @@ type Machine struct {
 	loaded    map[string]string  // units as systemd has read them, by path
 	running   map[string]int     // by unit, with the main process
 	lastPID   int
-	unmanaged map[plan.Manager][]string // by manager: which links it has read to leave alone
+	unmanaged map[spec.Manager][]string // by manager: which links it has read to leave alone
 }
 
 // System returns the machine that stands below a system.System. What it writes is
@@ -104,17 +104,17 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) (string,
 	switch {
 	case name == "systemctl" && len(args) > 0:
 		out, problem = m.systemctl(args[0], args[1:])
-	case name == "networkctl" && strings.Join(args, " ") == "reload" && m.has(plan.Networkd):
-		m.reads(plan.Networkd)
-	case name == "nmcli" && m.has(plan.NetworkManager):
+	case name == "networkctl" && strings.Join(args, " ") == "reload" && m.has(spec.Networkd):
+		m.reads(spec.Networkd)
+	case name == "nmcli" && m.has(spec.NetworkManager):
 		out, problem = m.nmcli(args)
-	case name == "ifquery" && m.has(plan.Ifupdown) && len(args) == 2 && args[1] == "--list":
+	case name == "ifquery" && m.has(spec.Ifupdown) && len(args) == 2 && args[1] == "--list":
 		for _, line := range strings.Split(m.Content("/etc/network/interfaces"), "\n") {
 			if list, ok := strings.CutPrefix(line, "auto "); ok {
 				out += strings.ReplaceAll(list, " ", "\n") + "\n"
 			}
 		}
-	case name == "ifquery" && m.has(plan.Ifupdown) && len(args) == 2:
+	case name == "ifquery" && m.has(spec.Ifupdown) && len(args) == 2:
 		known := false
 		if out, known = m.stanza(args[1]); !known {
 			problem = "no such interface" // ifquery(8): exits with 1
@@ -133,7 +133,7 @@ func (m *Machine) Run(ctx context.Context, name string, args ...string) (string,
 	return out, nil
 }
 
-func (m *Machine) has(manager plan.Manager) bool {
+func (m *Machine) has(manager spec.Manager) bool {
 	for _, one := range m.Managers {
 		if one == manager {
 			return true

@@ -6,24 +6,24 @@ import (
 	"sort"
 	"strings"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // StartManagers starts the host's network managers, as a boot does after the boot
 // unit. It reports whether they have the NIC; then the caller configures it.
 func (m *Machine) StartManagers() (taken bool) {
 	taken = true
-	for _, manager := range []plan.Manager{plan.Networkd, plan.NetworkManager} {
+	for _, manager := range []spec.Manager{spec.Networkd, spec.NetworkManager} {
 		if m.has(manager) {
 			m.unmanaged[manager] = m.toLeaveAlone(manager)
 			m.running[string(manager)+".service"] = 0
 			taken = taken && !matches(m.unmanaged[manager], m.Uplink)
 		}
 	}
-	if !m.has(plan.Ifupdown) {
+	if !m.has(spec.Ifupdown) {
 		return taken
 	}
-	taken = taken && !strings.Contains(m.loaded[plan.IfupdownDropIn], "--exclude="+m.Uplink+" --exclude="+m.Uplink+":*\n")
+	taken = taken && !strings.Contains(m.loaded[spec.IfupdownDropIn], "--exclude="+m.Uplink+" --exclude="+m.Uplink+":*\n")
 	notes := "lo=lo\n"
 	if taken && m.hasLink(m.Uplink) { // else ifup(8) says that it cannot find the device
 		notes += m.Uplink + "=" + m.Uplink + "\n"
@@ -45,16 +45,16 @@ func (m *Machine) hasLink(name string) bool {
 
 // toLeaveAlone is what a manager's files say: unmanaged-devices of NetworkManager.conf(5),
 // Unmanaged= of systemd.network(5).
-func (m *Machine) toLeaveAlone(manager plan.Manager) (all []string) {
-	pattern := map[plan.Manager]string{plan.Networkd: "/etc/systemd/network/*.network", plan.NetworkManager: "/etc/NetworkManager/conf.d/*.conf"}[manager]
+func (m *Machine) toLeaveAlone(manager spec.Manager) (all []string) {
+	pattern := map[spec.Manager]string{spec.Networkd: "/etc/systemd/network/*.network", spec.NetworkManager: "/etc/NetworkManager/conf.d/*.conf"}[manager]
 	files, _ := filepath.Glob(m.At(pattern))
 	for _, file := range files {
 		content := m.Content(strings.TrimPrefix(file, m.Root))
 		for _, line := range strings.Split(content, "\n") {
-			if list, ok := strings.CutPrefix(line, "unmanaged-devices+="); ok && manager == plan.NetworkManager {
+			if list, ok := strings.CutPrefix(line, "unmanaged-devices+="); ok && manager == spec.NetworkManager {
 				all = append(all, strings.Split(strings.ReplaceAll(list, "interface-name:", ""), ";")...)
 			}
-			if list, ok := strings.CutPrefix(line, "Name="); ok && manager == plan.Networkd && strings.Contains(content, "\nUnmanaged=yes\n") {
+			if list, ok := strings.CutPrefix(line, "Name="); ok && manager == spec.Networkd && strings.Contains(content, "\nUnmanaged=yes\n") {
 				all = append(all, strings.Fields(list)...)
 			}
 		}
@@ -67,15 +67,15 @@ func (m *Machine) toLeaveAlone(manager plan.Manager) (all []string) {
 // each link, and one that it shall leave alone from now on goes down, with all
 // addresses; it gives the NIC its addresses anew when it has it again. networkd has
 // taken the NIC only, whose addresses it removes.
-func (m *Machine) reads(manager plan.Manager) {
+func (m *Machine) reads(manager spec.Manager) {
 	before, now := m.unmanaged[manager], m.toLeaveAlone(manager)
 	m.unmanaged[manager] = now
 	for _, link := range m.Links() {
 		was, is := matches(before, link), matches(now, link)
 		switch {
-		case is && !was && (link == m.Uplink || manager == plan.NetworkManager):
+		case is && !was && (link == m.Uplink || manager == spec.NetworkManager):
 			m.Release(link)
-		case was && !is && link == m.Uplink && manager == plan.NetworkManager:
+		case was && !is && link == m.Uplink && manager == spec.NetworkManager:
 			m.Take(link)
 		}
 	}
@@ -100,7 +100,7 @@ func (m *Machine) nmcli(args []string) (out, problem string) {
 		return "", "the nmcli of tests knows no such command"
 	case !m.hasLink(link):
 		return "", "Error: Device '" + link + "' not found."
-	case matches(m.unmanaged[plan.NetworkManager], link):
+	case matches(m.unmanaged[spec.NetworkManager], link):
 		return "10 (unmanaged)\n", ""
 	}
 	return "100 (connected)\n", ""

@@ -8,7 +8,7 @@ import (
 	"sort"
 	"strings"
 
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // systemctl does what systemctl(1) says, for what the driver asks. What it complains
@@ -37,7 +37,7 @@ func (m *Machine) systemctl(verb string, args []string) (out, problem string) {
 		}
 		m.Stop(unit)
 	case "try-restart", "try-reload-or-restart":
-		if manager := plan.Manager(strings.TrimSuffix(unit, ".service")); m.Running(unit) {
+		if manager := spec.Manager(strings.TrimSuffix(unit, ".service")); m.Running(unit) {
 			m.reads(manager)
 		}
 	case "show":
@@ -57,7 +57,7 @@ func (m *Machine) show(args []string) (out, problem string) {
 	var units []string
 	for _, unit := range args[1:] {
 		state := map[bool]string{false: "inactive", true: "active"}[m.Running(unit)]
-		stale := map[bool]string{false: "no", true: "yes"}[m.stale(plan.UnitDir+unit)]
+		stale := map[bool]string{false: "no", true: "yes"}[m.stale(spec.UnitDir+unit)]
 		units = append(units, fmt.Sprintf("MainPID=%d\nId=%s\nActiveState=%s\nNeedDaemonReload=%s\n", m.running[unit], unit, state, stale))
 	}
 	return strings.Join(units, "\n"), ""
@@ -66,8 +66,8 @@ func (m *Machine) show(args []string) (out, problem string) {
 // reload reads all units again. One that runs stays known without its file.
 func (m *Machine) reload() {
 	m.loaded = map[string]string{}
-	files, _ := filepath.Glob(m.At(plan.UnitDir + "*.service"))
-	dropIns, _ := filepath.Glob(m.At(plan.UnitDir + "*.service.d/*.conf"))
+	files, _ := filepath.Glob(m.At(spec.UnitDir + "*.service"))
+	dropIns, _ := filepath.Glob(m.At(spec.UnitDir + "*.service.d/*.conf"))
 	for _, path := range append(files, dropIns...) {
 		path = strings.TrimPrefix(path, m.Root)
 		m.loaded[path] = m.Content(path)
@@ -84,7 +84,7 @@ func (m *Machine) stale(path string) bool {
 
 // unit returns what systemd has read of a unit.
 func (m *Machine) unit(name string) (text string, known bool) {
-	path := plan.UnitDir + name
+	path := spec.UnitDir + name
 	if _, known := m.loaded[path]; !known {
 		if _, err := os.Stat(m.At(path)); err == nil {
 			m.loaded[path] = m.Content(path)
@@ -167,8 +167,8 @@ func (m *Machine) Program(unit string) string {
 
 // Enabled tells that systemd starts a unit when the host boots.
 func (m *Machine) Enabled(unit string) bool {
-	_, err := os.Stat(m.At(plan.UnitDir + unit))
-	_, linkErr := os.Lstat(m.At(plan.UnitDir + "multi-user.target.wants/" + unit))
+	_, err := os.Stat(m.At(spec.UnitDir + unit))
+	_, linkErr := os.Lstat(m.At(spec.UnitDir + "multi-user.target.wants/" + unit))
 	return err == nil && linkErr == nil
 }
 
@@ -179,7 +179,7 @@ func (m *Machine) PowerCycle() error {
 			return err
 		}
 	}
-	m.running, m.unmanaged = map[string]int{}, map[plan.Manager][]string{}
+	m.running, m.unmanaged = map[string]int{}, map[spec.Manager][]string{}
 	m.reload()
 	return nil
 }
@@ -207,7 +207,7 @@ func (m *Machine) String() string {
 		})
 	}
 	for unit := range m.running {
-		if unit != plan.UnitBoot { // which is active if the host has booted with it
+		if unit != spec.UnitBoot { // which is active if the host has booted with it
 			lines = append(lines, "running "+unit)
 		}
 	}

@@ -2,8 +2,8 @@ package hosttest
 
 import (
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 var onSettings = []feature{
@@ -260,6 +260,6 @@ var inTheWay = []feature{
 	{name: "our namespace", make: func(h *host) { h.ip("netns add mobula") }},
 	{name: "a leftover of our namespace", carried: true, make: func(h *host) {
 		h.ip("netns add mobula")
-		h.tool("unmount", "%s", netns.Path(plan.Namespace))
+		h.tool("unmount", "%s", netns.Path(spec.Namespace))
 	}},
 }

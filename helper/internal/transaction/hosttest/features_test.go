@@ -159,7 +159,6 @@ var onRoutes = append(withAttributes(), []feature{
 
 func withAttributes() (all []feature) {
 	for _, a := range routeAttributes {
-		a := a
 		all = append(all, feature{name: "route with " + a.text, carried: a.carried, make: func(h *host) {
 			h.ip("route add %s0/24 via %s dev %s onlink %s", h.subnet(), h.via(), h.uplink, a.text)
 		}})

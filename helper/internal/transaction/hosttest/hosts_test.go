@@ -58,7 +58,6 @@ func TestHosts(t *testing.T) {
 		t.Cleanup(func() { summary(t, dir) })
 	}
 	for _, line := range hostLines(t) {
-		line := line
 		h, err := parse(line)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@
 package hosttest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // TestOthersFlush: Debian's own nftables.conf begins by flushing all rules.
@@ -40,8 +42,27 @@ func TestOthersFlush(t *testing.T) {
 		}
 	}
 	run(t, "nft delete table inet filter")
+	ended := b.mendsAlways()
 	b.uninstall()
+	ended()
 	b.same("an uninstall after a flush")
+}
+
+// mendsAlways begins a repair as soon as the one before has ended: one that has looked at
+// the host before an uninstall must not put back what that takes away.
+func (b *beside) mendsAlways() (end func()) {
+	ctx, cancel := context.WithCancel(b.ctx())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			if err := b.mend(ctx); err != nil {
+				b.Errorf("repairing: %v", err)
+			}
+		}
+	}()
+	time.Sleep(100 * time.Millisecond)
+	return func() { cancel(); <-ended }
 }
 
 // TestOthersForwarding: systemd-sysctl sets what a file says of forwarding, and so that of
@@ -74,7 +95,7 @@ func (b *beside) networkdFiles() {
 		b.Fatal(err)
 	}
 	with := *facts
-	with.Managers = []plan.Manager{plan.Networkd}
+	with.Managers = []spec.Manager{spec.Networkd}
 	p, err := plan.Build(b.change.Document, b.change.HostID, with)
 	if err != nil {
 		b.Fatal(err)
@@ -110,7 +131,6 @@ func prepareNetworkd(t *testing.T) {
 // again; another of its files takes all other links, whatever its name.
 func TestOthersNetworkd(t *testing.T) {
 	for _, all := range []string{"80-all", "00-all", "0-all"} {
-		all := all
 		t.Run(all, func(t *testing.T) {
 			t.Parallel()
 			b := newBeside(t, "1: classic")

@@ -15,8 +15,8 @@ import (
 
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
 )
@@ -29,7 +29,7 @@ func TestOthersDhcpcd(t *testing.T) {
 	var before, uplink string
 	start := func() { stop = netnstest.Daemon(t, "", "dhcpcd -B", "pgrep -x dhcpcd && sleep 2") }
 	b := newBeside(t, "1: classic", func(b *beside) {
-		b.with(plan.Dhcpcd, "dhcpcd")
+		b.with(spec.Dhcpcd, "dhcpcd")
 		run(t, `mount -t tmpfs none /var/lib/dhcpcd; mkdir /run/dhcpcd
 printf 'nodev\nnoipv6\ninterface `+b.made.uplink+`\nstatic ip_address=192.0.2.10/24\nstatic routers=192.0.2.1\n' >/etc/dhcpcd.conf; touch -d 2026-01-01 /etc/dhcpcd.conf`)
 		start()
@@ -67,12 +67,12 @@ func ofNIC(b *beside) string {
 
 // with gives the host a network manager, whose files and reading are real. There is no
 // systemd here.
-func (b *beside) with(manager plan.Manager, unit string) {
+func (b *beside) with(manager spec.Manager, unit string) {
 	found := b.Survey
-	b.Survey = func(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error) {
+	b.Survey = func(ctx context.Context, ranges network.Ranges, self network.Host, known *spec.Facts) (*spec.Facts, error) {
 		facts, err := found(ctx, ranges, self, known)
 		if facts != nil {
-			facts.Managers = []plan.Manager{manager}
+			facts.Managers = []spec.Manager{manager}
 		}
 		return facts, err
 	}
@@ -87,7 +87,7 @@ func (b *beside) with(manager plan.Manager, unit string) {
 		}
 		return "", errors.New("there is none")
 	}}
-	b.Reconciler = func(facts *plan.Facts, booting bool) *reconcile.Reconciler {
+	b.Reconciler = func(facts *spec.Facts, booting bool) *reconcile.Reconciler {
 		r := others(facts, booting)
 		r.Subjects = append(r.Subjects, only{system.On(m, "", true), unit})
 		return r
@@ -100,7 +100,7 @@ type only struct {
 	name string
 }
 
-func (o only) Diff(ctx context.Context, want, previous *plan.Host) ([]reconcile.Operation, error) {
+func (o only) Diff(ctx context.Context, want, previous *spec.Host) ([]reconcile.Operation, error) {
 	ops, err := o.Subject.Diff(ctx, want, previous)
 	return slices.DeleteFunc(ops, func(op reconcile.Operation) bool { return !strings.Contains(op.Object, o.name) }), err
 }

@@ -19,7 +19,7 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // back is how long what others take away may be away.
@@ -30,7 +30,7 @@ const back = time.Second
 // repairs there is only what it does.
 type beside struct {
 	*bench
-	sync.Mutex // of repairs
+	sync.Mutex // of who changes the host, as the helper's lock is
 	repairs    []string
 	// began and ended are of the last repair that did something.
 	began, ended time.Time
@@ -88,10 +88,10 @@ func newBeside(t *testing.T, line string, prepare ...func(*beside)) *beside {
 func (b *beside) agent() (stop func()) {
 	b.Helper()
 	said := slog.New(slog.NewTextHandler(b.said, nil))
-	relaying := firewall.NewRelaying(plan.RunDir, links.Onward)
+	relaying := firewall.NewRelaying(spec.RunDir, links.Onward)
 	a := &agent.Agent{Host: b.Host, Log: said, PrivateKey: b.Store.Keys().PrivateKey, Facts: b.Known, Repair: b.mend,
-		Relaying: relaying, RelaysPath: firewall.RelaysPath(plan.RunDir), Ways: links.Ways, Superseded: func() bool { return false },
-		Resolvers: func(network.Ranges) []netip.Addr { return nil }, AppliedPath: filepath.Join(plan.RunDir, "applied.json"), SwitchDir: plan.OVSDir, StatePath: "/run/state.sock"}
+		Relaying: relaying, RelaysPath: firewall.RelaysPath(spec.RunDir), Ways: links.Ways, Superseded: func() bool { return false },
+		Resolvers: func(network.Ranges) []netip.Addr { return nil }, AppliedPath: filepath.Join(spec.RunDir, "applied.json"), SwitchDir: spec.OVSDir, StatePath: "/run/state.sock"}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = a.Run(ctx) }()
@@ -111,6 +111,14 @@ func (b *beside) mend(context.Context) error {
 		b.began, b.ended = began, time.Now()
 	}
 	return err
+}
+
+// uninstall keeps repairs away meanwhile, as the helper does.
+func (b *beside) uninstall() {
+	b.Helper()
+	b.Lock()
+	defer b.Unlock()
+	b.bench.uninstall()
 }
 
 // left is what differs from the plan.
@@ -158,7 +166,7 @@ func (b *beside) isBack(what, script string) {
 // outside holds that the gateway gets outside through the host.
 func (b *beside) outside(when string) {
 	b.Helper()
-	out, err := exec.Command("ip", "netns", "exec", plan.Namespace, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", b.made.gateway.String()).CombinedOutput()
+	out, err := exec.Command("ip", "netns", "exec", spec.Namespace, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", b.made.gateway.String()).CombinedOutput()
 	if err != nil {
 		b.Errorf("%s the gateway does not get outside: %s\n%s", when, out, b.ways())
 	}

@@ -18,7 +18,6 @@ import (
 // goes through it, and guests get outside; both go, in either order.
 func TestOthersVPN(t *testing.T) {
 	for _, first := range []string{"the VPN", "Mobula"} {
-		first := first
 		t.Run(first, func(t *testing.T) {
 			t.Parallel()
 			up := "WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go wg-quick up vpn7 2>&1"

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/netns"
-	"mobula/helper/internal/plan"
+	"mobula/helper/internal/spec"
 )
 
 // snapshot is everything that the kernel says of the host's network, a line for
@@ -36,7 +36,7 @@ var questions = map[string][]string{
 
 func look(t *testing.T) snapshot {
 	t.Helper()
-	s := snapshot{said: map[string][]string{}, occupied: netns.Exists(plan.Namespace), leftover: netns.Leftover(plan.Namespace)}
+	s := snapshot{said: map[string][]string{}, occupied: netns.Exists(spec.Namespace), leftover: netns.Leftover(spec.Namespace)}
 	for tool, lines := range questions {
 		args := append(strings.Fields(tool)[1:], "-details", "-json", "-batch", "-")
 		answers := json.NewDecoder(strings.NewReader(output(t, strings.Join(lines, "\n")+"\n", "ip", args...)))
@@ -59,25 +59,34 @@ func look(t *testing.T) snapshot {
 }
 
 // settled looks until the kernel has done what it does a moment later: it gives a
-// link that came up its own address, and says of one with a carrier that it works only
-// after up to a second (linkwatch).
+// link that came up its own address, and says whether one works up to a second after
+// its carrier came or went (linkwatch).
 func settled(t *testing.T) snapshot {
 	t.Helper()
 	was := look(t)
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		time.Sleep(100 * time.Millisecond)
 		now := look(t)
-		waiting := unready.MatchString(strings.Join(now.said["ip address show"], "\n"))
-		if was.difference(now) == "" && !waiting || time.Now().After(deadline) {
+		if was.difference(now) == "" && !unready(strings.Join(now.said["ip address show"], "\n")) || time.Now().After(deadline) {
 			return now
 		}
 		was = now
 	}
 }
 
-// unready is in the line of an address that is not checked yet, and of a link whose carrier
-// is there but not known to all of the kernel (RFC 2863 states, operstates.rst).
-var unready = regexp.MustCompile(`tentative|"NO-CARRIER"[^\]]*"LOWER_UP"`)
+var linkFlags = regexp.MustCompile(`"flags":\[([^\]]*)\]`)
+
+// unready tells whether an address is not checked yet, or the kernel has not heard of a
+// link's carrier: one that is up has either LOWER_UP, its carrier, or NO-CARRIER, which
+// ip(8) prints of one that is not running (RFC 2863 states, operstates.rst).
+func unready(addresses string) bool {
+	for _, m := range linkFlags.FindAllStringSubmatch(addresses, -1) {
+		if strings.Contains(m[1], `"UP"`) && strings.Contains(m[1], `"LOWER_UP"`) == strings.Contains(m[1], `"NO-CARRIER"`) {
+			return true
+		}
+	}
+	return strings.Contains(addresses, "tentative")
+}
 
 func lines(text string) (all []string) {
 	for _, line := range strings.Split(text, "\n") {

@@ -18,9 +18,9 @@ import (
 	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
-	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/reconcile"
+	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/system"
 	"mobula/helper/internal/transaction"
@@ -106,10 +106,10 @@ func newBench(t *testing.T, h *host) *bench {
 		t.Fatal(err)
 	}
 	b.Host = &transaction.Host{
-		Store: kept, Alarm: &b.clock, Run: store.New(plan.RunDir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: kept, Alarm: &b.clock, Run: store.New(spec.RunDir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Survey:   survey,
 		SSHPorts: func(context.Context, network.Ranges) ([]uint16, error) { return []uint16{22}, nil },
-		Reconciler: func(*plan.Facts, bool) *reconcile.Reconciler {
+		Reconciler: func(*spec.Facts, bool) *reconcile.Reconciler {
 			return &reconcile.Reconciler{Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Subjects: drivers(kept.Keys())}
 		},
 	}
@@ -133,9 +133,9 @@ func (b *bench) changeOf(self network.Host) *store.Change {
 func (b *bench) reaches(after string) {
 	b.Helper()
 	r := b.made.ranges
-	ways := map[netip.Addr]string{r.IntrawireAddress(2): plan.DirectHost}
+	ways := map[netip.Addr]string{r.IntrawireAddress(2): spec.DirectHost}
 	if !b.self.ManualAccess && r.HasAccessAddress(b.self.ID) {
-		ways[r.GatewayAddress(2)], ways[r.AccessAddress(2)], ways[r.GatewayAddress(32767)] = plan.AccessLink, plan.AccessLink, plan.AccessLink
+		ways[r.GatewayAddress(2)], ways[r.AccessAddress(2)], ways[r.GatewayAddress(32767)] = spec.AccessLink, spec.AccessLink, spec.AccessLink
 	}
 	if clashes, err := links.Clashes(r, b.self.ManualAccess); err != nil || len(clashes) > 0 {
 		b.Errorf("after %s found %v, %v, wanted no clash with what is Mobula's own", after, clashes, err)
@@ -149,7 +149,7 @@ func (b *bench) reaches(after string) {
 }
 
 // survey is that of the kernel and of the packet filter: of files the host has none.
-func survey(ctx context.Context, ranges network.Ranges, self network.Host, known *plan.Facts) (*plan.Facts, error) {
+func survey(ctx context.Context, ranges network.Ranges, self network.Host, known *spec.Facts) (*spec.Facts, error) {
 	ways, err := links.Ways()
 	switch {
 	case err != nil:
@@ -166,7 +166,7 @@ func survey(ctx context.Context, ranges network.Ranges, self network.Host, known
 	if known != nil {
 		facts = facts.Moves(known, ways.Router)
 	}
-	facts.ResolvConf, facts.SSHPorts = plan.File{Path: plan.ResolvConfPath, Missing: true}, []uint16{22}
+	facts.ResolvConf, facts.SSHPorts = spec.File{Path: spec.ResolvConfPath, Missing: true}, []uint16{22}
 	return facts, errors.Join(err, system.SurveyHooks(ctx, facts))
 }
 
@@ -227,8 +227,8 @@ func (b *bench) same(after string) {
 			break
 		}
 	}
-	if netns.Exists(plan.Namespace) != b.before.occupied || netns.Leftover(plan.Namespace) && !b.before.leftover {
-		b.Errorf("after %s found the gateway's namespace: %v, and its file: %v", after, netns.Exists(plan.Namespace), netns.Leftover(plan.Namespace))
+	if netns.Exists(spec.Namespace) != b.before.occupied || netns.Leftover(spec.Namespace) && !b.before.leftover {
+		b.Errorf("after %s found the gateway's namespace: %v, and its file: %v", after, netns.Exists(spec.Namespace), netns.Leftover(spec.Namespace))
 	}
 }
 
@@ -262,7 +262,7 @@ func (b *bench) answers(after string) {
 // ways says what each namespace knows of its links, addresses, routes and neighbors.
 func (b *bench) ways() string {
 	var said strings.Builder
-	for _, ns := range []string{"isp", plan.Namespace, ""} {
+	for _, ns := range []string{"isp", spec.Namespace, ""} {
 		if ns != "" && !netns.Exists(ns) {
 			continue
 		}
@@ -287,9 +287,9 @@ func (c *clock) Armed(context.Context) bool               { return c.armed }
 
 // drivers are the real ones. A kernel without WireGuard gets a bridge in its place.
 func drivers(keys wireguard.KeyStore) []reconcile.Subject {
-	all := []reconcile.Subject{firewall.New(plan.Namespace, plan.RunDir), firewall.NewDoorway(plan.RunDir), firewall.NewRelaying(plan.RunDir, links.Onward), vswitch{}}
+	all := []reconcile.Subject{firewall.New(spec.Namespace, spec.RunDir), firewall.NewDoorway(spec.RunDir), firewall.NewRelaying(spec.RunDir, links.Onward), vswitch{}}
 	if whole() {
-		return append(all, links.New(links.Netlink{}), wireguard.New(plan.Namespace, plan.WireLink, keys))
+		return append(all, links.New(links.Netlink{}), wireguard.New(spec.Namespace, spec.WireLink, keys))
 	}
 	return append(all, links.New(withoutWireGuard{}))
 }
@@ -297,10 +297,10 @@ func drivers(keys wireguard.KeyStore) []reconcile.Subject {
 // withoutWireGuard is the real kernel with another kind of link for WireGuard.
 type withoutWireGuard struct{ links.Netlink }
 
-func (k withoutWireGuard) AddLink(link plan.Link, peer *plan.Link) error {
-	underlay := link.Kind == plan.WireGuardDevice && link.Underlay
-	if link.Kind == plan.WireGuardDevice {
-		link.Kind = plan.Bridge
+func (k withoutWireGuard) AddLink(link spec.Link, peer *spec.Link) error {
+	underlay := link.Kind == spec.WireGuardDevice && link.Underlay
+	if link.Kind == spec.WireGuardDevice {
+		link.Kind = spec.Bridge
 	}
 	err := k.Netlink.AddLink(link, peer)
 	if err == nil && underlay {
@@ -309,15 +309,15 @@ func (k withoutWireGuard) AddLink(link plan.Link, peer *plan.Link) error {
 	return err
 }
 
-func (k withoutWireGuard) Observe(namespaces []string, table int, settings []plan.Setting) (*links.State, error) {
+func (k withoutWireGuard) Observe(namespaces []string, table int, settings []spec.Setting) (*links.State, error) {
 	s, err := k.Netlink.Observe(namespaces, table, settings)
 	if err != nil {
 		return nil, err
 	}
-	key := links.LinkKey{NS: plan.Namespace, Name: plan.WireLink}
+	key := links.LinkKey{NS: spec.Namespace, Name: spec.WireLink}
 	if l, ok := s.Links[key]; ok {
 		out, _ := exec.Command("ip", "-n", key.NS, "link", "show", "dev", key.Name).Output()
-		l.Kind, l.Underlay = plan.WireGuardDevice, strings.Contains(string(out), links.UnderlayAlias)
+		l.Kind, l.Underlay = spec.WireGuardDevice, strings.Contains(string(out), links.UnderlayAlias)
 		s.Links[key] = l
 	}
 	return s, nil
@@ -328,16 +328,16 @@ type vswitch struct{}
 
 func (vswitch) Name() string { return "switch" }
 
-func (vswitch) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Operation, error) {
-	have := inGateway("link", "show", "dev", plan.SwitchBridge) == nil
+func (vswitch) Diff(_ context.Context, want, _ *spec.Host) ([]reconcile.Operation, error) {
+	have := inGateway("link", "show", "dev", spec.SwitchBridge) == nil
 	op := reconcile.Operation{Step: reconcile.StepSwitch, Verb: reconcile.Add, Object: "switch"}
 	switch {
 	case want.Switch != nil && !have:
 		op.Do = func(context.Context) error {
-			return inGateway("link", "add", "name", plan.SwitchBridge, "mtu", fmt.Sprint(want.Switch.MTU), "address", want.Switch.MAC.String(), "type", "bridge")
+			return inGateway("link", "add", "name", spec.SwitchBridge, "mtu", fmt.Sprint(want.Switch.MTU), "address", want.Switch.MAC.String(), "type", "bridge")
 		}
 	case want.Switch == nil && have:
-		op.Verb, op.Do = reconcile.Remove, func(context.Context) error { return inGateway("link", "del", plan.SwitchBridge) }
+		op.Verb, op.Do = reconcile.Remove, func(context.Context) error { return inGateway("link", "del", spec.SwitchBridge) }
 	default:
 		return nil, nil
 	}
@@ -345,10 +345,10 @@ func (vswitch) Diff(_ context.Context, want, _ *plan.Host) ([]reconcile.Operatio
 }
 
 func inGateway(args ...string) error {
-	if !netns.Exists(plan.Namespace) {
+	if !netns.Exists(spec.Namespace) {
 		return errors.New("no namespace")
 	}
-	out, err := exec.Command("ip", append([]string{"-n", plan.Namespace}, args...)...).CombinedOutput()
+	out, err := exec.Command("ip", append([]string{"-n", spec.Namespace}, args...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
 	}

@@ -21,7 +21,7 @@ type Kernel struct {
 	// Link returns a value that is another one for each link of the device's
 	// name; nil if there is none. What the device was told goes with its link.
 	Link func() any
-	// Made, if it is set, tells whether the link has plan.Link.Underlay; nil: it has not.
+	// Made, if it is set, tells whether the link has spec.Link.Underlay; nil: it has not.
 	Made func() bool
 	// Bound, if it is set, tells that another socket has a UDP port where the device has
 	// its own.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,10 +47,12 @@ type Underlay struct {
 type Live struct {
 	underlay *Underlay
 	at       netip.AddrPort
+	also     []netip.AddrPort // where it is, too, each in a /24 of its own
 	device   *device.Device
 	arrived  chan arrival
 	sent     chan []byte
 	closed   chan struct{}
+	bound    chan struct{} // closed with the bind; nil: it is not open
 	once     sync.Once
 	receive  func(packet []byte)
 	events   chan tun.Event
@@ -77,6 +80,40 @@ func NewLive(u *Underlay, at netip.AddrPort, receive func(packet []byte)) (*Live
 	return l, l.device.Up()
 }
 
+// Also gives the device another address of the underlay, in a /24 that leads to those
+// alone who have an address there, too.
+func (l *Live) Also(at netip.AddrPort) {
+	l.underlay.mu.Lock()
+	defer l.underlay.mu.Unlock()
+	l.underlay.live[at] = l
+	l.also = append(l.also, at)
+}
+
+// From returns where packets to an endpoint come from, and whether they get there, as
+// the device's own would: for what else uses its port.
+func (l *Live) From(to netip.AddrPort, m Message) (from netip.AddrPort, arrives bool) {
+	l.underlay.mu.Lock()
+	defer l.underlay.mu.Unlock()
+	return l.from(to, m)
+}
+
+func (l *Live) from(to netip.AddrPort, m Message) (from netip.AddrPort, arrives bool) {
+	other := l.underlay.live[to]
+	if other == nil {
+		return from, false
+	}
+	if from = l.at; to != other.at {
+		i := slices.IndexFunc(l.also, func(own netip.AddrPort) bool {
+			return netip.PrefixFrom(own.Addr(), 24).Contains(to.Addr())
+		})
+		if i < 0 {
+			return from, false
+		}
+		from = l.also[i]
+	}
+	return from, l.underlay.Lost == nil || !l.underlay.Lost(from, to, m)
+}
+
 // Send has an IP packet leave through the tunnel.
 func (l *Live) Send(packet []byte) {
 	select {
@@ -92,12 +129,15 @@ func (l *Live) Close() {
 }
 
 // carry brings a packet to whom it is for.
-func (u *Underlay) carry(from, to netip.AddrPort, packet []byte) {
+func (u *Underlay) carry(by *Live, to netip.AddrPort, packet []byte) {
+	if len(packet) < 4 {
+		return
+	}
 	u.mu.Lock()
 	other := u.live[to]
-	lost := other == nil || len(packet) < 4 || u.Lost != nil && u.Lost(from, to, Message(binary.LittleEndian.Uint32(packet)))
+	from, arrives := by.from(to, Message(binary.LittleEndian.Uint32(packet)))
 	u.mu.Unlock()
-	if lost {
+	if !arrives {
 		return
 	}
 	time.AfterFunc(u.Delay, func() {
@@ -112,8 +152,12 @@ func (u *Underlay) carry(from, to netip.AddrPort, packet []byte) {
 type liveBind Live
 
 func (b *liveBind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	bound := make(chan struct{})
+	b.bound = bound
 	return []conn.ReceiveFunc{func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
 		select {
+		case <-bound:
+			return 0, net.ErrClosed
 		case a := <-b.arrived:
 			sizes[0], from[0] = copy(packets[0], a.packet), liveEndpoint(a.from)
 			return 1, nil
@@ -125,7 +169,7 @@ func (b *liveBind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 
 func (b *liveBind) Send(packets [][]byte, to conn.Endpoint) error {
 	for _, p := range packets {
-		b.underlay.carry(b.at, netip.AddrPort(to.(liveEndpoint)), append([]byte{}, p...))
+		b.underlay.carry((*Live)(b), netip.AddrPort(to.(liveEndpoint)), append([]byte{}, p...))
 	}
 	return nil
 }
@@ -135,7 +179,15 @@ func (b *liveBind) ParseEndpoint(s string) (conn.Endpoint, error) {
 	return liveEndpoint(at), err
 }
 
-func (b *liveBind) Close() error         { return nil }
+// Close ends the receivers, as conn.Bind has it: the device waits for them.
+func (b *liveBind) Close() error {
+	if b.bound != nil {
+		close(b.bound)
+		b.bound = nil
+	}
+	return nil
+}
+
 func (b *liveBind) SetMark(uint32) error { return nil }
 func (b *liveBind) BatchSize() int       { return 1 }
 

@@ -1,0 +1,342 @@
+package healing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"mobula/helper/internal/netns"
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/paths"
+	"mobula/helper/internal/probe"
+	"mobula/helper/internal/spec"
+)
+
+// ipHeaders are the bytes of IPv4 and UDP before a message.
+const ipHeaders = 28
+
+// listen opens a UDP socket in the gateway's namespace. Its packets may be
+// fragmented, as WireGuard's own may: what carries data is what counts.
+func listen(at string) (*net.UDPConn, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		controlErr := c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_MTU_DISCOVER, syscall.IP_PMTUDISC_DONT)
+		})
+		return errors.Join(controlErr, err)
+	}}
+	var conn *net.UDPConn
+	err := netns.Do(spec.Namespace, func() error {
+		c, err := config.ListenPacket(context.Background(), "udp4", at)
+		if err == nil {
+			conn = c.(*net.UDPConn)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", at, err)
+	}
+	return conn, nil
+}
+
+// receive hands every packet to take until the socket is closed.
+func (h *Healer) receive(conn Socket, take func([]byte, netip.AddrPort)) {
+	defer h.ended.Done()
+	buf := make([]byte, probe.MaxSize+1)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			time.Sleep(time.Millisecond) // an ICMP error about what was sent
+			continue
+		}
+		take(buf[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+	}
+}
+
+// takeInside handles a message that came through WireGuard, which vouches for
+// the source address.
+func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
+	m, err := probe.ParseTraffic(b)
+	if err != nil || from.Port() != spec.ProbeUDPPort {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := h.ranges.HostID(from.Addr())
+	r := h.peers[id]
+	if r == nil {
+		return
+	}
+	r.ownBytes += wireBytes(len(b))
+	r.heard, r.generation = time.Now(), m.Generation
+	now := h.now()
+	h.engine.ReadsLists(id, m.Lists)
+	h.engine.Told(now, id, m.Aside)
+	switch m.Type {
+	case probe.Request:
+		r.window.Adopt(m.Session)
+		h.engine.Heard(now, id)
+		if h.mayEcho(r) {
+			m.Type, m.Generation = probe.Echo, h.number
+			h.sendInside(id, r, m)
+		}
+		return
+	case probe.Query:
+		r.window.Adopt(m.Session)
+		targets := []uint16{m.Target}
+		for _, e := range probe.More(b) {
+			targets = append(targets, e.Target)
+		}
+		for _, m.Target = range targets {
+			h.remember(id, m)
+		}
+		h.engine.Asked(now, id, m.Sequence, targets...)
+	case probe.Goodbye:
+		h.engine.Goodbye(now, id)
+	case probe.Echo:
+		if m.Session == h.session {
+			r.owes = time.Time{}
+			h.engine.Echo(now, id, paths.Traffic, m.Size > probe.TrafficSize, m.Sequence)
+		}
+	case probe.Answer:
+		if m.Session == h.session {
+			h.engine.Answer(now, id, m.Target, m.Sequence, m.Verdict)
+			for _, e := range probe.More(b) {
+				h.engine.Answer(now, id, e.Target, m.Sequence, e.Verdict)
+			}
+		}
+	}
+	h.flush()
+	h.wakeIfDue(now)
+}
+
+// takeBelow handles a direct message to one of the sockets, which may come from anybody.
+func (h *Healer) takeBelow(at Answering, b []byte, from netip.AddrPort) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m, err := probe.ParseDirect(b, h.self.ID, func(id uint16) []probe.Secret {
+		if r := h.peers[id]; r == nil || !h.mayVerify(r, from) {
+			return nil
+		}
+		return h.secrets(id)
+	})
+	if err != nil {
+		return
+	}
+	r := h.peers[m.From]
+	r.at = from
+	now := h.now()
+	if m.Type == probe.Request {
+		if r.window.Accept(m) && h.mayEcho(r) {
+			m.Type, m.From, m.To = probe.Echo, m.To, m.From
+			h.sendBelow(at.Answer, r, m, from)
+		}
+		return
+	}
+	if m.Session == h.session {
+		h.engine.Echo(now, m.From, paths.Direct, m.Size > probe.DirectSize, m.Sequence)
+		h.flush()
+		h.wakeIfDue(now)
+	}
+}
+
+// secrets returns what this host shares with another one, first what both use
+// now; none: nothing. There is more than one only while keys rotate.
+func (h *Healer) secrets(id uint16) []probe.Secret {
+	r := h.peers[id]
+	if r == nil {
+		return nil
+	}
+	if r.secrets != nil {
+		return r.secrets
+	}
+	for _, private := range h.own {
+		for _, public := range r.host.Keys() {
+			s, err := probe.NewSecret(private, public)
+			if err != nil {
+				h.Log.Warn("deriving a secret", "peer", r.host.Hostname, "error", err)
+				return nil
+			}
+			r.secrets = append(r.secrets, s)
+		}
+	}
+	return r.secrets
+}
+
+// remember keeps the session of who asked, for the answer.
+func (h *Healer) remember(id uint16, m probe.Traffic) {
+	h.askers[asked{id, m.Target, m.Sequence}] = m.Session
+	if len(h.askers) > 4096 { // lost ones
+		h.refused.Askers += uint64(len(h.askers))
+		h.askers = map[asked]uint64{}
+	}
+}
+
+type asked struct {
+	from, target uint16
+	sequence     uint32
+}
+
+func (h *Healer) wakeIfDue(now time.Duration) {
+	if h.engine.Next() <= now+shortestSleep {
+		wake(h.poke)
+	}
+}
+
+// flush does what the engine wants. The caller holds the lock.
+func (h *Healer) flush() {
+	out := h.engine.Take()
+	for _, route := range out.Routes {
+		h.lead(route)
+	}
+	for _, p := range out.Probes {
+		h.sendProbe(p)
+	}
+	for _, q := range out.Queries {
+		var more []probe.Entry
+		for _, target := range q.Targets[1:] {
+			more = append(more, probe.Entry{Target: target})
+		}
+		h.sendInside(q.Relay, h.peers[q.Relay], probe.Traffic{Type: probe.Query, Target: q.Targets[0], Sequence: q.Sequence, Session: h.session, Generation: h.number}, more...)
+	}
+	h.answer(out.Replies)
+	for _, e := range out.Events {
+		h.Log.Info("path", "peer", h.name(e.Peer), "what", e.Text, "via", h.name(e.Via))
+	}
+	h.observe = h.observe || out.Observe
+	if out.Observe {
+		wake(h.poke)
+	}
+}
+
+// answer sends replies, those to one question in one message.
+func (h *Healer) answer(replies []paths.Reply) {
+	for len(replies) > 0 {
+		first := replies[0]
+		key := asked{first.To, first.Target, first.Sequence}
+		m := probe.Traffic{Type: probe.Answer, Target: first.Target, Sequence: first.Sequence, Session: h.askers[key], Generation: h.number, Verdict: first.Verdict}
+		delete(h.askers, key)
+		var more []probe.Entry
+		for replies = replies[1:]; len(replies) > 0 && len(more) < probe.MaxMore; replies = replies[1:] {
+			a := replies[0]
+			if a.To != first.To || a.Sequence != first.Sequence {
+				break
+			}
+			delete(h.askers, asked{a.To, a.Target, a.Sequence})
+			more = append(more, probe.Entry{Target: a.Target, Verdict: a.Verdict})
+		}
+		h.sendInside(first.To, h.peers[first.To], m, more...)
+	}
+}
+
+// lead has the kernel take a way to a peer.
+func (h *Healer) lead(route paths.Route) {
+	r := h.peers[route.Peer]
+	h.settings++
+	for _, key := range r.host.Keys() {
+		if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
+			h.Log.Warn("setting an endpoint", "peer", r.host.Hostname, "endpoint", route.Endpoint, "error", err)
+		}
+	}
+}
+
+// name returns a host's name; "direct" for no host.
+func (h *Healer) name(id uint16) string {
+	if r := h.peers[id]; r != nil {
+		return r.host.Hostname
+	}
+	return "direct"
+}
+
+func (h *Healer) sendProbe(p paths.Probe) {
+	r := h.peers[p.Peer]
+	if p.Plane == paths.Direct {
+		m := probe.Direct{Type: probe.Request, From: h.self.ID, To: p.Peer, Sequence: p.Sequence, Session: h.session}
+		if p.Full {
+			m.Size = h.mtus.Wire + network.WireGuardMessageBytes
+		}
+		if socket := h.beside(p.To.Addr()); socket != nil {
+			h.sendBelow(socket.WriteToUDPAddrPort, r, m, p.To)
+		}
+		return
+	}
+	m := probe.Traffic{Type: probe.Request, Sequence: p.Sequence, Session: h.session, Generation: h.number}
+	if p.Full {
+		m.Size = h.mtus.Wire - ipHeaders
+	}
+	if r != nil && r.owes.IsZero() {
+		r.owes = time.Now()
+	}
+	h.sendInside(p.Peer, r, m)
+}
+
+func (h *Healer) sendInside(id uint16, r *remote, m probe.Traffic, more ...probe.Entry) {
+	if r == nil {
+		return
+	}
+	m.Lists, m.Aside = true, h.engine.Aside()
+	var b []byte
+	if len(more) > 0 {
+		b = m.AppendMore(nil, more)
+	} else {
+		b = m.Append(nil)
+	}
+	r.ownBytes += wireBytes(len(b))
+	_, err := h.inside.WriteToUDPAddrPort(b, netip.AddrPortFrom(h.ranges.IntrawireAddress(id), spec.ProbeUDPPort))
+	h.noteSendError(err)
+}
+
+func (h *Healer) sendBelow(write func([]byte, netip.AddrPort) (int, error), r *remote, m probe.Direct, to netip.AddrPort) {
+	secrets := h.secrets(r.host.ID)
+	if len(secrets) == 0 {
+		return
+	}
+	_, err := write(m.Append(nil, &secrets[0]), to)
+	if !to.Addr().Is6() || !noIPv6(err) {
+		h.noteSendError(err)
+	}
+}
+
+// noIPv6 reports that this host has no way over IPv6 now, as many have none (ip-route(8),
+// unreachable and prohibit; net.ipv6.conf.*.disable_ipv6).
+func noIPv6(err error) bool {
+	for _, e := range []error{syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EADDRNOTAVAIL, syscall.EACCES} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// goodbye tells the peers that nothing will be answered any more, and sees to it.
+func (h *Healer) goodbye() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, r := range h.peers {
+		h.sendInside(id, r, probe.Traffic{Type: probe.Goodbye, Session: h.session, Generation: h.number})
+	}
+	h.inside.Close()
+	h.below.Close()
+	if h.below6 != nil {
+		h.below6.Close()
+	}
+}
+
+// noteSendError logs at most once a minute: a link that is gone fails often.
+func (h *Healer) noteSendError(err error) {
+	if err != nil && !errors.Is(err, net.ErrClosed) && time.Since(h.sendFailed) > time.Minute {
+		h.sendFailed = time.Now()
+		h.Log.Warn("sending probes", "error", err)
+	}
+}
+
+// wireBytes is what WireGuard counts for a message: the packet in steps of 16
+// bytes, its own header and the authentication tag.
+func wireBytes(message int) int64 { return int64((message+ipHeaders+15)/16*16 + 32) }

@@ -1,0 +1,141 @@
+package healing
+
+import (
+	"math/rand"
+	"time"
+
+	"mobula/helper/internal/network"
+	"mobula/helper/internal/wireguard"
+)
+
+const (
+	// A host that answers nothing, and of which nothing was received, for firstShake is
+	// shaken hands with again, and then every pauseShakes; after quickShakes times each
+	// pause is twice the one before, until hasteFor has gone by. The host with the higher
+	// ID of a pair begins laterShake later, or both would try at the same moments.
+	firstShake  = 600 * time.Millisecond
+	laterShake  = 500 * time.Millisecond
+	pauseShakes = time.Second
+	quickShakes = 4
+	// After patientShakes times without success the key in use is tried, too.
+	patientShakes = 2
+	// mostShakes is with how many hosts a look begins handshakes: taking a peer away
+	// has the kernel wait for all its processors.
+	mostShakes = 64
+)
+
+// shaking remembers what looks saw of a host that may have no session with this one.
+// WireGuard waits 5 s before it sends a handshake message again that got no answer
+// (REKEY_TIMEOUT). When those of two hosts cross, each answers the other's and knows its
+// own no more: neither has a session, both wait, and where both have something to send
+// they try again at the same moment and may cross again. The zero shaking has seen
+// nothing.
+type shaking struct {
+	own       network.Key // that of this host
+	received  int64
+	heard     time.Time // when a look found that more was received
+	handshake time.Time // the last under the key in use
+	dead      time.Time // what handshake was when the own key changed: nothing can be sent over that session
+	tries     int
+	due       time.Time // the next
+}
+
+// next takes a look at the peers of a host into account: one, or two while its keys
+// rotate. owes is since when the host has owed an answer; zero: it owes none. first and
+// pause are how long to wait before the first and between two tries. It returns the
+// peers that have to be made anew. One with allowed IPs is among them only if there is
+// no session over which it can be sent to; and none is while anything is received.
+func (s shaking) next(now, owes time.Time, first, pause time.Duration, peers []wireguard.PeerState) (after shaking, again []wireguard.PeerState) {
+	var active wireguard.PeerState
+	for _, p := range peers {
+		if len(p.AllowedIPs) > 0 {
+			active = p
+		} else {
+			again = append(again, p)
+		}
+	}
+	if len(again) != len(peers)-1 {
+		return s, nil // somebody is changing them
+	}
+	s = s.see(now, active, again)
+	silent := s.heard
+	if owes.After(silent) {
+		silent = owes
+	}
+	switch {
+	case owes.IsZero():
+		s.tries, s.due = 0, time.Time{}
+		return s, nil
+	case now.Sub(silent) < first || now.Before(s.due):
+		return s, nil
+	}
+	session := !active.LastHandshake.IsZero() && !active.LastHandshake.Equal(s.dead)
+	begun := active.LastHandshake.IsZero() && active.ReceiveBytes > 0 // and it did not end
+	if !session && (begun || s.tries >= patientShakes || len(peers) == 1) {
+		again = append(again, active)
+	}
+	if len(again) == 0 {
+		return s, nil
+	}
+	s.tries++
+	for n := s.tries; n > quickShakes; n-- {
+		pause *= 2
+	}
+	s.due = now.Add(pause)
+	return s, again
+}
+
+// see notes what the peer in use and the other one, if any, tell.
+func (s shaking) see(now time.Time, active wireguard.PeerState, passive []wireguard.PeerState) shaking {
+	received := active.ReceiveBytes
+	for _, p := range passive {
+		received += p.ReceiveBytes
+	}
+	if received > s.received || s.heard.IsZero() {
+		s.heard = now
+	}
+	if s.own != active.Own {
+		s.dead = time.Time{}
+		if active.LastHandshake.Equal(s.handshake) {
+			s.dead = s.handshake
+		}
+	}
+	s.own, s.received, s.handshake = active.Own, received, active.LastHandshake
+	return s
+}
+
+// shakeAgain begins handshakes with the hosts that are silent, all in one: when an uplink
+// fails there are as many as peers. states are the peers of hosts. The caller holds the
+// lock.
+func (h *Healer) shakeAgain(now time.Time, states map[uint16][]wireguard.PeerState) {
+	if now.Sub(h.followed) > hasteFor {
+		return
+	}
+	var again []wireguard.PeerState
+	hosts := 0
+	for id, peers := range states {
+		r := h.peers[id]
+		if hosts == mostShakes {
+			break
+		}
+		rtt := h.engine.RTT(id)
+		first := firstShake + 2*rtt
+		if id < h.self.ID {
+			first += laterShake
+		}
+		pause := pauseShakes + 2*rtt
+		pause += time.Duration(rand.Int63n(int64(pause / 5)))
+		var silent []wireguard.PeerState
+		if r.shaking, silent = r.shaking.next(now, r.owes, first, pause, peers); len(silent) > 0 {
+			again = append(again, silent...)
+			hosts++
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	h.Log.Info("shaking hands again", "hosts", hosts)
+	if err := h.device.ShakeAgain(again); err != nil {
+		h.Log.Warn("shaking hands again", "hosts", hosts, "error", err)
+	}
+}

@@ -1,0 +1,315 @@
+package paths
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// newTests are how many probes a way gets at the pace of idle peers, before it is
+	// tested wayShare times less often.
+	newTests = 8
+	wayShare = 5
+	// A way is good for traffic that another one carries when wellAnswers probes in a row
+	// were answered, one of full size among each fullTests, and no more than cleanShare lost.
+	wellAnswers = 5
+	fullTests   = 5
+	// A way is quicker than another if its answers take a quarter less, and slack less.
+	slack = 5 * time.Millisecond
+)
+
+// way is one of a peer's endpoints, where it has several. Direct probes test all but the
+// one that traffic takes.
+type way struct {
+	to          netip.AddrPort
+	small, full *line
+	tests       int           // small probes since it began, or traffic left it
+	avoid       time.Duration // until then: traffic found no answer there
+}
+
+func newWay(to netip.AddrPort, now time.Duration) *way {
+	return &way{to: to, small: &line{since: now, period: now}, full: &line{since: now, period: now}}
+}
+
+func (w *way) restart(now time.Duration) {
+	w.tests = 0
+	w.small.restart(now, 0)
+	w.full.restart(now, 0)
+}
+
+// setWays takes over which endpoints the peer has. One with a single endpoint has no ways:
+// its traffic shows how that is.
+func (p *peer) setWays(now time.Duration) {
+	old := p.ways
+	p.ways = nil
+	if len(p.Others) == 0 {
+		return
+	}
+	for _, to := range append(append([]netip.AddrPort{p.endpoint}, p.others...), p.Endpoint) {
+		if p.wayTo(to) != nil {
+			continue // what a name stands for is among them
+		}
+		if i := slices.IndexFunc(old, func(w *way) bool { return w.to == to }); i >= 0 {
+			p.ways = append(p.ways, old[i])
+		} else {
+			p.ways = append(p.ways, newWay(to, now))
+		}
+	}
+	for full, l := range []*line{p.directSmall, p.directFull} {
+		if p.numbers[full] == nil {
+			p.numbers[full] = &numbers{}
+			if l != nil {
+				p.numbers[full].last = l.last
+			}
+		}
+	}
+}
+
+// wayTo returns the way to an endpoint; nil: the document does not know it.
+func (p *peer) wayTo(to netip.AddrPort) *way {
+	for _, w := range p.ways {
+		if w.to == to {
+			return w
+		}
+	}
+	return nil
+}
+
+// numbers are those of the direct probes of one size to a peer with several ways. They
+// rise, whichever way a probe takes: the peer takes no number for new that is much lower
+// than another (probe.Window).
+type numbers struct {
+	last uint32
+	sent [ringSize]struct {
+		line             *line
+		number, sequence uint32
+	}
+}
+
+func (n *numbers) give(l *line, sequence uint32) uint32 {
+	n.last++
+	slot := &n.sent[n.last%ringSize]
+	slot.line, slot.number, slot.sequence = l, n.last, sequence
+	return n.last
+}
+
+// find returns what a number stands for; nil: it is unknown or too old.
+func (n *numbers) find(number uint32) (*line, uint32) {
+	if slot := n.sent[number%ringSize]; number != 0 && slot.number == number {
+		return slot.line, slot.sequence
+	}
+	return nil, 0
+}
+
+// SetLocal takes over the networks of this host's own interfaces. A peer's endpoint in one
+// of them comes before others.
+func (e *Engine) SetLocal(local []netip.Prefix) { e.config.Local = local }
+
+func (e *Engine) local(to netip.AddrPort) bool {
+	return slices.ContainsFunc(e.config.Local, func(n netip.Prefix) bool { return n.Contains(to.Addr()) })
+}
+
+// idleWay reports that a way has to be tested by itself: traffic does not take it, and
+// nothing else tests it.
+func (p *peer) idleWay(w *way) bool {
+	if p.via == 0 {
+		return w.to != p.kernel
+	}
+	return w.to != p.direct
+}
+
+// troubled reports that another way may be needed now.
+func (e *Engine) troubled(p *peer, late int) bool {
+	switch p.phase {
+	case down:
+		return e.now-p.downFrom < 5*time.Second && !e.canWait(p)
+	case settling:
+		return p.downFrom > 0 && e.now-p.since >= p.burst() && late > 0
+	}
+	return late >= e.searchesAt(p)
+}
+
+// wayEvery is the time between two tests of ways to a peer, whichever.
+func (e *Engine) wayEvery(p *peer) time.Duration {
+	every := max(idleInterval, share(len(e.peers), idleProbesPerSecond))
+	if slices.ContainsFunc(p.ways, func(w *way) bool { return w.tests < newTests && p.idleWay(w) }) || p.phase == down || p.via != 0 {
+		return every
+	}
+	return wayShare * every
+}
+
+// wayFresh is how long ago the last answer on a way that works can have been.
+func (e *Engine) wayFresh(p *peer) time.Duration {
+	every := wayShare * max(idleInterval, share(len(e.peers), idleProbesPerSecond))
+	return time.Duration(2*len(p.ways))*every + time.Second
+}
+
+// sendWays tests the ways to a peer in turn, each time the one that was tested longest ago.
+func (e *Engine) sendWays(p *peer, late int) {
+	troubled, every := e.troubled(p, late), e.wayEvery(p)
+	if troubled {
+		every = e.checkInterval(p)
+		p.nextWay = min(p.nextWay, p.lastWay+every)
+	}
+	if e.now < p.nextWay {
+		return
+	}
+	w := e.nextWay(p)
+	reserve := float64(probesPerSecond) / 6 // traffic comes first
+	if troubled {
+		reserve = probesPerSecond / 20
+	}
+	if w == nil || troubled && !e.mayTry(p) || !e.probes.take(e.now, reserve) {
+		p.nextWay = e.now + max(burstInterval, every/4)
+		return
+	}
+	e.emitDirect(p, w.to, false, w.small)
+	if w.tests++; !troubled && w.tests%fullTests == 2 && e.probes.take(e.now, reserve) {
+		e.emitDirect(p, w.to, true, w.full)
+	}
+	p.lastWay, p.nextWay = e.now, e.now+e.jitter(every)
+}
+
+func (e *Engine) nextWay(p *peer) (next *way) {
+	for _, w := range p.ways {
+		if p.idleWay(w) && (next == nil || w.lastTest() < next.lastTest()) {
+			next = w
+		}
+	}
+	return next
+}
+
+// lastTest is when the last probe was sent; 0: none was.
+func (w *way) lastTest() time.Duration {
+	if w.small.last == 0 {
+		return 0
+	}
+	return w.small.ring[w.small.last%ringSize].at
+}
+
+// works reports that a way works as far as its last tests say.
+func (e *Engine) works(p *peer, w *way) bool {
+	w.small.settle(e.now)
+	return e.now >= w.avoid && w.small.alive(e.now, e.wayFresh(p))
+}
+
+// worksNow returns the best way that answers now that the path of traffic does not; nil:
+// none does. It answered what was sent when that path was down already.
+func (e *Engine) worksNow(p *peer) (best *way) {
+	for _, w := range p.ways {
+		if !p.idleWay(w) || e.now < w.avoid || w.small.lastAnswer <= p.downFrom-downAfter/2 || !w.small.alive(e.now, time.Second) {
+			continue
+		}
+		if best == nil || e.local(w.to) && !e.local(best.to) || e.local(w.to) == e.local(best.to) && w.small.srtt < best.small.srtt {
+			best = w
+		}
+	}
+	return best
+}
+
+// well reports that a way could carry the traffic that another one carries.
+func (e *Engine) well(p *peer, w *way) bool {
+	share, _ := w.small.loss(e.now)
+	w.full.settle(e.now)
+	return p.idleWay(w) && e.works(p, w) && w.small.good >= wellAnswers && w.full.good >= 1 && share <= cleanShare
+}
+
+// preferred returns the way that is better than the one that traffic takes, and has been
+// for as long as the direct path has to be well before it is taken again; nil: none is.
+// Both ends may prefer the same, so that one of them waits for the other.
+func (e *Engine) preferred(p *peer) *way {
+	best := e.better(p)
+	if best != p.better {
+		p.better, p.betterSince = best, e.now
+	}
+	hold := p.hold
+	if e.config.Self > p.ID {
+		hold *= 2
+	}
+	if best == nil || e.now-p.betterSince < hold {
+		return nil
+	}
+	return best
+}
+
+// better returns the best way that is better than the one that traffic takes: a quicker
+// one, or a local one that is of like quality, instead of one that is not.
+func (e *Engine) better(p *peer) (best *way) {
+	taken, local := e.counts(p.kernel, p.small.srtt), e.local(p.kernel)
+	for _, w := range p.ways {
+		near, took := e.local(w.to), e.counts(w.to, w.small.srtt)
+		if quicker(took, taken) || near && !local && !quicker(taken, took) {
+			if e.well(p, w) {
+				best, taken, local = w, took, near
+			}
+		}
+	}
+	return best
+}
+
+// counts is what the round trip of a way counts as: a local one as half of it, so that it is
+// taken and kept where its host or its air has more to do now and then.
+func (e *Engine) counts(to netip.AddrPort, rtt time.Duration) time.Duration {
+	if e.local(to) {
+		return rtt / 2
+	}
+	return rtt
+}
+
+func quicker(a, b time.Duration) bool { return a < b-b/4 && a < b-slack }
+
+// takeWay has traffic take another way.
+func (e *Engine) takeWay(p *peer, w *way, why string) {
+	p.direct, p.cameBack = w.to, e.now
+	e.route(p, w.to, 0, w.small.srtt)
+	e.event(p, why+", at "+w.to.String())
+}
+
+// clean returns a way that is well, instead of one that loses packets; nil: there is none.
+func (e *Engine) clean(p *peer) *way {
+	for _, w := range p.ways {
+		if e.well(p, w) {
+			return w
+		}
+	}
+	return nil
+}
+
+// seekWay looks for the direct path, which does not work, where another endpoint does. One
+// that has just begun to answer gets the time to go on.
+func (e *Engine) seekWay(p *peer) bool {
+	if p.tried == p.direct && p.directSmall.alive(e.now, e.fresh(p)) {
+		return true
+	}
+	for _, w := range p.ways {
+		if p.idleWay(w) && e.works(p, w) && w.small.good >= 2 {
+			p.direct, p.soughtAt = w.to, e.now
+			p.wellSince, p.nextDirect = e.now, e.now
+			return true
+		}
+	}
+	return false
+}
+
+// relayPlace is where the peer can be used as a relay: hosts relay at their first endpoint
+// alone, which need not be where traffic goes. Zero: nowhere, as far as is known.
+func (e *Engine) relayPlace(p *peer) netip.AddrPort {
+	switch {
+	case p.kernel == p.endpoint || p.kernel == p.Endpoint:
+		return p.kernel
+	case p.ways != nil && e.works(p, p.ways[0]):
+		return p.ways[0].to
+	}
+	return netip.AddrPort{}
+}
+
+// documented reports that an endpoint is one of the peer's, or at the address of one.
+func (p *peer) documented(at netip.AddrPort, exact bool) bool {
+	for _, to := range append([]netip.AddrPort{p.Endpoint}, p.Others...) {
+		if to == at || !exact && to.Addr() == at.Addr() {
+			return true
+		}
+	}
+	return false
+}
