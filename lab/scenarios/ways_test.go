@@ -127,10 +127,19 @@ func (w *world) seesAt(t *testing.T, host string, other *lab.Host, wanted string
 // seesWithin is seesAt with another time.
 func (w *world) seesWithin(t *testing.T, most time.Duration, host string, other *lab.Host, wanted string) {
 	t.Helper()
+	found := false
+	defer func() {
+		if !found { // what both thought of it
+			for _, name := range []string{host, other.Name} {
+				t.Logf("%s: %s", name, w.on(t, name, "mobula status; journalctl -o short-precise --no-hostname -u mobula-agent -n 25"))
+			}
+		}
+	}()
 	eventually(t, most, host+" has "+other.Name+" at "+wanted, func() error {
 		if at := w.sees(t, host, other).Addr().String(); at != wanted {
 			return fmt.Errorf("found %s", at)
 		}
+		found = true
 		return nil
 	})
 }

@@ -222,7 +222,7 @@ func (e *Engine) watchDirect(p *peer) {
 		return
 	}
 	e.seekDirect(p)
-	lost := int(l.recent[0].sent + l.recent[1].sent - l.recent[0].answered - l.recent[1].answered)
+	lost := l.lost(e.now)
 	share, _ := l.loss(e.now)
 	misses, _ := l.misses(e.now)
 	missesFull, _ := p.directFull.misses(e.now)

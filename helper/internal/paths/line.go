@@ -26,6 +26,7 @@ type line struct {
 	last    uint32 // sent
 	reached uint32 // the youngest that was answered, or that does not count any more
 	good    uint32 // answered in a row since the last one that was not; a burst counts
+	answers uint32 // ever, since the line began to count
 	settled uint32 // up to here, answers and misses are counted in good and recent
 
 	lastAnswer time.Duration // when the youngest answer came; 0: never
@@ -36,7 +37,10 @@ type line struct {
 }
 
 // tally counts probes.
-type tally struct{ sent, answered uint32 }
+type tally struct {
+	sent, answered uint32
+	quickest       time.Duration // answer; 0: none came
+}
 
 // lossPeriod is the period of line.recent: loss is judged over one to two.
 const lossPeriod = 10 * time.Second
@@ -65,7 +69,9 @@ func (l *line) answer(now time.Duration, sequence uint32) (rtt time.Duration, ok
 		l.reached = sequence
 	}
 	l.lastAnswer = now
+	l.answers++
 	rtt = now - slot.at
+	l.recent[0].quickest = least(l.recent[0].quickest, rtt)
 	if l.srtt == 0 {
 		l.srtt, l.dev = rtt, rtt/2
 		return rtt, true
@@ -73,6 +79,14 @@ func (l *line) answer(now time.Duration, sequence uint32) (rtt time.Duration, ok
 	l.dev += (absolute(l.srtt-rtt) - l.dev) / 4
 	l.srtt += (rtt - l.srtt) / 8
 	return rtt, true
+}
+
+// least is the smaller of two times of which zero is none.
+func least(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func absolute(d time.Duration) time.Duration {
@@ -174,10 +188,25 @@ func (l *line) loss(now time.Duration) (share float64, of int) {
 	return float64(sent-l.recent[0].answered-l.recent[1].answered) / float64(sent), int(sent)
 }
 
+// lost returns how many probes were lost over the last one or two periods.
+func (l *line) lost(now time.Duration) int {
+	l.settle(now)
+	return int(l.recent[0].sent + l.recent[1].sent - l.recent[0].answered - l.recent[1].answered)
+}
+
+// quickest is the shortest round trip of the last one or two periods: what the way takes,
+// without what its ends had to do else. Where no answer came it is the usual one.
+func (l *line) quickest() time.Duration {
+	if d := least(l.recent[0].quickest, l.recent[1].quickest); d > 0 {
+		return d
+	}
+	return l.srtt
+}
+
 // restart forgets misses and losses, because the line leads another way now.
 // The round trip is kept as an estimate unless another one is given.
 func (l *line) restart(now, srtt time.Duration) {
-	l.reached, l.settled, l.good, l.since = l.last, l.last, 0, now
+	l.reached, l.settled, l.good, l.answers, l.since = l.last, l.last, 0, 0, now
 	l.recent, l.period, l.lastAnswer = [2]tally{}, now, 0
 	if srtt > 0 {
 		l.srtt, l.dev = srtt, srtt/2

@@ -11,8 +11,8 @@ const (
 	// tested wayShare times less often.
 	newTests = 8
 	wayShare = 5
-	// A way is good for traffic that another one carries when wellAnswers probes in a row
-	// were answered, one of full size among each fullTests, and no more than cleanShare lost.
+	// A way is good for traffic that another one carries when wellAnswers probes were
+	// answered, one of full size among each fullTests.
 	wellAnswers = 5
 	fullTests   = 5
 	// A way is quicker than another if its answers take a quarter less, and slack less.
@@ -133,7 +133,7 @@ func (e *Engine) troubled(p *peer, late int) bool {
 // wayEvery is the time between two tests of ways to a peer, whichever.
 func (e *Engine) wayEvery(p *peer) time.Duration {
 	every := max(idleInterval, share(len(e.peers), idleProbesPerSecond))
-	if slices.ContainsFunc(p.ways, func(w *way) bool { return w.tests < newTests && p.idleWay(w) }) || p.phase == down || p.via != 0 {
+	if slices.ContainsFunc(p.ways, func(w *way) bool { return w.tests < newTests && p.idleWay(w) }) || p.phase == down || p.via != 0 || p.better != nil {
 		return every
 	}
 	return wayShare * every
@@ -208,11 +208,16 @@ func (e *Engine) worksNow(p *peer) (best *way) {
 	return best
 }
 
-// well reports that a way could carry the traffic that another one carries.
+// well reports that a way could carry the traffic that another one carries. What is late
+// counts as little as on the direct path of what is relayed (watchDirect): a host that is
+// busy now and then is so on every way.
 func (e *Engine) well(p *peer, w *way) bool {
+	lost := w.small.lost(e.now)
 	share, _ := w.small.loss(e.now)
-	w.full.settle(e.now)
-	return p.idleWay(w) && e.works(p, w) && w.small.good >= wellAnswers && w.full.good >= 1 && share <= cleanShare
+	misses, _ := w.small.misses(e.now)
+	missesFull, _ := w.full.misses(e.now)
+	return p.idleWay(w) && e.now >= w.avoid && w.small.answers >= wellAnswers && e.now-w.small.lastAnswer <= e.wayFresh(p) &&
+		misses <= wellMisses && (lost <= 1 || share <= wellShare) && w.full.answers > 0 && missesFull <= 1
 }
 
 // preferred returns the way that is better than the one that traffic takes, and has been
@@ -227,7 +232,7 @@ func (e *Engine) preferred(p *peer) *way {
 	if e.config.Self > p.ID {
 		hold *= 2
 	}
-	if best == nil || e.now-p.betterSince < hold {
+	if best == nil || e.now-p.betterSince < hold || !e.works(p, best) {
 		return nil
 	}
 	return best
@@ -236,9 +241,9 @@ func (e *Engine) preferred(p *peer) *way {
 // better returns the best way that is better than the one that traffic takes: a quicker
 // one, or a local one that is of like quality, instead of one that is not.
 func (e *Engine) better(p *peer) (best *way) {
-	taken, local := e.counts(p.kernel, p.small.srtt), e.local(p.kernel)
+	taken, local := e.counts(p.kernel, p.small.quickest()), e.local(p.kernel)
 	for _, w := range p.ways {
-		near, took := e.local(w.to), e.counts(w.to, w.small.srtt)
+		near, took := e.local(w.to), e.counts(w.to, w.small.quickest())
 		if quicker(took, taken) || near && !local && !quicker(taken, took) {
 			if e.well(p, w) {
 				best, taken, local = w, took, near
@@ -269,7 +274,7 @@ func (e *Engine) takeWay(p *peer, w *way, why string) {
 // clean returns a way that is well, instead of one that loses packets; nil: there is none.
 func (e *Engine) clean(p *peer) *way {
 	for _, w := range p.ways {
-		if e.well(p, w) {
+		if share, _ := w.small.loss(e.now); share <= cleanShare && w.small.good >= wellAnswers && e.well(p, w) && e.works(p, w) {
 			return w
 		}
 	}

@@ -377,3 +377,31 @@ func TestNumbersOfDirectProbesRise(t *testing.T) {
 		t.Errorf("found %v probes", last)
 	}
 }
+
+// TestANetworkInCommonOfBusyHosts: an agent that does not get to run for a moment, each second
+// or two, answers late over whichever network. The one in common is taken all the same.
+func TestANetworkInCommonOfBusyHosts(t *testing.T) {
+	for seed := int64(1); seed <= 10; seed++ {
+		w := newWorldOf(t, 3, seed, inSecond(1, 2))
+		w.log = seed == 1
+		w.secondIs(3*time.Millisecond, none)
+		for _, h := range w.hosts {
+			w.busy(h)
+		}
+		w.run(90 * time.Second)
+		w.want(1, 2, secondAt)
+		w.run(5 * time.Minute)
+		w.want(1, 2, secondAt)
+		if w.switches > 4 {
+			t.Errorf("seed %d: %d switches", seed, w.switches)
+		}
+	}
+}
+
+// busy lets a host's agent not run for 100 to 300 ms, again and again within two seconds.
+func (w *world) busy(h *simHost) {
+	w.at(w.now+time.Duration(w.random.Int63n(int64(2*time.Second))), func() {
+		h.stalled = w.now + 100*time.Millisecond + time.Duration(w.random.Int63n(int64(200*time.Millisecond)))
+		w.busy(h)
+	})
+}
