@@ -25,6 +25,7 @@ var otherHosts = []step{
 	{"one of two endpoints fails", oneOfTwoEndpoints},
 	{"over IPv6", overIPv6},
 	{"beside Docker, on a bridge over a VLAN over a bond", besideDocker},
+	{"hosts without an endpoint", withoutEndpoints},
 	{"the first endpoint counts again", firstEndpointAgain},
 	{"another address of the NIC", anotherAddress},
 	{"the first of two uplinks fails", firstUplinkFails},

@@ -377,7 +377,9 @@ func (p *peerReport) pathColumns() string {
 		way = "direct (IPv6)"
 	}
 	if p.Relay != "" {
-		way = "via " + p.Relay
+		if way = "via " + p.Relay; p.Path.Carried {
+			way += " (carried)"
+		}
 	}
 	if p.Path.State != "up" {
 		way = p.Path.State

@@ -66,6 +66,9 @@ func entry(d *network.Document, name string) (network.Host, error) {
 			if h.PublicKey.IsZero() {
 				return h, fmt.Errorf("entry: host %s has no key yet; deploy it first", name)
 			}
+			if h.IsUnreached() {
+				return h, fmt.Errorf("entry: host %s has no endpoint, wanted one that a client can send to", name)
+			}
 			return h, nil
 		}
 	}
@@ -91,12 +94,12 @@ func Entries(d *network.Document, names []string) ([]network.Host, error) {
 	}
 	if len(names) == 0 {
 		for _, h := range d.Hosts {
-			if !h.PublicKey.IsZero() && len(hosts) < maxEntries {
+			if !h.PublicKey.IsZero() && !h.IsUnreached() && len(hosts) < maxEntries {
 				hosts = append(hosts, h)
 			}
 		}
 		if len(hosts) == 0 {
-			problems = append(problems, errors.New("found no host with a key in the network document, wanted one: deploy first"))
+			problems = append(problems, errors.New("found no host with a key and an endpoint in the network document, wanted one: deploy first"))
 		}
 	}
 	return hosts, errors.Join(problems...)

@@ -67,6 +67,18 @@ func TestEntries(t *testing.T) {
 	}
 }
 
+// TestEntriesHaveAnEndpoint: a client cannot send to a host that has none.
+func TestEntriesHaveAnEndpoint(t *testing.T) {
+	d := document()
+	d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort = netip.AddrPort{}, 51820
+	if hosts, err := Entries(d, nil); err != nil || len(hosts) != 3 || hosts[0].ID != 3 {
+		t.Errorf("found %v, %v, wanted three from h3 on", hosts, err)
+	}
+	if _, err := Entries(d, []string{"h1"}); err == nil || !strings.Contains(err.Error(), "h1 has no endpoint") {
+		t.Errorf("found %v", err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	d := document()
 	one := network.Client{Address: netip.MustParseAddr("10.30.128.7"), PublicKey: network.Key{77}, Name: "phone." + Domain(d)}

@@ -94,7 +94,7 @@ func meshIsForMembers(t *testing.T, first func(uint16) *spec.Firewall) {
 		}
 	}
 	// A gateway of the version before knows nothing of the UDP port.
-	before := strings.ReplaceAll(Render(firewallOf(2), plenty), ", 6256 }", " }")
+	before := strings.ReplaceAll(Render(firewallOf(2), plenty), ", 6256, 6257 }", " }")
 	if err := New(gateway(2), t.TempDir()).load(ctx, before); err != nil || strings.Contains(before, ", 6256") {
 		t.Fatal(err, before)
 	}

@@ -52,22 +52,22 @@ func guestEntries(memory uint64) int {
 
 // values are what the template of the gateway's ruleset sees.
 type values struct {
-	External, Wire, Access, Direct                 string
-	WireGuardPort, TunnelPort, ProbePort, MeshPort uint16
-	MetricsPort                                    uint16 // 0: none
-	PagePort                                       uint16
-	PageForGuests                                  bool
-	Intrawire, AccessAddress, DirectGateway        netip.Addr
-	WireNet, IntrawireNet, ExtrawireNet, AccessNet netip.Prefix
-	Public, Members                                []string
-	Relays, Senders                                []string // elements of the maps
-	GatewayNet                                     netip.Prefix
-	Gateway                                        netip.Addr
-	Behind                                         string
-	MaxConnections, MaxSources                     int
-	MaxGuests, MaxGuestEntries                     int
-	NobodysPorts                                   string
-	HostOnly                                       []string
+	External, Wire, Access, Direct                            string
+	WireGuardPort, TunnelPort, ProbePort, MeshPort, CarryPort uint16
+	MetricsPort                                               uint16 // 0: none
+	PagePort                                                  uint16
+	PageForGuests                                             bool
+	Intrawire, AccessAddress, DirectGateway                   netip.Addr
+	WireNet, IntrawireNet, ExtrawireNet, AccessNet            netip.Prefix
+	Public, Members                                           []string
+	Relays, Senders                                           []string // elements of the maps
+	GatewayNet                                                netip.Prefix
+	Gateway                                                   netip.Addr
+	Behind                                                    string
+	MaxConnections, MaxSources                                int
+	MaxGuests, MaxGuestEntries                                int
+	NobodysPorts                                              string
+	HostOnly                                                  []string
 	// Ports from which what is masqueraded may leave: UDP to members and of relayed
 	// senders that the document does not know, and by the port that it came from.
 	SpareUDP, SpareTCP portRange
@@ -80,7 +80,7 @@ type values struct {
 func Render(f *spec.Firewall, memory uint64) string {
 	v := values{
 		External: f.External, Wire: f.Wire, Access: f.Access, Direct: f.Direct,
-		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, MeshPort: f.MeshPort, MetricsPort: f.MetricsPort,
+		WireGuardPort: f.WireGuardPort, TunnelPort: f.TunnelPort, ProbePort: f.ProbePort, MeshPort: f.MeshPort, CarryPort: f.CarryPort, MetricsPort: f.MetricsPort,
 		PagePort: f.PagePort, PageForGuests: f.PageForGuests,
 		Intrawire: f.Ranges.IntrawireAddress(f.HostID), AccessAddress: f.Ranges.AccessAddress(f.HostID), DirectGateway: f.Ranges.DirectGateway(),
 		WireNet: f.Ranges.Wire(), IntrawireNet: f.Ranges.Intrawire(), ExtrawireNet: f.Ranges.Extrawire(), AccessNet: f.Ranges.Access(),

@@ -22,12 +22,12 @@ func examples() (moved, shared *spec.Firewall, ajar, doorway *spec.Doorway) {
 		Public:    []netip.Addr{netip.MustParseAddr("192.0.2.3")},
 		Published: []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "tcp", Number: 443}, {Protocol: "udp", Number: 443}},
 		Members:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:51820"), netip.MustParseAddrPort("192.0.2.1:51820"), netip.MustParseAddrPort("192.0.2.1:51821")},
-		ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, MetricsPort: spec.MetricsTCPPort, PagePort: spec.PageTCPPort,
+		ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, CarryPort: spec.CarryUDPPort, MetricsPort: spec.MetricsTCPPort, PagePort: spec.PageTCPPort,
 		Relays: []spec.Relay{{HostID: 1, Port: 32769, Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 			{HostID: 2, Port: 32770, Endpoint: netip.MustParseAddrPort("192.0.2.2:51820")}},
 	}
 	shared = &spec.Firewall{HostID: 256, Wire: spec.WireLink, Access: spec.SwitchBridge, Direct: spec.DirectGateway,
-		WireGuardPort: 51820, TunnelPort: spec.TunnelUDPPort, ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort,
+		WireGuardPort: 51820, TunnelPort: spec.TunnelUDPPort, ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, CarryPort: spec.CarryUDPPort,
 		PagePort: spec.PageTCPPort, PageForGuests: true}
 	doorway = &spec.Doorway{HostID: 256, Direct: spec.DirectHost, Access: spec.AccessLink, WireGuardPort: 51820}
 	half := *doorway

@@ -33,7 +33,7 @@ var members = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:51820"), netip
 func firewallOf(id uint16) *spec.Firewall {
 	f := &spec.Firewall{
 		HostID: id, External: spec.ExternalLink, Wire: spec.WireLink, Access: spec.SwitchBridge, Direct: spec.DirectGateway,
-		WireGuardPort: 51820, TunnelPort: spec.TunnelUDPPort, ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, PagePort: spec.PageTCPPort,
+		WireGuardPort: 51820, TunnelPort: spec.TunnelUDPPort, ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, CarryPort: spec.CarryUDPPort, PagePort: spec.PageTCPPort,
 		Public:    []netip.Addr{members[id-1].Addr()},
 		Published: []network.Port{{Protocol: "tcp", Number: 22}, {Protocol: "udp", Number: 443}},
 	}

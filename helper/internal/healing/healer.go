@@ -44,6 +44,7 @@ type Healer struct {
 	inside        Socket                         // inside WireGuard
 	below         Answering                      // beside it, over IPv4
 	below6        Answering                      // and over IPv6; nil: this host does not speak it there
+	carrier       *carrier                       // nil: it carries for nobody
 	networks      func() ([]netip.Prefix, error) // of the interfaces that lead to others; nil: nobody knows
 	namespace     uint64                         // inode, which tells namespaces of the same name apart
 	began         time.Time
@@ -129,6 +130,9 @@ func (h *Healer) Start(ctx context.Context) {
 	h.receiveBelow(h.below)
 	if h.below6 != nil {
 		h.receiveBelow(h.below6)
+	}
+	if h.carrier != nil {
+		h.carry(ctx, h.carrier)
 	}
 	go h.run(ctx)
 }

@@ -27,6 +27,7 @@ type liveNet struct {
 	underlay *wireguardtest.Underlay
 	private  map[network.Key]network.Key
 	second   map[uint16]netip.AddrPort // other endpoints, by host
+	hidden   map[uint16]bool           // hosts without an endpoint in the document
 	first    map[uint16]network.Key    // by host
 	other    map[uint16]network.Key
 	hosts    map[uint16]*liveHost
@@ -80,12 +81,15 @@ func newLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 	for _, id := range ids {
 		h := &liveHost{net: n, id: id, heard: map[uint16]int64{}, gaps: map[uint16]int64{}}
 		inside, below := &liveSocket{newTestQueue(), h, true, false}, &liveSocket{newTestQueue(), h, false, false}
-		live, err := wireguardtest.NewLive(n.underlay, plantest.Host(id).Endpoint, func(packet []byte) { h.take(inside, packet) })
+		carried := &liveSocket{newTestQueue(), h, true, false}
+		live, err := wireguardtest.NewLive(n.underlay, plantest.Host(id).Endpoint, func(packet []byte) { h.take(inside, carried, packet) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.live, h.device = live, wireguard.On(live, spec.WireLink, n)
 		h.Healer = New(Config{Log: quiet(), PrivateKey: n.PrivateKey, Names: nobody{}}, 0, inside, below, h.device)
+		h.carrier = &carrier{inside: carried, own: plantest.Host(id).Endpoint.Port(), pairs: map[netip.AddrPort]*pair{},
+			open: func(at netip.AddrPort) (Local, error) { return live.Loop(at), nil }}
 		h.below6 = &liveSocket{newTestQueue(), h, false, true}
 		n.hosts[id] = h
 	}
@@ -106,6 +110,9 @@ func (n *liveNet) phase(public, also map[uint16]network.Key) *network.Document {
 	for id := range n.hosts {
 		h := plantest.Host(id)
 		h.PublicKey, h.AlsoKey = public[id], also[id]
+		if n.hidden[id] {
+			h.Endpoint, h.WireGuardPort = netip.AddrPort{}, h.Endpoint.Port()
+		}
 		if at, ok := n.second[id]; ok {
 			if others := []network.OtherEndpoint{{Endpoint: at}}; at.Addr().Is6() {
 				h.IPv6Endpoints, h.SharedUplink = others, true
@@ -214,9 +221,13 @@ func datagram(from, to, port uint16, data []byte) []byte {
 }
 
 // take handles a packet that came out of the tunnel.
-func (h *liveHost) take(inside *liveSocket, b []byte) {
+func (h *liveHost) take(inside, carried *liveSocket, b []byte) {
 	from, _ := netip.AddrFromSlice(b[12:16])
 	port := binary.BigEndian.Uint16(b[22:])
+	if port == spec.CarryUDPPort {
+		carried.put(testPacket{b[28:], netip.AddrPortFrom(from, port)})
+		return
+	}
 	if port != dataPort {
 		inside.put(testPacket{b[28:], netip.AddrPortFrom(from, port)})
 		return

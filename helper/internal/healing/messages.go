@@ -78,6 +78,7 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 	r.heard, r.generation = time.Now(), m.Generation
 	now := h.now()
 	h.engine.ReadsLists(id, m.Lists)
+	h.engine.IsCarrier(id, m.Carrier)
 	h.engine.Told(now, id, m.Aside)
 	switch m.Type {
 	case probe.Request:
@@ -239,6 +240,12 @@ func (h *Healer) answer(replies []paths.Reply) {
 // lead has the kernel take a way to a peer.
 func (h *Healer) lead(route paths.Route) {
 	r := h.peers[route.Peer]
+	if relay, _ := paths.CarriedBy(h.self.ListenPort(), route.Endpoint); relay != 0 {
+		if _, err := h.pair(route.Endpoint); err != nil {
+			h.Log.Warn("having packets carried", "peer", r.host.Hostname, "by", h.name(relay), "error", err)
+			return
+		}
+	}
 	h.settings++
 	for _, key := range r.host.Keys() {
 		if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
@@ -281,7 +288,7 @@ func (h *Healer) sendInside(id uint16, r *remote, m probe.Traffic, more ...probe
 	if r == nil {
 		return
 	}
-	m.Lists, m.Aside = true, h.engine.Aside()
+	m.Lists, m.Carrier, m.Aside = true, h.carrier != nil, h.engine.Aside()
 	var b []byte
 	if len(more) > 0 {
 		b = m.AppendMore(nil, more)
@@ -329,9 +336,10 @@ func (h *Healer) goodbye() {
 	}
 }
 
-// noteSendError logs at most once a minute: a link that is gone fails often.
+// noteSendError logs at most once a minute: a link that is gone fails often. A peer that has no
+// endpoint fails until it is heard (EDESTADDRREQ, wg_xmit in the kernel).
 func (h *Healer) noteSendError(err error) {
-	if err != nil && !errors.Is(err, net.ErrClosed) && time.Since(h.sendFailed) > time.Minute {
+	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EDESTADDRREQ) && time.Since(h.sendFailed) > time.Minute {
 		h.sendFailed = time.Now()
 		h.Log.Warn("sending probes", "error", err)
 	}

@@ -42,7 +42,7 @@ func (h *Healer) followNamed() {
 			r.endpoint = known.Endpoint
 		}
 		h.engine.Resolved(now, id, r.endpoint)
-		r.others = r.host.Endpoints()[1:]
+		r.others = r.host.OtherPlaces()
 		for i := range r.others {
 			if known, ok := h.names.Report(endpoints.Of{ID: id, Number: i + 1}); ok {
 				r.others[i] = known.Endpoint

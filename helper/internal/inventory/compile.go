@@ -376,7 +376,7 @@ func (c *compilation) validate(d *network.Document, hosts []*host) {
 		for field := range h.bad {
 			unreadable[subject{h.Name, field}] = true
 		}
-		if !h.Endpoint.IsValid() || h.port == 0 {
+		if !h.Endpoint.IsValid() && !h.unreached || h.port == 0 {
 			unreadable[subject{h.Name, h.endpointField()}] = true
 		}
 	}

@@ -82,7 +82,8 @@ func variableNames() []string {
 // host is a host while it is read.
 type host struct {
 	network.Host
-	places      []reach // of the endpoints, the first of which relays use; nil: not readable
+	places      []reach // of the endpoints, the first of which relays use; nil: not readable, or unreached
+	unreached   bool    // endpoint: none
 	plural      bool    // they came as endpoints
 	port        uint16  // on which WireGuard listens; 0: not readable
 	underlayMTU int     // bytes; 0: not set

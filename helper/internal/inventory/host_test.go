@@ -162,6 +162,8 @@ func TestEndpointsOfAHost(t *testing.T) {
 		vars vars
 		want string
 	}{
+		{vars{"endpoint": "none"}, "[] to 51820, "},
+		{vars{"endpoint": "none", "wireguard_port": 5000}, "[] to 5000, "},
 		{vars{"endpoints": []any{"198.51.100.1"}}, "[198.51.100.1:51820] to 51820, "},
 		{vars{"endpoints": []any{"198.51.100.1", "10.9.0.1"}}, "[198.51.100.1:51820 10.9.0.1:51820] to 51820, ,"},
 		{vars{"endpoints": []any{"home.example.net:4000", "lan", "198.51.100.1:7"}, "wireguard_port": 5000}, "[203.0.113.7:4000 10.9.0.9:5000 198.51.100.1:7] to 5000, home.example.net,,"},
@@ -183,6 +185,8 @@ func TestRefusedEndpointsAreNamed(t *testing.T) {
 		vars vars
 		want string
 	}{
+		{vars{"endpoint": "none", "endpoints": []any{"192.0.2.1"}}, `192.0.2.1: endpoints: found ["192.0.2.1"], wanted endpoint or endpoints, not both (endpoint is the first of endpoints)`},
+		{vars{"endpoint": "NONE"}, `192.0.2.1: endpoint: found "NONE", which does not resolve (lookup NONE: no such host), wanted an IPv4 address or a name that has one (set endpoint; ansible_host is for SSH alone)`},
 		{vars{"endpoints": []any{"2001:db8::1", "192.0.2.1"}}, `192.0.2.1: endpoints: found ["2001:db8::1","192.0.2.1"], wanted an IPv4 address first, which relays use, instead of "2001:db8::1"`},
 		{vars{"endpoints": []any{"192.0.2.1", "[2001:db8::1"}}, `192.0.2.1: endpoints: found ["192.0.2.1","[2001:db8::1"], wanted an IPv4 address, or a name that has one, alone or with :PORT, or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT instead of "[2001:db8::1"`},
 		{vars{"endpoints": []any{"192.0.2.1", "fe80::1%eth0"}}, `192.0.2.1: endpoints: found ["192.0.2.1","fe80::1%eth0"], wanted an address without a zone, and one of IPv4 as such instead of "fe80::1%eth0"`},

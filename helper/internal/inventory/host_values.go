@@ -57,6 +57,7 @@ func (h *host) readHostname(value any) string {
 }
 
 const (
+	noEndpoint       = "none"
 	wantEndpoint     = "an IPv4 address, or a name that has one, alone or with :PORT"
 	wantEndpointIPv4 = "an IPv4 address (one of IPv6 may stand behind it in endpoints)"
 	wantOther        = wantEndpoint + ", or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT"
@@ -70,6 +71,10 @@ type reach struct {
 }
 
 func (h *host) readEndpoint(value any) string {
+	if value == noEndpoint {
+		h.unreached = true
+		return ""
+	}
 	p, want := readPlace(value)
 	if want == "" && p.address.Is6() {
 		want = wantEndpointIPv4
@@ -88,7 +93,7 @@ func (h *host) readEndpoints(value any) string {
 	if !isList || len(items) == 0 || len(items) > network.MaxEndpoints {
 		return wantEndpoints
 	}
-	if h.places != nil || h.bad["endpoint"] {
+	if h.places != nil || h.unreached || h.bad["endpoint"] {
 		return "endpoint or endpoints, not both (endpoint is the first of endpoints)"
 	}
 	h.plural = true

@@ -29,6 +29,9 @@ func (c *compilation) resolveEndpoints(ctx context.Context, resolver Resolver, h
 				c.takeAddress(h, p, results[p.lookup], i > 0)
 			}
 		}
+		if h.unreached {
+			h.WireGuardPort = h.port
+		}
 		if len(h.places) > 0 && h.places[0].address.IsValid() && h.port != 0 {
 			h.setEndpoints()
 		}

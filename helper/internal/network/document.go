@@ -49,7 +49,8 @@ type Host struct {
 	// Hostname is the host's fully qualified private name.
 	Hostname string `json:"hostname"`
 	// Endpoint is the underlay address (IPv4) and UDP port where the others send to the
-	// host's WireGuard.
+	// host's WireGuard. Zero: there is none, as behind a NAT; the others answer to where it
+	// comes from, and WireGuardPort says where it listens.
 	Endpoint netip.AddrPort `json:"endpoint"`
 	// EndpointName is the name by which the operator gave the endpoint, whose address
 	// was Endpoint's when the deployer looked; the hosts look again. "": an address.
@@ -107,14 +108,25 @@ func (h Host) Others() []OtherEndpoint {
 	return append(slices.Clone(h.OtherEndpoints), h.IPv6Endpoints...)
 }
 
-// Endpoints returns all endpoints of the host, Endpoint first.
+// Endpoints returns all endpoints of the host, Endpoint first; none: it has no endpoint.
 func (h Host) Endpoints() []netip.AddrPort {
-	all := []netip.AddrPort{h.Endpoint}
+	var all []netip.AddrPort
+	if h.Endpoint.IsValid() {
+		all = append(all, h.Endpoint)
+	}
+	return append(all, h.OtherPlaces()...)
+}
+
+// OtherPlaces returns where Others are.
+func (h Host) OtherPlaces() (all []netip.AddrPort) {
 	for _, other := range h.Others() {
 		all = append(all, other.Endpoint)
 	}
 	return all
 }
+
+// IsUnreached reports that nobody can send to the host first.
+func (h Host) IsUnreached() bool { return !h.Endpoint.IsValid() && h.WireGuardPort != 0 }
 
 // IPv4Only returns the host without IPv6Endpoints, for those who do not speak it.
 func (h Host) IPv4Only() Host {

@@ -26,7 +26,7 @@ func (d *Document) Relays() map[uint16]bool {
 	}
 	can := make(map[uint16]bool, len(d.Hosts))
 	for _, h := range d.Hosts {
-		if h.WireGuardPort == 0 && at[h.Endpoint.Addr()] == 1 {
+		if h.Endpoint.IsValid() && h.WireGuardPort == 0 && at[h.Endpoint.Addr()] == 1 {
 			can[h.ID] = true
 		}
 	}

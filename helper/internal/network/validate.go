@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -100,13 +101,21 @@ func (v *validation) hosts(hosts []Host) {
 		}
 		v.publish(h)
 	}
+	if len(hosts) > 1 && !slices.ContainsFunc(hosts, func(h Host) bool { return !h.IsUnreached() }) {
+		v.add(hosts[0].Name, "endpoint", "none, as at all hosts", "one host at least that others can send to")
+	}
 }
 
 func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
-	if h.WireGuardPort != 0 && h.WireGuardPort == h.Endpoint.Port() {
-		v.add(h.Name, "wireguard_port", fmt.Sprintf("%d, which is the endpoint's", h.WireGuardPort), "another port, or none")
+	switch {
+	case !h.IsUnreached():
+		if h.WireGuardPort != 0 && h.WireGuardPort == h.Endpoint.Port() {
+			v.add(h.Name, "wireguard_port", fmt.Sprintf("%d, which is the endpoint's", h.WireGuardPort), "another port, or none")
+		}
+		v.oneEndpoint(h.Name, "endpoint", wantIPv4, h.Endpoint, h.EndpointName, endpoints)
+	case h.EndpointName != "" || len(h.Others()) > 0:
+		v.add(h.Name, "endpoint", "none and others behind it", "no others, or a first one")
 	}
-	v.oneEndpoint(h.Name, "endpoint", wantIPv4, h.Endpoint, h.EndpointName, endpoints)
 	if n := 1 + len(h.Others()); n > MaxEndpoints {
 		v.add(h.Name, "endpoints", fmt.Sprintf("%d", n), fmt.Sprintf("at most %d", MaxEndpoints))
 	}

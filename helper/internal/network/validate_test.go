@@ -71,6 +71,16 @@ func TestValidate(t *testing.T) {
 		}, ""},
 		{"endpoint twice, listening elsewhere", func(d *Document) { d.Hosts[1].Endpoint, d.Hosts[1].WireGuardPort = d.Hosts[0].Endpoint, 7 }, "192.0.2.1: endpoint: found 192.0.2.3:51820, which 192.0.2.3 has, wanted an endpoint of its own"},
 		{"the endpoint's port twice", func(d *Document) { d.Hosts[0].WireGuardPort = 51820 }, "192.0.2.3: wireguard_port: found 51820, which is the endpoint's, wanted another port, or none"},
+		{"no endpoint", func(d *Document) { d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort = netip.AddrPort{}, 51820 }, ""},
+		{"no endpoint, and none knows where it listens", func(d *Document) { d.Hosts[0].Endpoint = netip.AddrPort{} }, "192.0.2.3: endpoint: found invalid AddrPort, wanted a unicast IPv4 address and a port"},
+		{"no first endpoint", func(d *Document) {
+			d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort, d.Hosts[0].OtherEndpoints = netip.AddrPort{}, 51820, more("10.9.0.1:1")
+		}, "192.0.2.3: endpoint: found none and others behind it, wanted no others, or a first one"},
+		{"nobody has an endpoint", func(d *Document) {
+			for i := range d.Hosts {
+				d.Hosts[i].Endpoint, d.Hosts[i].WireGuardPort = netip.AddrPort{}, 51820
+			}
+		}, "192.0.2.3: endpoint: found none, as at all hosts, wanted one host at least that others can send to"},
 		{"key twice", func(d *Document) { d.Hosts[1].PublicKey = Key{3} }, "192.0.2.1: key: found " + Key{3}.String() + ", which 192.0.2.3 has, wanted a key of its own"},
 		{"a host rotates", func(d *Document) { d.Hosts[0].AlsoKey = Key{33} }, ""},
 		{"rotating to a key of another host", func(d *Document) { d.Hosts[0].AlsoKey = Key{1} }, "192.0.2.1: key: found " + Key{1}.String() + ", which 192.0.2.3 has, wanted a key of its own"},

@@ -169,9 +169,9 @@ func (e *Engine) escape(p *peer) {
 	if e.now < p.nextSearch {
 		return
 	}
-	if relay, rtt, ok := e.best(p, false); ok {
+	if best, ok := e.best(p, false); ok {
 		e.out.Observe = true
-		e.route(p, e.relayTo(e.peers[relay], p.ID), relay, rtt)
+		e.route(p, best.at, best.relay.ID, best.rtt)
 		e.event(p, "relayed from now on")
 		return
 	}
@@ -273,7 +273,7 @@ func (e *Engine) improve(p *peer) {
 		e.takeWay(p, w, why+"; another way is better")
 		return
 	}
-	relay, rtt, ok := e.best(p, true)
+	best, ok := e.best(p, true)
 	if !ok && e.ask(p) {
 		return
 	}
@@ -290,7 +290,7 @@ func (e *Engine) improve(p *peer) {
 	} else {
 		p.flapped(e.now)
 	}
-	e.route(p, e.relayTo(e.peers[relay], p.ID), relay, rtt)
+	e.route(p, best.at, best.relay.ID, best.rtt)
 	e.event(p, why+"; relayed from now on")
 }
 

@@ -61,9 +61,9 @@ func (e *Engine) forget(p *peer) {
 }
 
 func (p *peer) addresses() []netip.Addr {
-	all := []netip.Addr{p.endpoint.Addr()}
-	for _, other := range append(append([]netip.AddrPort{p.Endpoint}, p.Others...), p.others...) {
-		if !slices.Contains(all, other.Addr()) {
+	var all []netip.Addr
+	for _, other := range append(append([]netip.AddrPort{p.endpoint, p.Endpoint}, p.Others...), p.others...) {
+		if other.IsValid() && !slices.Contains(all, other.Addr()) {
 			all = append(all, other.Addr())
 		}
 	}
@@ -88,6 +88,9 @@ func (e *Engine) silent(p *peer) bool {
 // classify tells which relay an endpoint stands for; 0: the peer itself. A relay may
 // take the peer for another one behind the same address, whose port the router chose.
 func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
+	if relay, target := CarriedBy(e.config.Port, to); target == p.ID && e.peers[relay] != nil {
+		return relay
+	}
 	for _, relay := range e.byAddr[to.Addr()] {
 		if relay == p || relay.NoRelay {
 			continue
@@ -134,7 +137,7 @@ func (e *Engine) otherPlace(p *peer) netip.AddrPort {
 // kernel sends to.
 func (p *peer) places() (places []netip.AddrPort) {
 	for _, place := range []netip.AddrPort{p.endpoint, p.Endpoint, p.away} {
-		if !slices.Contains(places, place) && (p.via != 0 || place != p.kernel) {
+		if place.IsValid() && !slices.Contains(places, place) && (p.via != 0 || place != p.kernel) {
 			places = append(places, place)
 		}
 	}
@@ -154,7 +157,7 @@ func (e *Engine) seekDirect(p *peer) {
 		return
 	}
 	places := p.places()
-	if len(places) == 1 && p.direct == places[0] || e.directWorks(p) || !p.untried && e.now-p.soughtAt < seekInterval {
+	if len(places) == 0 || len(places) == 1 && p.direct == places[0] || e.directWorks(p) || !p.untried && e.now-p.soughtAt < seekInterval {
 		return
 	}
 	next := 0

@@ -12,6 +12,8 @@ import (
 // Config is what the engine is told once.
 type Config struct {
 	Self uint16
+	// Port is the UDP port on which this host's WireGuard listens.
+	Port uint16
 	// Relays are the hosts that this one forwards to.
 	Relays map[uint16]bool
 	// Exact: only what comes from exactly the document's endpoint, not another port there.
@@ -83,6 +85,7 @@ type peer struct {
 	tries       bucket        // what is sent to it while it does not answer
 	denied      time.Duration // until then its silence is known, and no relay's business
 	lists       bool          // its agent takes questions with many targets
+	carrier     bool          // its agent carries
 	seeking     bool          // in Engine.seeking
 	fallen      bool          // in Engine.fallen
 	trouble     bool          // counted in Engine.troubles

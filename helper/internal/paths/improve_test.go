@@ -40,8 +40,8 @@ func TestALossyRelayIsShunned(t *testing.T) {
 	}{{time.Second, 3}, {avoidFor + time.Second, 3}, {mostHold - time.Second, 3}, {mostHold + time.Second, 2}} {
 		e.now = left + c.after
 		answers(2, 3)
-		if found, _, _ := e.best(p, true); found != c.want {
-			t.Errorf("%v after it was left: found %d, wanted %d", c.after, found, c.want)
+		if found, ok := e.best(p, true); !ok || found.relay.ID != c.want {
+			t.Errorf("%v after it was left: found %+v, wanted %d", c.after, found, c.want)
 		}
 	}
 }

@@ -76,6 +76,9 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 		} else {
 			e.touch(p)
 		}
+		if p.carried() { // by the agent that was here before, whose sockets are gone
+			e.out.Routes = append(e.out.Routes, Route{p.ID, to})
+		}
 		return
 	}
 	if e.now-p.since < insistFor && p.sets < maxSets && p.chosen == p.kernel && to == p.left {

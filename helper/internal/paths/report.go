@@ -59,9 +59,11 @@ const (
 
 // Report is how a peer is.
 type Report struct {
-	Peer     uint16
-	State    string
-	Via      uint16 // relay; 0: direct
+	Peer  uint16
+	State string
+	Via   uint16 // relay; 0: direct
+	// Carried: the relay's agent carries, in place of its relay ports.
+	Carried  bool
 	Endpoint netip.AddrPort
 	// Local: direct, in a network of one of this host's own interfaces.
 	Local bool
@@ -120,7 +122,7 @@ func (e *Engine) Reports(now time.Duration) []Report {
 	e.advance(now)
 	all := make([]Report, 0, len(e.order))
 	for _, p := range e.order {
-		r := Report{Peer: p.ID, State: StateUp, Via: p.via, Endpoint: p.kernel, Local: p.via == 0 && e.local(p.kernel), Since: p.since, RTT: p.small.srtt,
+		r := Report{Peer: p.ID, State: StateUp, Via: p.via, Carried: p.carried(), Endpoint: p.kernel, Local: p.via == 0 && e.local(p.kernel), Since: p.since, RTT: p.small.srtt,
 			LossMinutes: p.history.loss(now), Active: now < p.activeUntil}
 		if p.phase != down {
 			r.Problem, r.LargeLost = e.poor(p), fullDown(p.full, e.now)

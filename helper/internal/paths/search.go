@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"net/netip"
 	"slices"
 	"sort"
 	"time"
@@ -41,6 +42,7 @@ type search struct {
 	asked            map[uint16]uint32 // relay → sequence number
 	open             int               // without an answer yet
 	first            time.Duration     // the first good answer
+	port             bool              // there is one of a relay port
 	answers          map[uint16]answer
 }
 
@@ -176,7 +178,7 @@ func (e *Engine) relayFor(p *peer, waiting []*peer) *peer {
 	var best *peer
 	most := 0
 	for _, c := range e.answered {
-		if !e.mayAsk(p, c) || !e.couldRelay(c) {
+		if !e.mayAsk(p, c) || !e.couldHelp(c) {
 			continue
 		}
 		if n := e.wouldAsk(c, waiting); n > most {
@@ -235,7 +237,7 @@ func (e *Engine) helping() []*peer {
 	if e.helpers == nil || e.now-e.helpersAt > activeInterval {
 		e.helpers, e.helpersAt = make([]*peer, 0, len(e.order)), e.now
 		for _, c := range e.order {
-			if e.couldRelay(c) {
+			if e.couldHelp(c) {
 				e.helpers = append(e.helpers, c)
 			}
 		}
@@ -243,22 +245,38 @@ func (e *Engine) helping() []*peer {
 	return e.helpers
 }
 
-func (e *Engine) couldRelay(c *peer) bool {
+// couldHelp reports that a host is reached well and directly, and relays in either way.
+func (e *Engine) couldHelp(c *peer) bool {
 	misses, _ := c.small.misses(e.now)
-	return !c.NoRelay && c.phase == up && c.via == 0 && e.relayPlace(c).IsValid() && misses < 3 && c.small.lastAnswer > 0 && e.now-c.small.lastAnswer < e.fresh(c)
+	return c.phase == up && c.via == 0 && (c.carrier || e.hasPorts(c)) && misses < 3 && c.small.lastAnswer > 0 && e.now-c.small.lastAnswer < e.fresh(c)
 }
 
-// best returns the relay with the shortest way, once there was time to compare.
-// Only a good one will do if clean.
-func (e *Engine) best(p *peer, clean bool) (relay uint16, rtt time.Duration, ok bool) {
+// hasPorts reports that a host has relay ports that this one can send to.
+func (e *Engine) hasPorts(c *peer) bool { return !c.NoRelay && e.relayPlace(c).IsValid() }
+
+// relayed is a way over a relay.
+type relayed struct {
+	relay *peer
+	at    netip.AddrPort // where WireGuard sends to
+	rtt   time.Duration
+}
+
+// best returns the shortest way over a relay, once there was time to compare. Only a good
+// one will do if clean.
+func (e *Engine) best(p *peer, clean bool) (best relayed, ok bool) {
 	s := p.search
-	if s == nil || s.first == 0 || s.open > 0 && e.now-s.first < choiceTime {
-		return 0, 0, false
+	wait := choiceTime
+	if s != nil && !s.port { // which take longer to find out
+		wait = askTime
+	}
+	if s == nil || s.first == 0 || s.open > 0 && e.now-s.first < wait {
+		return best, false
 	}
 	var least time.Duration
 	for id, a := range s.answers {
 		c := e.peers[id]
-		if c == nil || !a.verdict.Reachable || e.now-a.at > answerLife || e.now < p.avoid[id] || !e.couldRelay(c) {
+		ports := c != nil && a.verdict.Reachable && e.hasPorts(c)
+		if c == nil || !ports && !(a.verdict.Carries && c.carrier) || e.now-a.at > answerLife || e.now < p.avoid[id] || !e.couldHelp(c) {
 			continue
 		}
 		loss, _ := c.small.loss(e.now)
@@ -272,11 +290,17 @@ func (e *Engine) best(p *peer, clean bool) (relay uint16, rtt time.Duration, ok 
 		if !full {
 			cost += 10 * time.Second
 		}
-		if !ok || cost < least || cost == least && id < relay {
-			relay, rtt, least, ok = c.ID, way, cost, true
+		at := Carried(e.config.Port, c.ID, p.ID)
+		if ports {
+			at = e.relayTo(c, p.ID)
+		} else {
+			cost += carryCost
+		}
+		if !ok || cost < least || cost == least && id < best.relay.ID {
+			best, least, ok = relayed{c, at, way}, cost, true
 		}
 	}
-	return relay, rtt, ok
+	return best, ok
 }
 
 // Answer hands in what a relay said.
@@ -293,7 +317,8 @@ func (e *Engine) Answer(now time.Duration, relay, target uint16, sequence uint32
 	}
 	s.answers[relay] = answer{now, v}
 	s.open--
-	if v.Reachable && s.first == 0 {
+	s.port = s.port || v.Reachable
+	if (v.Reachable || v.Carries) && s.first == 0 {
 		s.first = now
 	}
 	e.touch(p)

@@ -190,7 +190,7 @@ func fullDown(l *line, now time.Duration) bool {
 
 // watchesDirect reports whether the direct path has to be tested by itself.
 func (e *Engine) watchesDirect(p *peer) bool {
-	return p.via != 0 || len(p.askers) > 0 || e.strays(p)
+	return p.via != 0 && p.direct.IsValid() || len(p.askers) > 0 || e.strays(p)
 }
 
 // directTo is where direct probes go: for others, who asked, to the document's address,

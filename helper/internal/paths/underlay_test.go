@@ -2,6 +2,7 @@ package paths
 
 import (
 	"net/netip"
+	"slices"
 
 	"mobula/helper/internal/network"
 )
@@ -16,6 +17,10 @@ type router struct {
 	out      map[flow]uint16       // of a host → public port
 	in       map[publicFlow]uint16 // → host
 	hairpin  bool                  // leads from inside to its own forwarded ports
+	// behind are hosts to which nothing is forwarded, and which have no endpoint.
+	behind []uint16
+	// fresh: it chooses a port anew for each flow.
+	fresh bool
 	// sameInside: each host listens on the port that is forwarded to it.
 	sameInside bool
 }
@@ -42,7 +47,10 @@ func (r *router) leave(from uint16, to netip.AddrPort) netip.AddrPort {
 	f := flow{from, to}
 	port, known := r.out[f]
 	if !known {
-		for port = r.inside(from); ; port++ {
+		if port = r.inside(from); r.fresh {
+			port = 30000 + uint16(len(r.out))*7
+		}
+		for ; ; port++ {
 			if _, taken := r.in[publicFlow{port, to}]; !taken {
 				break
 			}
@@ -124,6 +132,9 @@ func (w *world) relay(self uint16, source netip.AddrPort, port uint16) (on at, o
 // document is where a host is as the document says.
 func (w *world) document(id uint16) netip.AddrPort {
 	if r := w.routers[id]; r != nil {
+		if slices.Contains(r.behind, id) {
+			return netip.AddrPort{}
+		}
 		for port, host := range r.forwards {
 			if host == id {
 				return netip.AddrPortFrom(r.address, port)
@@ -149,7 +160,7 @@ func (w *world) network(n int) *network.Document {
 // underlay carries a packet to an address, through routers and over a relay. Who gets
 // it sees where it came from.
 func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) {
-	if w.acrossSecond(from, to, size, arrive) {
+	if !to.IsValid() || w.acrossSecond(from, to, size, arrive) || w.carry(from, to, size, arrive) {
 		return
 	}
 	source := w.endpoint(from)
@@ -177,6 +188,30 @@ func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*
 			w.hop(first, target, size, func() { arrive(w.host(target), here) })
 		}
 	})
+}
+
+// carry takes a packet to the agent of a relay, inside WireGuard, and from there to another's;
+// it is no longer than what is sent there, as IP cuts it in two (RFC 791 section 3.2).
+func (w *world) carry(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) bool {
+	relay, target := CarriedBy(0, to)
+	if relay == 0 {
+		return false
+	}
+	size = min(size, 1400)
+	if w.host(from).silent {
+		return true
+	}
+	w.inside(w.host(from), relay, size, func(by *simHost) {
+		if by.silent || !by.engine.Carries(target) {
+			return
+		}
+		w.inside(by, target, size, func(h *simHost) {
+			if !h.silent {
+				arrive(h, Carried(0, relay, from))
+			}
+		})
+	})
+	return true
 }
 
 // enter returns which host an address and port lead to; 0: none.

@@ -50,6 +50,9 @@ func (e *Engine) Asked(now time.Duration, from uint16, sequence uint32, targets 
 // it by the document's endpoints, and send to the first one. They are IPv4's: where it sends
 // from over IPv6 says nothing.
 func (e *Engine) passesOn(asking *peer) bool {
+	if !asking.Endpoint.IsValid() {
+		return false
+	}
 	if asking.ways != nil && asking.elsewhere() {
 		return (asking.direct.Addr().Is6() || asking.documented(asking.direct, e.config.Exact)) && e.works(asking, asking.ways[0])
 	}
@@ -61,7 +64,7 @@ func (e *Engine) askedFor(asking *peer, target uint16, sequence uint32) {
 	p := e.peers[target]
 	a := asker{asking.ID, sequence, e.now + askTime}
 	if p == nil || !e.config.Relays[target] || !e.passesOn(asking) || e.cutOff(p) {
-		e.reply(a, target, probe.Verdict{})
+		e.reply(a, target, e.refusal(p))
 		return
 	}
 	if l := e.vouched(p); l != nil {
@@ -73,7 +76,7 @@ func (e *Engine) askedFor(asking *peer, target uint16, sequence uint32) {
 		return
 	}
 	if late, _ := p.small.late(e.now); e.gossips() && (late > 0 || p.rumored()) { // so it is being tried, or soon
-		e.reply(a, target, probe.Verdict{})
+		e.reply(a, target, e.refusal(p))
 		return
 	}
 	if len(p.askers) >= mostAskers || len(p.askers) == 0 && !e.checks.take(e.now, 0) {
@@ -143,7 +146,7 @@ func (e *Engine) serveAskers(p *peer) {
 		if e.now < a.until {
 			kept = append(kept, a)
 		} else {
-			e.reply(a, p.ID, probe.Verdict{})
+			e.reply(a, p.ID, e.refusal(p))
 			if len(e.peers) >= manyPeers {
 				p.denied = e.now + e.perSilent()
 			}

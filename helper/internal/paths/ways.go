@@ -47,7 +47,7 @@ func (p *peer) setWays(now time.Duration) {
 		return
 	}
 	for _, to := range append(append([]netip.AddrPort{p.endpoint}, p.others...), p.Endpoint) {
-		if p.wayTo(to) != nil {
+		if !to.IsValid() || p.wayTo(to) != nil {
 			continue // what a name stands for is among them
 		}
 		if i := slices.IndexFunc(old, func(w *way) bool { return w.to == to }); i >= 0 {

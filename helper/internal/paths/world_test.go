@@ -99,6 +99,9 @@ func newWorldOf(t testing.TB, n int, seed int64, seconds map[uint16]netip.AddrPo
 		for _, host := range r.forwards {
 			w.routers[host] = r
 		}
+		for _, host := range r.behind {
+			w.routers[host] = r
+		}
 	}
 	w.relays = w.network(n).Relays()
 	var peers []Peer
@@ -119,6 +122,7 @@ func newWorldOf(t testing.TB, n int, seed int64, seconds map[uint16]netip.AddrPo
 		}
 		h.engine = New(config, seed*1000+int64(self.ID))
 		h.engine.SetPeers(0, config, others)
+		h.knowsCarriers(others)
 		w.hosts = append(w.hosts, h)
 		w.at(time.Duration(self.ID)*time.Millisecond, func() { w.observe(h) })
 		if w.dataEvery > 0 {
@@ -225,9 +229,17 @@ func (w *world) restart(h *simHost, later time.Duration) {
 		config := h.engine.config
 		h.engine = New(config, w.random.Int63())
 		h.engine.SetPeers(w.now, config, others)
+		h.knowsCarriers(others)
 		h.silent, h.wake = false, 0
 		w.look(h)
 	})
+}
+
+// knowsCarriers: each message of the others says that they carry.
+func (h *simHost) knowsCarriers(others []Peer) {
+	for _, p := range others {
+		h.engine.IsCarrier(p.ID, true)
+	}
 }
 
 // carryOut does what the engine wants.

@@ -242,7 +242,7 @@ func (b builder) inside() *spec.Firewall {
 	f := &spec.Firewall{
 		Ranges: b.doc.Ranges, HostID: b.self.ID, Wire: spec.WireLink, Access: spec.SwitchBridge, Direct: spec.DirectGateway,
 		WireGuardPort: b.self.ListenPort(), TunnelPort: spec.TunnelUDPPort,
-		ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, PagePort: spec.PageTCPPort, PageForGuests: b.self.MapForGuests,
+		ProbePort: spec.ProbeUDPPort, MeshPort: spec.MeshUDPPort, CarryPort: spec.CarryUDPPort, PagePort: spec.PageTCPPort, PageForGuests: b.self.MapForGuests,
 	}
 	if b.self.Metrics {
 		f.MetricsPort = spec.MetricsTCPPort

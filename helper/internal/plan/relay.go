@@ -23,7 +23,7 @@ func Relays(d *network.Document, id uint16) []spec.Relay {
 	var all []spec.Relay
 	for _, h := range d.Hosts {
 		port := network.RelayPort(self, h.ID)
-		if h.ID != id && !h.PublicKey.IsZero() && !published[network.Port{Protocol: "udp", Number: port}] {
+		if h.ID != id && h.Endpoint.IsValid() && !h.PublicKey.IsZero() && !published[network.Port{Protocol: "udp", Number: port}] {
 			r := spec.Relay{HostID: h.ID, Port: port, Endpoint: h.Endpoint}
 			for _, other := range h.OtherEndpoints {
 				r.Others = append(r.Others, other.Endpoint)

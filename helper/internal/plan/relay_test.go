@@ -8,6 +8,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/plan"
 	"mobula/helper/internal/plan/plantest"
+	"mobula/helper/internal/spec"
 )
 
 // TestRelays: a host relays to all others that have a key, but by no port that it
@@ -28,6 +29,39 @@ func TestRelays(t *testing.T) {
 	}
 	if got := plan.Relays(plantest.Document(self), 9); got != nil {
 		t.Errorf("a host that is not in the document relays: %v", got)
+	}
+}
+
+// TestMembersWithoutEndpoints: nobody relays to such a host, nor does it relay; WireGuard waits for
+// it to come, and takes it from wherever it comes.
+func TestMembersWithoutEndpoints(t *testing.T) {
+	two := plantest.Host(2)
+	two.Endpoint, two.WireGuardPort = netip.AddrPort{}, 5000
+	d := plantest.Document(plantest.Host(1), two, plantest.Host(3))
+	for _, facts := range []spec.Facts{*plantest.Facts(), {Shared: &spec.Shared{Outside: []string{"eth0"}}}} {
+		for i := range d.Hosts {
+			d.Hosts[i].SharedUplink = facts.IsShared()
+		}
+		one, err := plan.Build(d, 1, facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := one.WireGuard.Peers[0]; p.Endpoint.IsValid() || p.KeepaliveSeconds == 0 {
+			t.Errorf("host 1 has %+v, wanted no endpoint", p)
+		}
+		if got := plan.Relays(d, 1); len(got) != 1 || got[0].HostID != 3 {
+			t.Errorf("host 1 relays to %+v, wanted host 3 alone", got)
+		}
+		its, err := plan.Build(d, 2, facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plan.Relays(d, 2); its.WireGuard.ListenPort != 5000 || len(got) > 0 {
+			t.Errorf("it listens on port %d and relays to %v", its.WireGuard.ListenPort, got)
+		}
+		if its.Firewall.External != "" && len(its.Firewall.Members) != 2 || len(one.Firewall.Members) > 1 {
+			t.Errorf("members are %v for it, %v for host 1", its.Firewall.Members, one.Firewall.Members)
+		}
 	}
 }
 

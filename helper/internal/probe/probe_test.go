@@ -98,7 +98,7 @@ func TestTrafficRefuses(t *testing.T) {
 func TestLaterVersions(t *testing.T) {
 	for _, m := range messages() {
 		want, sent := m, m.Append(nil)
-		sent[24] |= ^byte(flagReachable | flagFullSize | flagLists)
+		sent[24] |= ^byte(flagReachable | flagFullSize | flagLists | flagCarries | flagCarrier)
 		sent[25], sent[32], sent[35] = 0xff, 1, 0xff
 		sent = append(sent, 1, 2, 3, 0xff)
 		want.Size += 4

@@ -49,6 +49,8 @@ type Verdict struct {
 	Reachable bool
 	// FullSize: packets of full size are not known to get lost.
 	FullSize bool
+	// Carries: the relay does not forward to the target, but its agent carries to it.
+	Carries bool
 	// RTTMicroseconds between relay and target.
 	RTTMicroseconds uint32
 	// LossPermille is the share of lost probes, 0..1000.
@@ -69,7 +71,9 @@ type Traffic struct {
 	Verdict    Verdict    // in Answer
 	// Lists: the sender takes questions and answers with many targets, see More.
 	Lists bool
-	Aside Aside
+	// Carrier: the sender carries, see Carry.
+	Carrier bool
+	Aside   Aside
 	// Size is the whole length in bytes; more than TrafficSize is padding.
 	Size int
 }
@@ -86,6 +90,8 @@ const (
 	flagReachable = 1
 	flagFullSize  = 2
 	flagLists     = 4
+	flagCarries   = 8
+	flagCarrier   = 16
 )
 
 // Append returns b with the encoded message at its end.
@@ -103,6 +109,9 @@ func (m Traffic) Append(b []byte) []byte {
 	copy(p[16:], m.Generation[:])
 	if m.Lists {
 		p[24] |= flagLists
+	}
+	if m.Carrier {
+		p[24] |= flagCarrier
 	}
 	m.Verdict.put(p[24:])
 	binary.BigEndian.PutUint16(p[32:], m.Aside.Dead)
@@ -126,13 +135,16 @@ func (v Verdict) put(p []byte) {
 	if v.FullSize {
 		p[0] |= flagFullSize
 	}
+	if v.Carries {
+		p[0] |= flagCarries
+	}
 	binary.BigEndian.PutUint16(p[2:], v.LossPermille)
 	binary.BigEndian.PutUint32(p[4:], v.RTTMicroseconds)
 }
 
 func readVerdict(p []byte) (Verdict, error) {
 	v := Verdict{
-		Reachable: p[0]&flagReachable != 0, FullSize: p[0]&flagFullSize != 0,
+		Reachable: p[0]&flagReachable != 0, FullSize: p[0]&flagFullSize != 0, Carries: p[0]&flagCarries != 0,
 		LossPermille: binary.BigEndian.Uint16(p[2:]), RTTMicroseconds: binary.BigEndian.Uint32(p[4:]),
 	}
 	if v.LossPermille > 1000 {
@@ -193,7 +205,7 @@ func ParseTraffic(p []byte) (Traffic, error) {
 	if !readable(p[0]) {
 		return Traffic{}, fmt.Errorf("version %d", p[0])
 	}
-	m := Traffic{Type: Type(p[1]), Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Lists: p[24]&flagLists != 0, Size: len(p),
+	m := Traffic{Type: Type(p[1]), Session: binary.BigEndian.Uint64(p[8:]), Generation: Generation(p[16:24]), Lists: p[24]&flagLists != 0, Carrier: p[24]&flagCarrier != 0, Size: len(p),
 		Aside: Aside{Dead: binary.BigEndian.Uint16(p[32:]), Busy: binary.BigEndian.Uint16(p[34:])}}
 	switch m.Type {
 	case Request, Echo:

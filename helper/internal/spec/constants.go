@@ -29,6 +29,8 @@ const (
 	ProbeUDPPort = 6255
 	// MeshUDPPort is where agents ask each other how the network is, inside WireGuard.
 	MeshUDPPort = 6256
+	// CarryUDPPort is where agents carry WireGuard's packets for each other, inside WireGuard.
+	CarryUDPPort = 6257
 	// MetricsTCPPort is where the agent answers Prometheus, inside WireGuard.
 	MetricsTCPPort = 6257
 	// PageTCPPort is where the agent shows the page of the network.

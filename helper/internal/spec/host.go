@@ -243,8 +243,8 @@ type Firewall struct {
 	Published []network.Port
 	// Members are the underlay endpoints of the other hosts.
 	Members []netip.AddrPort
-	// ProbePort and MeshPort are the agent's UDP ports inside WireGuard.
-	ProbePort, MeshPort uint16
+	// ProbePort, MeshPort and CarryPort are the agent's UDP ports inside WireGuard.
+	ProbePort, MeshPort, CarryPort uint16
 	// MetricsPort is the agent's TCP port for programs of the hosts; 0: there is none.
 	MetricsPort uint16
 	// PagePort is the TCP port of the page of the network: for the host, other hosts and

@@ -48,6 +48,7 @@ type Live struct {
 	underlay *Underlay
 	at       netip.AddrPort
 	also     []netip.AddrPort // where it is, too, each in a /24 of its own
+	loops    map[netip.AddrPort]*Loop
 	device   *device.Device
 	arrived  chan arrival
 	sent     chan []byte
@@ -114,6 +115,65 @@ func (l *Live) from(to netip.AddrPort, m Message) (from netip.AddrPort, arrives 
 	return from, l.underlay.Lost == nil || !l.underlay.Lost(from, to, m)
 }
 
+// Loop is a socket on the loopback interface of a device, which speaks to the device alone, as
+// one that is connected does (udp(7), connect(2)).
+type Loop struct {
+	live    *Live
+	at      netip.AddrPort
+	packets chan []byte
+	closed  chan struct{}
+}
+
+// Loop opens one.
+func (l *Live) Loop(at netip.AddrPort) *Loop {
+	l.underlay.mu.Lock()
+	defer l.underlay.mu.Unlock()
+	if l.loops == nil {
+		l.loops = map[netip.AddrPort]*Loop{}
+	}
+	l.loops[at] = &Loop{l, at, make(chan []byte, 256), make(chan struct{})}
+	return l.loops[at]
+}
+
+func (l *Loop) put(packet []byte) {
+	select {
+	case l.packets <- packet:
+	default: // a full buffer drops
+	}
+}
+
+// Read reads a packet of the device's.
+func (l *Loop) Read(b []byte) (int, error) {
+	select {
+	case p := <-l.packets:
+		return copy(b, p), nil
+	case <-l.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+// Write sends one to the device.
+func (l *Loop) Write(b []byte) (int, error) {
+	select {
+	case l.live.arrived <- arrival{append([]byte{}, b...), l.at}:
+	case <-l.closed:
+		return 0, net.ErrClosed
+	default:
+	}
+	return len(b), nil
+}
+
+// Close closes it.
+func (l *Loop) Close() error {
+	l.live.underlay.mu.Lock()
+	defer l.live.underlay.mu.Unlock()
+	if l.live.loops[l.at] == l {
+		delete(l.live.loops, l.at)
+		close(l.closed)
+	}
+	return nil
+}
+
 // Send has an IP packet leave through the tunnel.
 func (l *Live) Send(packet []byte) {
 	select {
@@ -134,6 +194,13 @@ func (u *Underlay) carry(by *Live, to netip.AddrPort, packet []byte) {
 		return
 	}
 	u.mu.Lock()
+	if to.Addr().IsLoopback() {
+		if loop := by.loops[to]; loop != nil {
+			loop.put(packet)
+		}
+		u.mu.Unlock()
+		return
+	}
 	other := u.live[to]
 	from, arrives := by.from(to, Message(binary.LittleEndian.Uint32(packet)))
 	u.mu.Unlock()

@@ -1,0 +1,128 @@
+package paths
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// hidden returns a router with hosts behind it to which nothing leads by itself.
+func hidden(address string, hosts ...uint16) *router {
+	return &router{address: netip.MustParseAddr(address), behind: hosts}
+}
+
+// TestCarried: an endpoint tells who carries to whom, whatever port WireGuard has.
+func TestCarried(t *testing.T) {
+	for _, own := range []uint16{51820, 32769, 32768, 65535, 443} {
+		seen := map[netip.AddrPort]bool{}
+		for _, relay := range []uint16{1, 127, 255, 256, 32767} {
+			for _, target := range []uint16{1, 2, 19052, 32766, 32767} {
+				at := Carried(own, relay, target)
+				if at.Port() == own || !at.Addr().IsLoopback() || seen[at] {
+					t.Errorf("port %d: %d carries to %d at %v", own, relay, target, at)
+				}
+				seen[at] = true
+				if r, to := CarriedBy(own, at); r != relay || to != target {
+					t.Errorf("port %d: found %d and %d at %v, wanted %d and %d", own, r, to, at, relay, target)
+				}
+			}
+		}
+	}
+	for _, at := range []string{"192.0.2.1:32769", "127.0.0.1:32769", "127.0.1.2:32769", "[::1]:32769", "[::ffff:127.0.1.1]:32769"} {
+		if relay, target := CarriedBy(51820, netip.MustParseAddrPort(at)); relay != 0 || target != 0 {
+			t.Errorf("%s: found %d and %d", at, relay, target)
+		}
+	}
+	if relay, _ := CarriedBy(51820, netip.AddrPort{}); relay != 0 {
+		t.Error("found a relay at no endpoint")
+	}
+}
+
+// TestHostsWithoutEndpoints reach those that have one by themselves, and each other by the
+// agents of these: from the start, when the one that carries goes, and when it comes back.
+func TestHostsWithoutEndpoints(t *testing.T) {
+	for seed := int64(1); seed <= 5; seed++ {
+		w := newWorldBehind(t, 6, seed, hidden("203.0.113.7", 1, 2), hidden("203.0.113.8", 3), &router{address: netip.MustParseAddr("203.0.113.9"), behind: []uint16{4}, fresh: true})
+		w.log = seed == 1
+		w.run(10 * time.Second)
+		w.check(100*time.Millisecond, nil)
+		w.run(time.Minute)
+		w.check(100*time.Millisecond, nil)
+		carrier := w.host(1).engine.peers[3].via
+		if carrier != 5 && carrier != 6 {
+			t.Fatalf("seed %d: 1 reaches 3 over %d", seed, carrier)
+		}
+		if r := w.host(1).engine.Reports(w.now)[1]; !r.Carried || r.Via != carrier {
+			t.Errorf("seed %d: found %+v, wanted it carried", seed, r)
+		}
+		for _, id := range []uint16{1, 2, 3, 4} {
+			for _, other := range []uint16{5, 6} {
+				if p := w.host(id).engine.peers[other]; p.via != 0 {
+					t.Errorf("seed %d: %d reaches %d over %d", seed, id, other, p.via)
+				}
+			}
+		}
+		w.host(carrier).off = true
+		gone := func(from, to uint16) bool { return from == carrier || to == carrier }
+		w.run(w.now + 2*time.Second)
+		w.check(200*time.Millisecond, gone)
+		w.run(w.now + time.Minute)
+		w.host(carrier).off = false
+		w.run(w.now + 40*time.Second)
+		w.check(200*time.Millisecond, nil)
+	}
+}
+
+// TestAgentsOfHostsWithoutEndpoints: an agent that begins anew has what is carried go on; one
+// that carries and stays away is replaced by another.
+func TestAgentsOfHostsWithoutEndpoints(t *testing.T) {
+	w := newWorldBehind(t, 4, 1, hidden("203.0.113.7", 1), hidden("203.0.113.8", 2))
+	w.log = true
+	w.run(30 * time.Second)
+	w.check(100*time.Millisecond, nil)
+	w.restart(w.host(1), 300*time.Millisecond)
+	w.run(w.now + 5*time.Second)
+	w.check(200*time.Millisecond, nil)
+	carrier := w.host(1).engine.peers[2].via
+	if carrier == 0 {
+		t.Fatal("nobody carries")
+	}
+	w.host(carrier).silent = true
+	w.run(w.now + 5*time.Second)
+	w.check(200*time.Millisecond, nil)
+}
+
+// TestWhatNoPortLeadsToIsCarried: hosts that do not relay by ports, as they share an address,
+// carry.
+func TestWhatNoPortLeadsToIsCarried(t *testing.T) {
+	r := &router{address: netip.MustParseAddr("203.0.113.7"), forwards: map[uint16]uint16{51820: 3, 51821: 4}, hairpin: true}
+	w := newWorldBehind(t, 4, 1, r)
+	w.log = true
+	w.run(20 * time.Second)
+	w.cut(between(1, 2))
+	w.run(22 * time.Second)
+	w.check(200*time.Millisecond, nil)
+	if p := w.host(1).engine.peers[2]; !p.carried() {
+		t.Errorf("1 reaches 2 over %d at %v", p.via, p.kernel)
+	}
+	w.cut(none)
+	w.run(2 * time.Minute)
+	if p := w.host(1).engine.peers[2]; p.via != 0 {
+		t.Errorf("1 reaches 2 over %d", p.via)
+	}
+	w.check(200*time.Millisecond, nil)
+}
+
+// TestRelayPortsComeFirst: an agent carries only where none leads to the target.
+func TestRelayPortsComeFirst(t *testing.T) {
+	for seed := int64(1); seed <= 5; seed++ {
+		w := newWorldBehind(t, 6, seed, hidden("203.0.113.7", 6))
+		w.run(20 * time.Second)
+		w.cut(between(1, 2))
+		w.run(22 * time.Second)
+		w.check(200*time.Millisecond, nil)
+		if p := w.host(1).engine.peers[2]; p.via == 0 || p.carried() {
+			t.Errorf("seed %d: 1 reaches 2 over %d at %v", seed, p.via, p.kernel)
+		}
+	}
+}

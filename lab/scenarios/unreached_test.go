@@ -1,0 +1,52 @@
+//go:build lab
+
+package scenarios
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"mobula/lab"
+)
+
+// withoutEndpoints: erin and heidi have no endpoint, and between them nothing passes. Both reach
+// grace, whose agent carries for them: from nothing, in full size, and again when it was killed.
+func withoutEndpoints(t *testing.T, w *world) {
+	erin, heidi := w.Host("erin"), w.Host("heidi")
+	w.extra["erin"], w.extra["heidi"] = "      endpoint: none\n", "      endpoint: none\n"
+	w.inventory(t)
+	// Also where they have seen each other by now.
+	restore := w.filterFrames(t, "lab-apart", fmt.Sprintf(`	chain forward {
+		type filter hook forward priority 0
+		meta l4proto udp ip6 version 6 drop
+		meta l4proto udp ip saddr %[1]s ip daddr %[2]s drop
+		meta l4proto udp ip saddr %[2]s ip daddr %[1]s drop
+	}
+`, erin.Address, lab.SitePublicAddress))
+	defer restore()
+	w.deploy(t)
+	keys := map[string]string{"erin": w.status(t, "heidi").PublicKey, "heidi": w.status(t, "erin").PublicKey}
+	for host, of := range keys {
+		w.on(t, host, "ip netns exec mobula wg set mo-wg-gw peer "+of+" remove; systemctl restart mobula-agent; mobula repair")
+	}
+	w.reachEachOther(t)
+	for host := range keys {
+		if said := w.on(t, host, "mobula status"); !strings.Contains(said, "via grace.example.com (carried)") {
+			t.Errorf("%s says %s", host, said)
+		}
+	}
+	mtu := w.on(t, "erin", "cat /sys/class/net/veth_fac0/mtu")
+	w.on(t, "erin", fmt.Sprintf("ping -q -c 3 -W 5 -M do -s $((%s-28)) %s", mtu, heidi.AccessAddress()))
+	w.on(t, "heidi", fmt.Sprintf("ping -q -c 3 -W 5 -M do -s $((%s-28)) %s", mtu, erin.AccessAddress()))
+	arrived := w.sendingTo(t, "erin", heidi)
+	w.on(t, "grace", "systemctl kill -s KILL mobula-agent")
+	if answered := arrived("heidi while the agent that carries was killed"); answered < 70 {
+		t.Errorf("%d of 100 packets were answered", answered)
+	}
+	eventually(t, time.Minute, "erin reaches heidi", func() error {
+		_, err := erin.Run(w.ctx, "ping -q -c 2 -W 2 "+heidi.IntrawireAddress())
+		return err
+	})
+}
