@@ -13,6 +13,8 @@ import (
 
 // withoutEndpoints: erin and heidi have no endpoint, and between them nothing passes. Both reach
 // grace, whose agent carries for them: from nothing, in full size, and again when it was killed.
+// Then what they send to each other passes: their packets find a way through heidi's router and
+// erin's firewall, which lets in answers alone.
 func withoutEndpoints(t *testing.T, w *world) {
 	erin, heidi := w.Host("erin"), w.Host("heidi")
 	w.extra["erin"], w.extra["heidi"] = "      endpoint: none\n", "      endpoint: none\n"
@@ -25,7 +27,6 @@ func withoutEndpoints(t *testing.T, w *world) {
 		meta l4proto udp ip saddr %[2]s ip daddr %[1]s drop
 	}
 `, erin.Address, lab.SitePublicAddress))
-	defer restore()
 	w.deploy(t)
 	keys := map[string]string{"erin": w.status(t, "heidi").PublicKey, "heidi": w.status(t, "erin").PublicKey}
 	for host, of := range keys {
@@ -49,4 +50,13 @@ func withoutEndpoints(t *testing.T, w *world) {
 		_, err := erin.Run(w.ctx, "ping -q -c 2 -W 2 "+heidi.IntrawireAddress())
 		return err
 	})
+	restore()
+	for host := range keys {
+		eventually(t, time.Minute, host+" is reached directly", func() error {
+			if said := w.on(t, host, "mobula status"); !strings.Contains(said, "direct (punched)") {
+				return fmt.Errorf("found %s", said)
+			}
+			return nil
+		})
+	}
 }

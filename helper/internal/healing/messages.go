@@ -99,6 +99,10 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 			h.remember(id, m)
 		}
 		h.engine.Asked(now, id, m.Sequence, targets...)
+	case probe.Sighting:
+		if h.ranges.CheckEndpoint(m.At.Addr()) == "" && m.At.Port() != 0 {
+			h.engine.Sighted(now, m.Target, m.At)
+		}
 	case probe.Goodbye:
 		h.engine.Goodbye(now, id)
 	case probe.Echo:
@@ -208,6 +212,9 @@ func (h *Healer) flush() {
 		h.sendInside(q.Relay, h.peers[q.Relay], probe.Traffic{Type: probe.Query, Target: q.Targets[0], Sequence: q.Sequence, Session: h.session, Generation: h.number}, more...)
 	}
 	h.answer(out.Replies)
+	for _, s := range out.Sightings {
+		h.sendInside(s.To, h.peers[s.To], probe.Traffic{Type: probe.Sighting, Target: s.Of, At: s.At, Session: h.session, Generation: h.number})
+	}
 	for _, e := range out.Events {
 		h.Log.Info("path", "peer", h.name(e.Peer), "what", e.Text, "via", h.name(e.Via))
 	}

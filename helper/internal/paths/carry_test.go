@@ -6,6 +6,14 @@ import (
 	"time"
 )
 
+// hardNAT is hidden with a port anew for each flow, so that nothing leads directly from behind
+// one to behind another.
+func hardNAT(address string, hosts ...uint16) *router {
+	r := hidden(address, hosts...)
+	r.fresh = true
+	return r
+}
+
 // hidden returns a router with hosts behind it to which nothing leads by itself.
 func hidden(address string, hosts ...uint16) *router {
 	return &router{address: netip.MustParseAddr(address), behind: hosts}
@@ -42,7 +50,7 @@ func TestCarried(t *testing.T) {
 // agents of these: from the start, when the one that carries goes, and when it comes back.
 func TestHostsWithoutEndpoints(t *testing.T) {
 	for seed := int64(1); seed <= 5; seed++ {
-		w := newWorldBehind(t, 6, seed, hidden("203.0.113.7", 1, 2), hidden("203.0.113.8", 3), &router{address: netip.MustParseAddr("203.0.113.9"), behind: []uint16{4}, fresh: true})
+		w := newWorldBehind(t, 6, seed, hardNAT("203.0.113.7", 1, 2), hardNAT("203.0.113.8", 3), hardNAT("203.0.113.9", 4))
 		w.log = seed == 1
 		w.run(10 * time.Second)
 		w.check(100*time.Millisecond, nil)
@@ -76,7 +84,7 @@ func TestHostsWithoutEndpoints(t *testing.T) {
 // TestAgentsOfHostsWithoutEndpoints: an agent that begins anew has what is carried go on; one
 // that carries and stays away is replaced by another.
 func TestAgentsOfHostsWithoutEndpoints(t *testing.T) {
-	w := newWorldBehind(t, 4, 1, hidden("203.0.113.7", 1), hidden("203.0.113.8", 2))
+	w := newWorldBehind(t, 4, 1, hardNAT("203.0.113.7", 1), hardNAT("203.0.113.8", 2))
 	w.log = true
 	w.run(30 * time.Second)
 	w.check(100*time.Millisecond, nil)

@@ -14,12 +14,14 @@ func (e *Engine) judge(p *peer) {
 		e.out.Observe = true
 		p.nextLook = e.now + 3*burstInterval
 	}
-	switch p.phase {
-	case up:
+	switch {
+	case p.phase == up && p.seenAt > 0 && !p.kernel.IsValid(): // it has no endpoint, and was never heard
+		p.phase, p.since, p.downFrom, p.nextSearch = down, e.now, e.now, 0
+	case p.phase == up:
 		if late >= e.needed(p) && e.now-first >= p.downAfter(e.now) && e.now >= e.grace {
 			e.fall(p, fmt.Sprintf("no answer for %v", (e.now-first).Round(time.Millisecond)))
 		}
-	case down:
+	case p.phase == down:
 		if p.small.lastAnswer > p.since {
 			p.phase, p.since, p.search, p.exhausted = up, e.now, nil, 0
 			p.small.clear(e.now)
@@ -28,7 +30,7 @@ func (e *Engine) judge(p *peer) {
 			}
 			e.event(p, "answers again")
 		}
-	case settling:
+	case p.phase == settling:
 		switch {
 		case p.small.lastAnswer > 0: // restart set it to zero
 			p.phase, p.search, p.exhausted, p.back = up, nil, 0, false
@@ -119,6 +121,7 @@ func (e *Engine) settleFailed(p *peer) {
 func (e *Engine) decide(p *peer) {
 	e.serveAskers(p)
 	e.watchDirect(p)
+	e.seekSighting(p)
 	late, _ := p.small.late(e.now)
 	switch better := e.betterWay(p, late); {
 	case p.phase == down:
@@ -236,7 +239,7 @@ func (e *Engine) watchDirect(p *peer) {
 // detour compared with the relay.
 func (e *Engine) directHolds(p *peer) bool {
 	l := p.directSmall
-	if l == nil || p.directFull == nil || e.now-p.wellSince < p.hold {
+	if l == nil || p.directFull == nil || e.now-p.wellSince < p.holdFor() {
 		return false
 	}
 	l.settle(e.now)

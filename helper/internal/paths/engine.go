@@ -47,7 +47,9 @@ type peer struct {
 	untried  bool           // the name says so since, and nothing was sent there yet
 	away     netip.AddrPort // where the peer was last seen itself
 	soughtAt time.Duration  // when direct changed for want of answers
-	placedAt time.Duration  // when the kernel's endpoint did for want of any packet
+	// nextSighting is when who carries is asked again where the peer is.
+	nextSighting time.Duration
+	placedAt     time.Duration // when the kernel's endpoint did for want of any packet
 
 	small, full             *line          // of the traffic
 	directSmall, directFull *line          // nil until used

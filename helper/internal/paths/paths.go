@@ -150,11 +150,12 @@ type Event struct {
 
 // Output is what the engine wants done: routes first, then the rest.
 type Output struct {
-	Routes  []Route
-	Probes  []Probe
-	Queries []Query
-	Replies []Reply
-	Events  []Event
+	Routes    []Route
+	Probes    []Probe
+	Queries   []Query
+	Replies   []Reply
+	Sightings []Sighting
+	Events    []Event
 	// Observe asks for a fresh look at the kernel.
 	Observe bool
 }

@@ -138,7 +138,7 @@ func (e *Engine) Reports(now time.Duration) []Report {
 		if p.via != 0 && p.directSmall != nil {
 			r.DirectRTT = p.directSmall.srtt
 			r.DirectLoss, _ = p.directSmall.loss(now)
-			r.DirectHold = p.hold
+			r.DirectHold = p.holdFor()
 			if p.directSmall.good > 0 {
 				r.DirectWell = now - p.wellSince
 			}

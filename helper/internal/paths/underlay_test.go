@@ -19,6 +19,10 @@ type router struct {
 	hairpin  bool                  // leads from inside to its own forwarded ports
 	// behind are hosts to which nothing is forwarded, and which have no endpoint.
 	behind []uint16
+	// shift is by how much the ports that it gives differ from the hosts' own, and open: what
+	// comes to such a port is let in from anybody (RFC 4787 section 5).
+	shift uint16
+	open  bool
 	// fresh: it chooses a port anew for each flow.
 	fresh bool
 	// sameInside: each host listens on the port that is forwarded to it.
@@ -47,8 +51,8 @@ func (r *router) leave(from uint16, to netip.AddrPort) netip.AddrPort {
 	f := flow{from, to}
 	port, known := r.out[f]
 	if !known {
-		if port = r.inside(from); r.fresh {
-			port = 30000 + uint16(len(r.out))*7
+		if port = r.inside(from) + r.shift; r.fresh {
+			port = 30000 + r.shift + uint16(len(r.out))*7
 		}
 		for ; ; port++ {
 			if _, taken := r.in[publicFlow{port, to}]; !taken {
@@ -76,6 +80,13 @@ func (r *router) enter(port uint16, from netip.AddrPort) uint16 {
 		return host
 	}
 	host := r.forwards[port]
+	if r.open {
+		for flow, gives := range r.out {
+			if gives == port {
+				host = flow.host
+			}
+		}
+	}
 	if _, taken := r.out[flow{host, from}]; taken || host == 0 {
 		return 0
 	}

@@ -64,7 +64,10 @@ func (e *Engine) askedFor(asking *peer, target uint16, sequence uint32) {
 	p := e.peers[target]
 	a := asker{asking.ID, sequence, e.now + askTime}
 	if p == nil || !e.config.Relays[target] || !e.passesOn(asking) || e.cutOff(p) {
-		e.reply(a, target, e.refusal(p))
+		v := e.refusal(p)
+		if e.reply(a, target, v); v.Carries {
+			e.introduce(asking, p)
+		}
 		return
 	}
 	if l := e.vouched(p); l != nil {

@@ -29,11 +29,12 @@ type world struct {
 	blinds  map[uint16]*blind
 	// seconds are the hosts' addresses in another network, which documents know as their
 	// other endpoints, and second is its link.
-	seconds  map[uint16]netip.AddrPort
-	second   func(from, to uint16, size int) (delay time.Duration, lost bool)
-	packets  int // on the underlay, probes and all
-	switches int // endpoints set by engines
-	log      bool
+	seconds   map[uint16]netip.AddrPort
+	second    func(from, to uint16, size int) (delay time.Duration, lost bool)
+	sightings int // told
+	packets   int // on the underlay, probes and all
+	switches  int // endpoints set by engines
+	log       bool
 }
 
 type simHost struct {
@@ -288,6 +289,12 @@ func (w *world) carryOut(h *simHost) {
 	for _, r := range out.Replies {
 		w.inside(h, r.To, 100, func(to *simHost) {
 			w.hand(to, func() { to.engine.Answer(w.now, h.id, r.Target, r.Sequence, r.Verdict) })
+		})
+	}
+	w.sightings += len(out.Sightings)
+	for _, s := range out.Sightings {
+		w.inside(h, s.To, 100, func(to *simHost) {
+			w.hand(to, func() { to.engine.Sighted(w.now, s.Of, s.At) })
 		})
 	}
 	if out.Observe {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 )
 
@@ -35,9 +36,16 @@ func TestCarrierTells(t *testing.T) {
 		{Type: Request, Sequence: 1, Session: 2, Carrier: true, Size: TrafficSize},
 		{Type: Answer, Target: 7, Sequence: 1, Session: 2, Carrier: true, Verdict: Verdict{Carries: true, FullSize: true, RTTMicroseconds: 5}, Size: TrafficSize},
 		{Type: Answer, Target: 7, Sequence: 1, Session: 2, Verdict: Verdict{Carries: true}, Size: TrafficSize},
+		{Type: Sighting, Target: 7, Session: 2, At: netip.MustParseAddrPort("203.0.113.7:4000"), Size: sightingSize},
+		{Type: Sighting, Target: 7, Session: 2, At: netip.MustParseAddrPort("[2001:db8::7]:65535"), Size: sightingSize + 4},
 	} {
 		if got, err := ParseTraffic(m.Append(nil)); err != nil || got != m {
 			t.Errorf("%+v became %+v, %v", m, got, err)
+		}
+	}
+	for _, size := range []int{TrafficSize, sightingSize - 1} {
+		if got, err := ParseTraffic(Traffic{Type: Sighting, Target: 7, At: netip.MustParseAddrPort("203.0.113.7:1")}.Append(nil)[:size]); err == nil {
+			t.Errorf("%d bytes of a sighting were read as %+v", size, got)
 		}
 	}
 	entry := Entry{9, Verdict{Carries: true}}

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -230,6 +231,7 @@ func FuzzTraffic(f *testing.F) {
 	for _, m := range messages() {
 		f.Add(m.Append(nil))
 	}
+	f.Add(Traffic{Type: Sighting, Target: 7, At: netip.MustParseAddrPort("203.0.113.7:4000")}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseTraffic(b)
 		if err != nil {

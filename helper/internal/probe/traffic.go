@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 )
 
 // version is the version of both formats that is sent, and oldest the oldest that is
@@ -30,6 +31,8 @@ const (
 	Answer  Type = 4
 	// Goodbye is the last message of an agent.
 	Goodbye Type = 5
+	// Sighting says where the sender sees Target: At.
+	Sighting Type = 6
 )
 
 // TrafficSize is the length in bytes of a message without padding, and
@@ -62,13 +65,14 @@ type Verdict struct {
 // remembers when.
 type Traffic struct {
 	Type     Type
-	Target   uint16 // host ID, in Query and Answer
+	Target   uint16 // host ID, in Query, Answer and Sighting
 	Sequence uint32
 	// Session changes when the asking agent starts anew: its start in
 	// nanoseconds since 1970. Echo and Answer return it.
 	Session    uint64
-	Generation Generation // of the sender
-	Verdict    Verdict    // in Answer
+	Generation Generation     // of the sender
+	Verdict    Verdict        // in Answer
+	At         netip.AddrPort // in Sighting
 	// Lists: the sender takes questions and answers with many targets, see More.
 	Lists bool
 	// Carrier: the sender carries, see Carry.
@@ -81,7 +85,8 @@ type Traffic struct {
 // The layout of a message:
 //
 //	0 version, 1 type, 2 target, 4 sequence, 8 session, 16 generation,
-//	24 flags, 25 further targets, 26 loss, 28 RTT, 32 a dead host, 34 busy, 36 zeros up to the end
+//	24 flags, 25 further targets, 26 loss, 28 RTT, 32 a dead host, 34 busy, 36 zeros up to the end,
+//	in a sighting 36 an address of IPv6, or one of IPv4 mapped to it, 52 port
 //
 // A field that a type does not have is zero. What is zero is sent so and not read.
 //
@@ -94,11 +99,14 @@ const (
 	flagCarrier   = 16
 )
 
+// sightingSize is the length of a sighting.
+const sightingSize = TrafficSize + 18
+
 // Append returns b with the encoded message at its end.
 func (m Traffic) Append(b []byte) []byte {
-	start, size := len(b), m.Size
-	if size < TrafficSize {
-		size = TrafficSize
+	start, size := len(b), max(m.Size, TrafficSize)
+	if m.Type == Sighting {
+		size = max(size, sightingSize)
 	}
 	b = append(b, make([]byte, size)...)
 	p := b[start:]
@@ -116,6 +124,11 @@ func (m Traffic) Append(b []byte) []byte {
 	m.Verdict.put(p[24:])
 	binary.BigEndian.PutUint16(p[32:], m.Aside.Dead)
 	binary.BigEndian.PutUint16(p[34:], m.Aside.Busy)
+	if m.Type == Sighting {
+		at := m.At.Addr().As16()
+		copy(p[TrafficSize:], at[:])
+		binary.BigEndian.PutUint16(p[TrafficSize+len(at):], m.At.Port())
+	}
 	return b
 }
 
@@ -215,6 +228,11 @@ func ParseTraffic(p []byte) (Traffic, error) {
 		if m.Target == 0 {
 			return Traffic{}, errors.New("no target")
 		}
+	case Sighting:
+		if m.Target = binary.BigEndian.Uint16(p[2:]); m.Target == 0 || len(p) < sightingSize {
+			return Traffic{}, errors.New("no target, or no address")
+		}
+		m.At = netip.AddrPortFrom(netip.AddrFrom16([16]byte(p[TrafficSize:])).Unmap(), binary.BigEndian.Uint16(p[TrafficSize+16:]))
 	case Goodbye:
 	default:
 		return Traffic{}, fmt.Errorf("type %d", m.Type)
