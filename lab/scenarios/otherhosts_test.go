@@ -26,6 +26,7 @@ var otherHosts = []step{
 	{"over IPv6", overIPv6},
 	{"beside Docker, on a bridge over a VLAN over a bond", besideDocker},
 	{"hosts without an endpoint", withoutEndpoints},
+	{"IPv6 alone", ipv6Alone},
 	{"the first endpoint counts again", firstEndpointAgain},
 	{"another address of the NIC", anotherAddress},
 	{"the first of two uplinks fails", firstUplinkFails},

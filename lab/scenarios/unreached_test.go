@@ -60,3 +60,29 @@ func withoutEndpoints(t *testing.T, w *world) {
 		})
 	}
 }
+
+// ipv6Alone: heidi has IPv6 alone, grace IPv4 alone. Erin, who has both and no endpoint, carries.
+func ipv6Alone(t *testing.T, w *world) {
+	erin, grace, heidi := w.Host("erin"), w.Host("grace"), w.Host("heidi")
+	w.extra["heidi"] = fmt.Sprintf("      open_firewall: true\n      endpoint: '%s'\n", heidi.IPv6Address())
+	w.inventory(t)
+	w.deploy(t)
+	defer w.filterFrames(t, "lab-family", fmt.Sprintf(`	chain forward {
+		type filter hook forward priority 0
+		meta l4proto udp ip saddr %[1]s drop
+		meta l4proto udp ip daddr %[1]s drop
+	}
+`, lab.SitePublicAddress))()
+	w.seesWithin(t, time.Minute, "erin", heidi, heidi.IPv6Address())
+	eventually(t, time.Minute, "grace reaches heidi over erin", func() error {
+		if _, err := grace.Run(w.ctx, "ping -q -c 2 -W 2 "+heidi.IntrawireAddress()); err != nil {
+			return err
+		}
+		if said := w.on(t, "grace", "mobula status"); !strings.Contains(said, "via "+erin.FQDN()+" (carried)") {
+			return fmt.Errorf("grace says %s", said)
+		}
+		return nil
+	})
+	mtu := w.on(t, "grace", "cat /sys/class/net/veth_fac0/mtu")
+	w.on(t, "grace", fmt.Sprintf("ping -q -c 3 -W 5 -M do -s $((%s-28)) %s", mtu, heidi.AccessAddress()))
+}

@@ -34,7 +34,7 @@ func silentHosts(peers []peerReport, d *network.Document, now time.Time) map[str
 	silent := map[string]netip.Addr{}
 	for _, p := range peers {
 		host, known := d.Host(p.HostID)
-		if known && !host.IsUnreached() && (p.LastHandshake == nil || now.Sub(*p.LastHandshake) > silence) {
+		if known && host.Endpoint.IsValid() && (p.LastHandshake == nil || now.Sub(*p.LastHandshake) > silence) {
 			silent[p.Name] = host.Endpoint.Addr()
 		}
 	}

@@ -369,12 +369,12 @@ func (p *peerReport) pathColumns() string {
 	}
 	way := "direct"
 	switch {
+	case p.Path.Punched:
+		way = "direct (punched)"
 	case p.Path.Local && p.Path.Endpoint.Addr().Is6():
 		way = "direct (LAN, IPv6)"
 	case p.Path.Local:
 		way = "direct (LAN)"
-	case p.Path.Punched:
-		way = "direct (punched)"
 	case p.Path.Endpoint.Addr().Is6():
 		way = "direct (IPv6)"
 	}

@@ -124,9 +124,13 @@ func Config(d *network.Document, label string, c network.Client, private network
 	var s strings.Builder
 	fmt.Fprintf(&s, "# %s, by %s\n[Interface]\nPrivateKey = %s\nAddress = %s/32\n", label, entry.Hostname, key, c.Address)
 	fmt.Fprintf(&s, "DNS = %s\nMTU = %d\n\n", d.GatewayAddress(entry.ID), mtu)
-	at := entry.Endpoint.String()
-	if name := entry.EndpointName; name != "" && !isPrivate(d, name) {
-		at = fmt.Sprintf("%s:%d", name, entry.Endpoint.Port())
+	first := network.OtherEndpoint{Endpoint: entry.Endpoint, Name: entry.EndpointName}
+	if !first.Endpoint.IsValid() {
+		first = entry.Others()[0]
+	}
+	at := first.Endpoint.String()
+	if first.Name != "" && !isPrivate(d, first.Name) {
+		at = fmt.Sprintf("%s:%d", first.Name, first.Endpoint.Port())
 	}
 	fmt.Fprintf(&s, "[Peer]\nPublicKey = %s\nEndpoint = %s\nAllowedIPs = %s, %s\nPersistentKeepalive = 25\n",
 		entry.PublicKey, at, d.Wire(), d.Access())

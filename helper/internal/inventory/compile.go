@@ -376,13 +376,15 @@ func (c *compilation) validate(d *network.Document, hosts []*host) {
 		for field := range h.bad {
 			unreadable[subject{h.Name, field}] = true
 		}
-		if !h.Endpoint.IsValid() && !h.unreached || h.port == 0 {
+		if h.IsUnreached() && !h.unreached || h.port == 0 {
 			unreadable[subject{h.Name, h.endpointField()}] = true
 		}
 	}
 	for _, p := range d.Validate() {
 		if p.Field == "endpoint" && plural[p.Entry] {
 			p.Field = "endpoints" // it is the first of them
+		} else if p.Field == "endpoints" && !plural[p.Entry] {
+			p.Field = "endpoint" // it is one of IPv6
 		}
 		if !unreadable[subject{p.Entry, p.Field}] && (!c.noRanges || p.Field != "address" && p.Field != "endpoint" && p.Field != "endpoints") {
 			c.report(p.Entry, p.Field, p.Found, p.Want)

@@ -57,10 +57,8 @@ func (h *host) readHostname(value any) string {
 }
 
 const (
-	noEndpoint       = "none"
-	wantEndpoint     = "an IPv4 address, or a name that has one, alone or with :PORT"
-	wantEndpointIPv4 = "an IPv4 address (one of IPv6 may stand behind it in endpoints)"
-	wantOther        = wantEndpoint + ", or, behind the first, an IPv6 address, alone or as [ADDRESS]:PORT"
+	noEndpoint   = "none"
+	wantEndpoint = "an IPv4 address, or a name that has one, alone or with :PORT, or an IPv6 address, alone or as [ADDRESS]:PORT"
 )
 
 // reach is where others reach a host, as it is written.
@@ -76,16 +74,13 @@ func (h *host) readEndpoint(value any) string {
 		return ""
 	}
 	p, want := readPlace(value)
-	if want == "" && p.address.Is6() {
-		want = wantEndpointIPv4
-	}
 	if want == "" {
 		h.places = []reach{p}
 	}
 	return want
 }
 
-var wantEndpoints = fmt.Sprintf("a list of 1..%d endpoints, the first of which is the one that relays use, each %s", network.MaxEndpoints, wantOther)
+var wantEndpoints = fmt.Sprintf("a list of 1..%d endpoints, of which relays use the first of IPv4, each %s", network.MaxEndpoints, wantEndpoint)
 
 // readEndpoints reads endpoint and more of them: who has this one has no use for the other.
 func (h *host) readEndpoints(value any) string {
@@ -99,12 +94,6 @@ func (h *host) readEndpoints(value any) string {
 	h.plural = true
 	for i, item := range items {
 		p, want := readPlace(item)
-		switch {
-		case i == 0 && p.address.Is6():
-			want = "an IPv4 address first, which relays use,"
-		case i > 0 && want == wantEndpoint:
-			want = wantOther
-		}
 		if want != "" {
 			h.places = nil
 			return fmt.Sprintf("%s instead of %s", want, shown(item))

@@ -26,13 +26,13 @@ func (c *compilation) resolveEndpoints(ctx context.Context, resolver Resolver, h
 	for _, h := range hosts {
 		for i := range h.places {
 			if p := &h.places[i]; p.lookup != "" {
-				c.takeAddress(h, p, results[p.lookup], i > 0)
+				c.takeAddress(h, p, results[p.lookup])
 			}
 		}
 		if h.unreached {
 			h.WireGuardPort = h.port
 		}
-		if len(h.places) > 0 && h.places[0].address.IsValid() && h.port != 0 {
+		if len(h.places) > 0 && h.port != 0 {
 			h.setEndpoints()
 		}
 	}
@@ -47,20 +47,20 @@ func publicName(name string) string {
 	return name
 }
 
-// setEndpoints makes the endpoints of what was read.
+// setEndpoints makes the endpoints of what was read and found.
 func (h *host) setEndpoints() {
-	first := h.places[0]
-	port := h.port
-	if first.port != 0 && first.port != h.port {
-		port, h.WireGuardPort = first.port, h.port
-	}
-	h.Endpoint, h.EndpointName = netip.AddrPortFrom(first.address, port), publicName(first.lookup)
-	for _, p := range h.places[1:] {
-		if port = p.port; port == 0 {
+	h.WireGuardPort = h.port
+	for _, p := range h.places {
+		port := p.port
+		if port == 0 {
 			port = h.port
 		}
 		other := network.OtherEndpoint{Endpoint: netip.AddrPortFrom(p.address, port), Name: publicName(p.lookup)}
 		switch {
+		case p.address.Is4() && !h.Endpoint.IsValid():
+			if h.Endpoint, h.EndpointName = other.Endpoint, other.Name; port == h.port {
+				h.WireGuardPort = 0
+			}
 		case p.address.Is4():
 			h.OtherEndpoints = append(h.OtherEndpoints, other)
 		case p.address.Is6():
@@ -71,15 +71,13 @@ func (h *host) setEndpoints() {
 
 // takeAddress chooses the address of an endpoint among those of its name, which are of one
 // family: the smallest, so that the choice does not depend on the order of the answer.
-func (c *compilation) takeAddress(h *host, p *reach, r lookupResult, ipv6 bool) {
+func (c *compilation) takeAddress(h *host, p *reach, r lookupResult) {
 	var all []netip.Addr
 	for _, a := range r.addresses {
 		all = append(all, a.Unmap())
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	switch field := h.endpointField(); {
-	case len(all) > 0 && all[0].Is6() && !ipv6:
-		c.report(h.Name, field, shown(p.lookup)+", which has IPv6 addresses only", wantEndpointIPv4)
 	case len(all) > 0:
 		p.address = all[0]
 		if all[0] != all[len(all)-1] {

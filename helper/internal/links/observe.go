@@ -89,10 +89,8 @@ func (s *State) observeLinks(h *netlink.Handle, ns string) (map[int]string, erro
 	if err != nil {
 		return nil, err
 	}
-	names := map[int]string{}
-	switchDevices := map[int]bool{}
+	names, switchDevices := namesOf(links), map[int]bool{}
 	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
 		switchDevices[l.Attrs().Index] = l.Type() == "openvswitch" && l.Attrs().Name == "ovs-system"
 	}
 	for _, l := range links {

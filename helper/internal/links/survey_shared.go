@@ -3,6 +3,8 @@ package links
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -22,7 +24,10 @@ func SurveyShared(ranges network.Ranges) (facts *spec.Facts, err error) {
 			if err != nil {
 				return err
 			}
-			ways, mtu, err := findWays(v.links, v.routes)
+			ways, mtu, err := findWays(v.links, v.routes, everywhere)
+			if err == nil && len(ways.Outside) == 0 {
+				ways, mtu, err = findIPv6Ways(v.links)
+			}
 			if err != nil {
 				return err
 			}
@@ -37,8 +42,9 @@ func SurveyShared(ranges network.Ranges) (facts *spec.Facts, err error) {
 	return facts, err
 }
 
-// Ways returns the interfaces with an IPv4 default route, in any table, those of them that
-// do not forward, bridges among these, and whether the host is a router by itself.
+// Ways returns the interfaces with an IPv4 default route, in any table, or of IPv6 where there is
+// none, those of them that do not forward, bridges among these, and whether the host is a router
+// by itself.
 func Ways() (ways spec.Shared, err error) {
 	err = again(func() error {
 		return in("", func(h *netlink.Handle) error {
@@ -46,13 +52,12 @@ func Ways() (ways spec.Shared, err error) {
 			if err != nil {
 				return err
 			}
-			names := map[int]string{}
-			for _, l := range all {
-				names[l.Attrs().Index] = l.Attrs().Name
-			}
-			routes, err := dumpRoutes(unix.AF_INET, names)
+			routes, err := dumpRoutes(unix.AF_INET, namesOf(all))
 			if err == nil {
-				ways, _, err = findWays(all, routes)
+				ways, _, err = findWays(all, routes, everywhere)
+			}
+			if err == nil && len(ways.Outside) == 0 {
+				ways, _, err = findIPv6Ways(all)
 			}
 			return err
 		})
@@ -60,7 +65,24 @@ func Ways() (ways spec.Shared, err error) {
 	return ways, err
 }
 
-func findWays(all []netlink.Link, routes []foundRoute) (ways spec.Shared, mtu int, err error) {
+// findIPv6Ways is findWays for a host that has IPv6 alone.
+func findIPv6Ways(all []netlink.Link) (ways spec.Shared, mtu int, err error) {
+	routes, err := dumpRoutes(unix.AF_INET6, namesOf(all))
+	if err != nil {
+		return ways, 0, err
+	}
+	return findWays(all, routes, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+}
+
+func namesOf(all []netlink.Link) map[int]string {
+	names := map[int]string{}
+	for _, l := range all {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	return names
+}
+
+func findWays(all []netlink.Link, routes []foundRoute, everywhere netip.Prefix) (ways spec.Shared, mtu int, err error) {
 	global, err := readSetting("net/ipv4/ip_forward")
 	if err != nil {
 		return ways, 0, err
@@ -75,7 +97,7 @@ func findWays(all []netlink.Link, routes []foundRoute) (ways spec.Shared, mtu in
 		leads := func(r foundRoute) bool {
 			return r.To == everywhere && r.Table != spec.RouteTable && (r.index == a.Index || slices.Contains(r.others, a.Index))
 		}
-		if a.Name == spec.DirectHost || a.Name == spec.AccessLink || !slices.ContainsFunc(routes, leads) {
+		if a.Name == spec.DirectHost || a.Name == spec.AccessLink || a.Flags&net.FlagLoopback != 0 || !slices.ContainsFunc(routes, leads) {
 			continue // the gateway's own, or none
 		}
 		ways.Outside = append(ways.Outside, a.Name)

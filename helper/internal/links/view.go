@@ -46,14 +46,12 @@ type foundRule struct {
 
 // look takes the view in the calling thread's namespace.
 func look(h *netlink.Handle) (v *view, err error) {
-	v = &view{names: map[int]string{}, neighbors: map[int][]netip.Addr{}, nextHops: map[int][]uint32{},
+	v = &view{neighbors: map[int][]netip.Addr{}, nextHops: map[int][]uint32{},
 		filters: map[int][]string{}, tokens: map[int]bool{}, occupied: netns.Exists(spec.Namespace)}
 	if v.links, err = h.LinkList(); err != nil {
 		return nil, err
 	}
-	for _, l := range v.links {
-		v.names[l.Attrs().Index] = l.Attrs().Name
-	}
+	v.names = namesOf(v.links)
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := v.lookAt(h, family); err != nil {
 			return nil, err

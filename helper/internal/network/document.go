@@ -49,8 +49,8 @@ type Host struct {
 	// Hostname is the host's fully qualified private name.
 	Hostname string `json:"hostname"`
 	// Endpoint is the underlay address (IPv4) and UDP port where the others send to the
-	// host's WireGuard. Zero: there is none, as behind a NAT; the others answer to where it
-	// comes from, and WireGuardPort says where it listens.
+	// host's WireGuard. Zero: there is none, as behind a NAT, or of IPv6 alone; the others
+	// answer to where it comes from, and WireGuardPort says where it listens.
 	Endpoint netip.AddrPort `json:"endpoint"`
 	// EndpointName is the name by which the operator gave the endpoint, whose address
 	// was Endpoint's when the deployer looked; the hosts look again. "": an address.
@@ -126,7 +126,7 @@ func (h Host) OtherPlaces() (all []netip.AddrPort) {
 }
 
 // IsUnreached reports that nobody can send to the host first.
-func (h Host) IsUnreached() bool { return !h.Endpoint.IsValid() && h.WireGuardPort != 0 }
+func (h Host) IsUnreached() bool { return len(h.Endpoints()) == 0 }
 
 // IPv4Only returns the host without IPv6Endpoints, for those who do not speak it.
 func (h Host) IPv4Only() Host {

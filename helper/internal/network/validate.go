@@ -101,22 +101,22 @@ func (v *validation) hosts(hosts []Host) {
 		}
 		v.publish(h)
 	}
-	if len(hosts) > 1 && !slices.ContainsFunc(hosts, func(h Host) bool { return !h.IsUnreached() }) {
+	if len(hosts) > 1 && !slices.ContainsFunc(hosts, func(h Host) bool { return !h.IsUnreached() || h.WireGuardPort == 0 }) {
 		v.add(hosts[0].Name, "endpoint", "none, as at all hosts", "one host at least that others can send to")
 	}
 }
 
 func (v *validation) endpoint(h Host, endpoints map[netip.AddrPort]string) {
 	switch {
-	case !h.IsUnreached():
+	case h.Endpoint.IsValid() || h.WireGuardPort == 0:
 		if h.WireGuardPort != 0 && h.WireGuardPort == h.Endpoint.Port() {
 			v.add(h.Name, "wireguard_port", fmt.Sprintf("%d, which is the endpoint's", h.WireGuardPort), "another port, or none")
 		}
 		v.oneEndpoint(h.Name, "endpoint", wantIPv4, h.Endpoint, h.EndpointName, endpoints)
-	case h.EndpointName != "" || len(h.Others()) > 0:
-		v.add(h.Name, "endpoint", "none and others behind it", "no others, or a first one")
+	case h.EndpointName != "" || len(h.OtherEndpoints) > 0:
+		v.add(h.Name, "endpoint", "none and others of IPv4", "no others, or a first one")
 	}
-	if n := 1 + len(h.Others()); n > MaxEndpoints {
+	if n := len(h.Endpoints()); n > MaxEndpoints {
 		v.add(h.Name, "endpoints", fmt.Sprintf("%d", n), fmt.Sprintf("at most %d", MaxEndpoints))
 	}
 	for _, other := range h.OtherEndpoints {

@@ -75,7 +75,10 @@ func TestValidate(t *testing.T) {
 		{"no endpoint, and none knows where it listens", func(d *Document) { d.Hosts[0].Endpoint = netip.AddrPort{} }, "192.0.2.3: endpoint: found invalid AddrPort, wanted a unicast IPv4 address and a port"},
 		{"no first endpoint", func(d *Document) {
 			d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort, d.Hosts[0].OtherEndpoints = netip.AddrPort{}, 51820, more("10.9.0.1:1")
-		}, "192.0.2.3: endpoint: found none and others behind it, wanted no others, or a first one"},
+		}, "192.0.2.3: endpoint: found none and others of IPv4, wanted no others, or a first one"},
+		{"IPv6 alone", func(d *Document) {
+			d.Hosts[0].Endpoint, d.Hosts[0].WireGuardPort, d.Hosts[0].SharedUplink, d.Hosts[0].IPv6Endpoints = netip.AddrPort{}, 51820, true, more("[2001:db8::1]:51820")
+		}, ""},
 		{"nobody has an endpoint", func(d *Document) {
 			for i := range d.Hosts {
 				d.Hosts[i].Endpoint, d.Hosts[i].WireGuardPort = netip.AddrPort{}, 51820

@@ -220,7 +220,7 @@ func (b builder) wireGuard() *spec.WireGuard {
 	w := &spec.WireGuard{Link: spec.WireLink, HostID: b.self.ID, ListenPort: b.self.ListenPort(), PublicKey: b.self.PublicKey, AlsoKey: b.self.AlsoKey}
 	for _, h := range b.others() {
 		p := spec.Peer{
-			Name: h.Hostname, HostID: h.ID, PublicKey: h.PublicKey, OtherKey: h.AlsoKey, Endpoint: h.Endpoint,
+			Name: h.Hostname, HostID: h.ID, PublicKey: h.PublicKey, OtherKey: h.AlsoKey, Endpoint: b.firstOf(h),
 			AllowedIPs: []netip.Prefix{host(b.doc.IntrawireAddress(h.ID))}, KeepaliveSeconds: spec.KeepaliveSeconds,
 			Preshared: b.self.PresharedKeys && h.PresharedKeys,
 		}
@@ -235,6 +235,17 @@ func (b builder) wireGuard() *spec.WireGuard {
 		w.Peers = append(w.Peers, spec.Peer{Name: "client " + c.Address.String(), PublicKey: c.PublicKey, AllowedIPs: []netip.Prefix{host(c.Address)}})
 	}
 	return w
+}
+
+// firstOf returns the endpoint to which this host sends first; zero: none.
+func (b builder) firstOf(h network.Host) netip.AddrPort {
+	if !b.self.SharedUplink {
+		h = h.IPv4Only()
+	}
+	if all := h.Endpoints(); len(all) > 0 {
+		return all[0]
+	}
+	return netip.AddrPort{}
 }
 
 // inside is the part of the firewall that does not depend on the uplink.

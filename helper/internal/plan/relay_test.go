@@ -65,6 +65,24 @@ func TestMembersWithoutEndpoints(t *testing.T) {
 	}
 }
 
+// TestMembersWithIPv6Alone: who keeps the NIC sends there, the others wait.
+func TestMembersWithIPv6Alone(t *testing.T) {
+	two := plantest.Host(2)
+	two.Endpoint, two.WireGuardPort, two.SharedUplink = netip.AddrPort{}, 5000, true
+	two.IPv6Endpoints = []network.OtherEndpoint{{Endpoint: netip.MustParseAddrPort("[2001:db8::2]:5000")}}
+	for _, facts := range []spec.Facts{*plantest.Facts(), {Shared: &spec.Shared{Outside: []string{"eth0"}}}} {
+		one := plantest.Host(1)
+		one.SharedUplink = facts.IsShared()
+		built, err := plan.Build(plantest.Document(one, two), 1, facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := built.WireGuard.Peers[0].Endpoint; (got == two.IPv6Endpoints[0].Endpoint) != facts.IsShared() {
+			t.Errorf("shared %v: found the endpoint %v", facts.IsShared(), got)
+		}
+	}
+}
+
 // TestOtherEndpointsOfMembers: relays and the firewall know all of them; WireGuard is told
 // the first one.
 func TestOtherEndpointsOfMembers(t *testing.T) {
