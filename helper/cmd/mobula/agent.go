@@ -25,8 +25,9 @@ const agentName = "agent"
 func agentCommand() command {
 	return command{
 		name: agentName, summary: "answer DNS, keep paths to all peers, notice what breaks (a service)",
-		help: `Runs until it is stopped. Killing it stops DNS and healing, never traffic. What it
-finds broken on the host itself it has repaired by ` + spec.UnitRepair + `.`,
+		help: `Runs until it is stopped. Killing it stops DNS and healing, and no traffic but
+what it carries for hosts that nothing else leads to. What it finds broken on the
+host itself it has repaired by ` + spec.UnitRepair + `.`,
 		example:   "systemctl restart " + spec.UnitAgent,
 		needsRoot: true,
 		define: func(c *call) func() error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mobula/helper/internal/netns"
@@ -17,11 +18,20 @@ import (
 )
 
 const (
-	// mostCarried is how many pairs of a relay and a host are carried at a time: a member
-	// may claim anything of any host.
-	mostCarried = 256
-	// carriedFor is how long such a pair is kept without a packet. A peer sends one each 25 s.
+	// mostCarried is how many pairs of a relay and a host are open at a time, and mostOfOne how
+	// many of one relay that came by themselves: a member may claim anything of any host.
+	mostCarried = 512
+	mostOfOne   = 64
+	// carriedFor is how long a pair is kept without a packet. A peer sends one each 25 s.
 	carriedFor = 2 * time.Minute
+	// distrustedFor is how long nothing is taken that a host carries, which gave one host's
+	// packets for another's.
+	distrustedFor = time.Minute
+	// carriedLook is how soon the kernel is looked at after something was carried here, which
+	// may have changed where it sends to.
+	carriedLook = 100 * time.Millisecond
+	// carryBuffer is room for bursts, in bytes: TCP alone hands over 64 KiB at once.
+	carryBuffer = 4 << 20
 )
 
 // Local is a socket that speaks to the host's WireGuard alone.
@@ -37,17 +47,53 @@ type Local interface {
 type carrier struct {
 	inside Socket // inside WireGuard
 	ranges network.Ranges
-	own    uint16 // WireGuard's port
 	open   func(at netip.AddrPort) (Local, error)
+	look   func() // has the kernel looked at
+	known  atomic.Pointer[reached]
+	looked atomic.Int64 // when look was called, in nanoseconds
 
-	mu    sync.Mutex
-	pairs map[netip.AddrPort]*pair // by what paths.Carried says; nil: it has ended
+	mu         sync.Mutex
+	pairs      map[netip.AddrPort]*pair // by what paths.Carried says; nil: it has ended
+	bytes      map[uint16]int64         // of messages, as WireGuard counts, by the host at the other end
+	distrusted map[uint16]time.Time     // until
+	number     uint16                   // of the last datagram
+}
+
+// reached is what the carrier has to know of the engine, as of a moment ago.
+type reached struct {
+	outside map[uint16]bool // all peers, and whether WireGuard sends to them outside
+	most    int             // bytes of a message that is not cut
 }
 
 // pair is a host that a relay carries to.
 type pair struct {
 	Local
-	used time.Time
+	relay, target uint16
+	used          time.Time
+	halves        [8]half // of datagrams, by number
+}
+
+type half struct {
+	number uint16
+	part   byte // 0: none
+	data   []byte
+}
+
+// join returns the datagram of which a message is the last part that was missing; nil: it is not.
+func (p *pair) join(m probe.Carry) []byte {
+	if m.Part == 0 {
+		return m.Datagram
+	}
+	h := &p.halves[int(m.Number)%len(p.halves)]
+	if h.number != m.Number || h.part != 3-m.Part {
+		*h = half{m.Number, m.Part, append(h.data[:0], m.Datagram...)}
+		return nil
+	}
+	h.part = 0
+	if m.Part == 1 {
+		return append(append([]byte{}, m.Datagram...), h.data...)
+	}
+	return append(h.data, m.Datagram...)
 }
 
 // openLocal opens the socket for an endpoint in the namespace where WireGuard's own is.
@@ -64,7 +110,18 @@ func openLocal(namespace string, own uint16) func(netip.AddrPort) (Local, error)
 	}
 }
 
-// carry has the carrier work until the context ends.
+// newCarrier returns a carrier on a socket inside WireGuard.
+func (h *Healer) newCarrier(inside Socket, open func(netip.AddrPort) (Local, error)) *carrier {
+	return &carrier{inside: inside, ranges: h.ranges, open: open, pairs: map[netip.AddrPort]*pair{}, bytes: map[uint16]int64{}, distrusted: map[uint16]time.Time{},
+		look: func() {
+			h.mu.Lock()
+			h.observe = true
+			h.mu.Unlock()
+			wake(h.poke)
+		}}
+}
+
+// carry has the carrier work until it is closed.
 func (h *Healer) carry(ctx context.Context, c *carrier) {
 	h.ended.Add(2)
 	go h.receive(c.inside, h.takeCarried)
@@ -75,7 +132,6 @@ func (h *Healer) carry(ctx context.Context, c *carrier) {
 		for {
 			select {
 			case <-ctx.Done():
-				c.close()
 				return
 			case <-tick.C:
 				c.forget(time.Now().Add(-carriedFor))
@@ -84,7 +140,29 @@ func (h *Healer) carry(ctx context.Context, c *carrier) {
 	}()
 }
 
+// tellCarrier has the carrier know what the engine does. The caller holds the lock.
+func (h *Healer) tellCarrier() {
+	if h.carrier == nil {
+		return
+	}
+	now := &reached{outside: make(map[uint16]bool, len(h.peers)), most: h.mtus.Wire - ipHeaders}
+	for id := range h.peers {
+		now.outside[id] = h.engine.Carries(id)
+	}
+	h.carrier.known.Store(now)
+}
+
+// close ends the carrier, when what was to be said is on its way.
 func (c *carrier) close() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	open := len(c.pairs)
+	c.mu.Unlock()
+	if open > 0 {
+		time.Sleep(20 * time.Millisecond)
+	}
 	c.inside.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,54 +172,108 @@ func (c *carrier) close() {
 	c.pairs = nil
 }
 
-// forget closes what was not used since.
+// forget closes what was not used since. The caller may hold no lock.
 func (c *carrier) forget(since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for at, p := range c.pairs {
 		if p.used.Before(since) {
-			p.Close()
-			delete(c.pairs, at)
+			c.drop(at)
 		}
 	}
 }
 
-// pair returns the socket for an endpoint, on which what WireGuard sends is read from now on.
-func (h *Healer) pair(at netip.AddrPort) (*pair, error) {
-	c := h.carrier
+func (c *carrier) drop(at netip.AddrPort) {
+	c.pairs[at].Close()
+	delete(c.pairs, at)
+}
+
+// distrust has nothing taken that a host carries, for a while.
+func (c *carrier) distrust(relay uint16) {
 	if c == nil {
-		return nil, errors.New("this host's agent does not carry")
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.distrusted[relay] = time.Now().Add(distrustedFor)
+	for at, p := range c.pairs {
+		if p.relay == relay {
+			c.drop(at)
+		}
+	}
+}
+
+// beCarried opens the pair for an endpoint to which WireGuard is about to send. It always gets
+// room: that of the one that was used longest ago.
+func (h *Healer) beCarried(at netip.AddrPort) error {
+	c := h.carrier
+	if c == nil {
+		return errors.New("this host's agent does not carry")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pairs) >= mostCarried && c.pairs[at] == nil {
+		var oldest netip.AddrPort
+		for other, p := range c.pairs {
+			if !oldest.IsValid() || p.used.Before(c.pairs[oldest].used) {
+				oldest = other
+			}
+		}
+		c.drop(oldest)
+	}
+	_, err := h.pair(at)
+	return err
+}
+
+// cameCarried returns the pair by which a host's packets have come over a relay.
+func (h *Healer) cameCarried(relay, host uint16) (*pair, error) {
+	c := h.carrier
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := paths.Carried(relay, host)
+	if c.pairs[at] == nil {
+		of := 0
+		for _, p := range c.pairs {
+			if p.relay == relay {
+				of++
+			}
+		}
+		if of >= mostOfOne || len(c.pairs) >= mostCarried || time.Now().Before(c.distrusted[relay]) {
+			return nil, fmt.Errorf("host %d carries for %d others to this one, of %d", relay, of, len(c.pairs))
+		}
+	}
+	return h.pair(at)
+}
+
+// pair returns the pair for an endpoint, of which is read from now on. The caller holds the
+// carrier's lock.
+func (h *Healer) pair(at netip.AddrPort) (*pair, error) {
+	c := h.carrier
 	if p := c.pairs[at]; p != nil {
 		p.used = time.Now()
 		return p, nil
 	}
-	switch {
-	case c.pairs == nil:
+	if c.pairs == nil {
 		return nil, net.ErrClosed
-	case len(c.pairs) >= mostCarried:
-		return nil, fmt.Errorf("%d pairs of hosts are carried already", mostCarried)
 	}
 	socket, err := c.open(at)
 	if err != nil {
 		return nil, err
 	}
-	p := &pair{socket, time.Now()}
+	relay, target := paths.CarriedBy(at)
+	p := &pair{Local: socket, relay: relay, target: target, used: time.Now()}
 	c.pairs[at] = p
 	h.ended.Add(1)
 	go func() {
 		defer h.ended.Done()
-		c.send(p, at, h.noteCarryError)
+		c.send(p, h.noteCarryError)
 	}()
 	return p, nil
 }
 
-// send takes to a relay what WireGuard sends to a target, until the socket is closed.
-func (c *carrier) send(p *pair, at netip.AddrPort, note func(error)) {
-	relay, target := paths.CarriedBy(c.own, at)
-	to := c.address(relay)
+// send takes to a relay what WireGuard sends to a target, until the socket is closed. A relay
+// that is carried itself would have it come back here.
+func (c *carrier) send(p *pair, note func(error)) {
 	buf, message := make([]byte, probe.MaxCarry), make([]byte, 0, probe.MaxSize)
 	for {
 		n, err := p.Read(buf)
@@ -152,47 +284,89 @@ func (c *carrier) send(p *pair, at netip.AddrPort, note func(error)) {
 			time.Sleep(time.Millisecond) // WireGuard does not listen now
 			continue
 		}
-		c.use(p)
-		message = probe.Carry{Host: target, Datagram: buf[:n]}.Append(message[:0])
-		_, err = c.inside.WriteToUDPAddrPort(message, to)
-		note(err)
+		known := c.known.Load()
+		if known == nil || !known.outside[p.relay] {
+			continue
+		}
+		c.mu.Lock()
+		p.used = time.Now()
+		c.number++
+		whole := probe.Carry{Host: p.target, Number: c.number, Datagram: buf[:n]}
+		c.mu.Unlock()
+		for _, m := range whole.Cut(known.most) {
+			message = m.Append(message[:0])
+			note(c.write(message, p.relay))
+		}
 	}
 }
 
-// address is where a host's agent carries.
-func (c *carrier) address(id uint16) netip.AddrPort {
-	return netip.AddrPortFrom(c.ranges.IntrawireAddress(id), spec.CarryUDPPort)
+// write sends a message to a host's agent.
+func (c *carrier) write(message []byte, to uint16) error {
+	c.count(to, len(message))
+	_, err := c.inside.WriteToUDPAddrPort(message, netip.AddrPortFrom(c.ranges.IntrawireAddress(to), spec.CarryUDPPort))
+	return err
 }
 
-func (c *carrier) use(p *pair) {
+func (c *carrier) count(other uint16, size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.used = time.Now()
+	c.bytes[other] += wireBytes(size)
+}
+
+// counted is what was carried between this host and another one, by which it is not traffic
+// with that one.
+func (c *carrier) counted(other uint16) int64 {
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes[other]
 }
 
 // takeCarried handles a message that came through WireGuard, which vouches for who carries,
 // and no more: WireGuard decides whose the datagram in it is.
 func (h *Healer) takeCarried(b []byte, from netip.AddrPort) {
+	c := h.carrier
 	m, err := probe.ParseCarry(b)
-	if err != nil || from.Port() != spec.CarryUDPPort {
+	known, sender := c.known.Load(), c.ranges.HostID(from.Addr())
+	if err != nil || from.Port() != spec.CarryUDPPort || known == nil || sender == m.Host {
 		return
 	}
-	c := h.carrier
-	sender := c.ranges.HostID(from.Addr())
-	h.mu.Lock()
-	known := h.peers[sender] != nil && h.peers[m.Host] != nil && sender != m.Host
-	carries := known && !m.On && h.engine.Carries(m.Host)
-	h.mu.Unlock()
+	direct, member := known.outside[sender]
+	onward, isHost := known.outside[m.Host]
+	if !member || !isHost {
+		return
+	}
+	c.count(sender, len(b))
 	switch {
-	case carries:
-		_, err = c.inside.WriteToUDPAddrPort(probe.Carry{On: true, Host: sender, Datagram: m.Datagram}.Append(nil), c.address(m.Host))
-	case known && m.On:
-		var p *pair
-		if p, err = h.pair(paths.Carried(c.own, sender, m.Host)); err == nil {
-			_, err = p.Write(m.Datagram)
-		}
+	case m.On && direct:
+		err = h.giveCarried(sender, m)
+	case !m.On && onward:
+		to := m.Host
+		m.On, m.Host = true, sender
+		err = c.write(m.Append(nil), to)
 	}
 	h.noteCarryError(err)
+}
+
+// giveCarried gives WireGuard what a relay has carried here. It sends there from now on, if that
+// is genuine, whoever it is from: so the kernel is looked at soon.
+func (h *Healer) giveCarried(relay uint16, m probe.Carry) error {
+	p, err := h.cameCarried(relay, m.Host)
+	if err != nil {
+		return err
+	}
+	datagram := p.join(m)
+	if datagram == nil {
+		return nil
+	}
+	c, now := h.carrier, time.Now().UnixNano()
+	if last := c.looked.Load(); now-last > int64(carriedLook) && c.looked.CompareAndSwap(last, now) {
+		c.look()
+	}
+	_, err = p.Write(datagram)
+	return err
 }
 
 func (h *Healer) noteCarryError(err error) {

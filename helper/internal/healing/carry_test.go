@@ -1,6 +1,7 @@
 package healing
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"testing"
@@ -26,15 +27,21 @@ func TestCarriedByAnAgent(t *testing.T) {
 	n.begin()
 	for _, pair := range [][2]uint16{{1, 2}, {2, 1}} {
 		h := n.hosts[pair[0]]
-		h.mu.Lock()
-		h.Healer.mu.Lock()
-		for _, r := range h.engine.Reports(h.now()) {
-			if carried := r.Peer == pair[1]; r.Carried != carried || carried && r.Via != 3 {
-				t.Errorf("%d reaches %d: %+v", h.id, r.Peer, r)
+		carried := func() bool {
+			h.Healer.mu.Lock()
+			defer h.Healer.mu.Unlock()
+			for _, r := range h.engine.Reports(h.now()) {
+				if r.Peer == pair[1] {
+					return r.Carried && r.Via == 3
+				}
+			}
+			return false
+		}
+		for deadline := time.Now().Add(10 * time.Second); !carried(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d does not have host 3 carry for %d", h.id, pair[1])
 			}
 		}
-		h.Healer.mu.Unlock()
-		h.mu.Unlock()
 	}
 	time.Sleep(3 * time.Second)
 	for _, pair := range [][2]uint16{{1, 2}, {2, 1}} {
@@ -66,56 +73,103 @@ func TestCarriesForMembers(t *testing.T) {
 		return netip.AddrPortFrom(network.Ranges{}.IntrawireAddress(id), port)
 	}
 	data := []byte{4, 0, 0, 0, 1, 2, 3}
-	good := probe.Carry{Host: 3, Datagram: data}
-	for _, c := range []struct {
-		what string
-		b    []byte
-		from netip.AddrPort
-	}{
-		{"another port", good.Append(nil), from(2, 7001)},
-		{"a stranger", good.Append(nil), from(9, spec.CarryUDPPort)},
-		{"for a stranger", probe.Carry{Host: 9, Datagram: data}.Append(nil), from(2, spec.CarryUDPPort)},
-		{"for the sender", probe.Carry{Host: 2, Datagram: data}.Append(nil), from(2, spec.CarryUDPPort)},
-		{"for this host", probe.Carry{Host: 1, Datagram: data}.Append(nil), from(2, spec.CarryUDPPort)},
-		{"of a stranger", probe.Carry{On: true, Host: 9, Datagram: data}.Append(nil), from(2, spec.CarryUDPPort)},
-		{"no datagram of WireGuard's", probe.Carry{Host: 3, Datagram: []byte("MOBUla")}.Append(nil), from(2, spec.CarryUDPPort)},
-		{"no endpoint is known", good.Append(nil), from(2, spec.CarryUDPPort)},
-	} {
-		if h.takeCarried(c.b, c.from); len(sent.packets) > 0 || opened > 0 {
-			t.Errorf("%s: it was carried", c.what)
+	good, on := probe.Carry{Host: 3, Datagram: data}, probe.Carry{On: true, Host: 3, Datagram: data}
+	nothing := func(what string, b []byte, at netip.AddrPort) {
+		t.Helper()
+		if h.takeCarried(b, at); len(sent.drain()) > 0 || opened > 0 {
+			t.Errorf("%s: it was carried", what)
 		}
 	}
-	observe := func(at netip.AddrPort) {
+	two := from(2, spec.CarryUDPPort)
+	nothing("no endpoint is known", good.Append(nil), two)
+	nothing("the relay has no endpoint", on.Append(nil), two)
+	observe := func(two, three netip.AddrPort) paths.Output {
 		h.Healer.mu.Lock()
-		h.engine.Observe(h.now(), []paths.Kernel{{Peer: 3, Endpoint: at}})
-		h.Healer.mu.Unlock()
+		defer h.Healer.mu.Unlock()
+		h.engine.Observe(h.now(), []paths.Kernel{{Peer: 2, Endpoint: two}, {Peer: 3, Endpoint: three}})
+		h.tellCarrier()
+		return h.engine.Take()
 	}
-	observe(plantest.Host(3).Endpoint)
-	if h.takeCarried(good.Append(nil), from(2, spec.CarryUDPPort)); len(sent.packets) != 1 {
+	observe(plantest.Host(2).Endpoint, plantest.Host(3).Endpoint)
+	nothing("another port", good.Append(nil), from(2, 7001))
+	nothing("a stranger", good.Append(nil), from(9, spec.CarryUDPPort))
+	nothing("for a stranger", probe.Carry{Host: 9, Datagram: data}.Append(nil), two)
+	nothing("for the sender", probe.Carry{Host: 2, Datagram: data}.Append(nil), two)
+	nothing("for this host", probe.Carry{Host: 1, Datagram: data}.Append(nil), two)
+	nothing("of a stranger", probe.Carry{On: true, Host: 9, Datagram: data}.Append(nil), two)
+	nothing("no datagram of WireGuard's", probe.Carry{Host: 3, Datagram: []byte("MOBUla")}.Append(nil), two)
+	if h.takeCarried(good.Append(nil), two); len(sent.drain()) != 1 {
 		t.Error("what is for host 3 was not carried")
 	}
-	observe(paths.Carried(51820, 2, 3))
-	if h.takeCarried(good.Append(nil), from(2, spec.CarryUDPPort)); len(sent.packets) != 1 {
-		t.Error("what is carried itself was carried")
-	}
 	for i := 0; i < 3; i++ {
-		h.takeCarried(probe.Carry{On: true, Host: 3, Datagram: data}.Append(nil), from(2, spec.CarryUDPPort))
+		h.takeCarried(on.Append(nil), two)
 	}
 	if opened != 1 {
 		t.Errorf("found %d sockets for one pair", opened)
 	}
-	for id := uint16(100); id < 100+2*mostCarried; id++ {
-		_, _ = h.pair(paths.Carried(51820, 2, id))
+	// Host 2 has given its own packet for one of host 3: WireGuard sends what is for host 2 there.
+	out := observe(paths.Carried(2, 3), plantest.Host(3).Endpoint)
+	if len(out.Routes) != 1 || out.Routes[0].Endpoint != plantest.Host(2).Endpoint || len(out.Distrusted) != 1 || out.Distrusted[0] != 2 {
+		t.Errorf("found %+v, wanted that WireGuard sends to host 2 as before, and host 2 distrusted", out)
 	}
-	if opened != mostCarried {
-		t.Errorf("found %d sockets, wanted at most %d", opened, mostCarried)
+	h.carrier.distrust(2)
+	if h.takeCarried(on.Append(nil), two); opened != 1 || len(h.carrier.pairs) > 0 {
+		t.Error("a host that is distrusted carries")
+	}
+	observe(plantest.Host(2).Endpoint, paths.Carried(2, 3))
+	if h.takeCarried(good.Append(nil), two); len(sent.drain()) > 0 {
+		t.Error("what is carried itself was carried")
+	}
+	h.carrier.distrusted = map[uint16]time.Time{}
+	for id := uint16(100); id < 100+2*mostOfOne; id++ {
+		_, _ = h.cameCarried(2, id)
+	}
+	if len(h.carrier.pairs) != mostOfOne {
+		t.Errorf("found %d pairs of one relay, wanted at most %d", len(h.carrier.pairs), mostOfOne)
+	}
+	for id := uint16(1000); id < 1000+2*mostCarried; id++ {
+		if err := h.beCarried(paths.Carried(3, id)); err != nil || len(h.carrier.pairs) > mostCarried {
+			t.Fatalf("found %v, and %d pairs", err, len(h.carrier.pairs))
+		}
+	}
+	if h.carrier.pairs[paths.Carried(3, 1000+2*mostCarried-1)] == nil {
+		t.Error("what WireGuard is about to send to has no room")
 	}
 	h.carrier.forget(time.Now().Add(time.Second))
 	if len(h.carrier.pairs) > 0 {
 		t.Errorf("%d pairs are left that nobody uses", len(h.carrier.pairs))
 	}
 	h.carrier.close()
-	if _, err := h.pair(paths.Carried(51820, 2, 3)); err != net.ErrClosed {
+	if err := h.beCarried(paths.Carried(2, 3)); err != net.ErrClosed {
 		t.Errorf("after the end found %v", err)
+	}
+}
+
+// TestHalves of datagrams come in any order, twice, and without the other one.
+func TestHalves(t *testing.T) {
+	p := &pair{}
+	whole := func(number uint16, size int) (first, second probe.Carry, data []byte) {
+		data = bytes.Repeat([]byte{byte(number)}, size)
+		both := probe.Carry{Number: number, Datagram: data}.Cut(size)
+		return both[0], both[1], data
+	}
+	for number := uint16(0); number < 100; number++ {
+		first, second, data := whole(number, 1472+int(number)%2)
+		_, lost, _ := whole(number+1000, 1400)
+		if number%3 == 0 {
+			p.join(lost)
+		}
+		if number%2 == 0 {
+			first, second = second, first
+		}
+		if got := p.join(first); got != nil {
+			t.Errorf("one half became %d bytes", len(got))
+		}
+		if got := p.join(second); !bytes.Equal(got, data) {
+			t.Errorf("number %d: found %d bytes, wanted %d", number, len(got), len(data))
+		}
+	}
+	if got := p.join(probe.Carry{Datagram: []byte{1}}); len(got) != 1 {
+		t.Errorf("all of a datagram became %v", got)
 	}
 }

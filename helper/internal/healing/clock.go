@@ -86,11 +86,12 @@ func (h *Healer) look() {
 		}
 		h.peers[id].shaken = s.LastHandshake
 		all = append(all, paths.Kernel{Peer: id, Endpoint: s.Endpoint, ReceiveBytes: s.ReceiveBytes, TransmitBytes: s.TransmitBytes,
-			HandshakeAge: age, OwnBytes: h.peers[id].ownBytes})
+			HandshakeAge: age, OwnBytes: h.peers[id].ownBytes + h.carrier.counted(id)})
 	}
 	h.insiders.look(h.self.ID, states)
 	h.engine.Observe(h.now(), all)
 	h.flush()
+	h.tellCarrier()
 	for id := range h.turns {
 		delete(byHost, id) // they are looked at more often
 	}

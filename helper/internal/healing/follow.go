@@ -65,8 +65,9 @@ func (h *Healer) Follow(running *store.Change) error {
 		}
 		all = append(all, paths.Peer{ID: host.ID, Endpoint: host.Endpoint, Others: host.OtherPlaces(), NoRelay: !relays[host.ID]})
 	}
-	h.engine.SetPeers(h.now(), paths.Config{Self: self.ID, Port: self.ListenPort(), Relays: h.relays(), Exact: self.SharedUplink, Local: h.local}, all)
+	h.engine.SetPeers(h.now(), paths.Config{Self: self.ID, Relays: h.relays(), Exact: self.SharedUplink, Local: h.local}, all)
 	h.followNamed()
+	h.tellCarrier()
 	h.observe = true
 	wake(h.poke)
 	if len(h.turns) > 0 {

@@ -148,7 +148,8 @@ func (h *Healer) Stop() {
 		return
 	}
 	h.cancel()
-	h.goodbye()
+	h.goodbye() // over what is carried, too
+	h.carrier.close()
 	if h.mesh != nil {
 		h.mesh.Close()
 	}

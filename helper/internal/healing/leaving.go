@@ -17,7 +17,7 @@ const leavesAgain = 4 * time.Second
 func (h *Healer) watchLeaving() {
 	var err error
 	h.leaving, err = firstpacket.Watch(firstpacket.Config{
-		Namespace: spec.Namespace, Device: spec.WireLink, OwnPorts: []uint16{spec.ProbeUDPPort, spec.MeshUDPPort}, Again: leavesAgain,
+		Namespace: spec.Namespace, Device: spec.WireLink, OwnPorts: []uint16{spec.ProbeUDPPort, spec.MeshUDPPort, spec.CarryUDPPort}, Again: leavesAgain,
 	}, h.leaves)
 	if err != nil {
 		h.Log.Warn("paths that break while they are idle are found by the next probe only", "error", err)

@@ -88,8 +88,7 @@ func newLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 		}
 		h.live, h.device = live, wireguard.On(live, spec.WireLink, n)
 		h.Healer = New(Config{Log: quiet(), PrivateKey: n.PrivateKey, Names: nobody{}}, 0, inside, below, h.device)
-		h.carrier = &carrier{inside: carried, own: plantest.Host(id).Endpoint.Port(), pairs: map[netip.AddrPort]*pair{},
-			open: func(at netip.AddrPort) (Local, error) { return live.Loop(at), nil }}
+		h.carrier = h.newCarrier(carried, func(at netip.AddrPort) (Local, error) { return live.Loop(at), nil })
 		h.below6 = &liveSocket{newTestQueue(), h, false, true}
 		n.hosts[id] = h
 	}

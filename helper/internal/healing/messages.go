@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
@@ -41,6 +43,17 @@ func listen(at string) (*net.UDPConn, error) {
 		return nil, fmt.Errorf("listening on %s: %w", at, err)
 	}
 	return conn, nil
+}
+
+// roomy gives a socket a buffer for bursts, beyond what others may have (socket(7),
+// SO_RCVBUFFORCE); where that is not to be it has the usual one.
+func roomy(conn *net.UDPConn) *net.UDPConn {
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, unix.SO_RCVBUFFORCE, carryBuffer)
+		})
+	}
+	return conn
 }
 
 // receive hands every packet to take until the socket is closed.
@@ -100,8 +113,8 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 		}
 		h.engine.Asked(now, id, m.Sequence, targets...)
 	case probe.Sighting:
-		if h.ranges.CheckEndpoint(m.At.Addr()) == "" && m.At.Port() != 0 {
-			h.engine.Sighted(now, m.Target, m.At)
+		if h.ranges.CheckEndpoint(m.At.Addr()) == "" && m.At.Port() != 0 && h.beside(m.At.Addr()) != nil {
+			h.engine.Sighted(now, id, m.Target, m.At)
 		}
 	case probe.Goodbye:
 		h.engine.Goodbye(now, id)
@@ -212,6 +225,10 @@ func (h *Healer) flush() {
 		h.sendInside(q.Relay, h.peers[q.Relay], probe.Traffic{Type: probe.Query, Target: q.Targets[0], Sequence: q.Sequence, Session: h.session, Generation: h.number}, more...)
 	}
 	h.answer(out.Replies)
+	for _, relay := range out.Distrusted {
+		h.carrier.distrust(relay)
+		h.Log.Warn("what a host carries is taken no more for a while: it gave one host's packets for another's", "peer", h.name(relay))
+	}
 	for _, s := range out.Sightings {
 		h.sendInside(s.To, h.peers[s.To], probe.Traffic{Type: probe.Sighting, Target: s.Of, At: s.At, Session: h.session, Generation: h.number})
 	}
@@ -247,9 +264,10 @@ func (h *Healer) answer(replies []paths.Reply) {
 // lead has the kernel take a way to a peer.
 func (h *Healer) lead(route paths.Route) {
 	r := h.peers[route.Peer]
-	if relay, _ := paths.CarriedBy(h.self.ListenPort(), route.Endpoint); relay != 0 {
-		if _, err := h.pair(route.Endpoint); err != nil {
+	if relay, _ := paths.CarriedBy(route.Endpoint); relay != 0 {
+		if err := h.beCarried(route.Endpoint); err != nil {
 			h.Log.Warn("having packets carried", "peer", r.host.Hostname, "by", h.name(relay), "error", err)
+			h.engine.NotSet(h.now(), route.Peer)
 			return
 		}
 	}

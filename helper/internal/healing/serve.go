@@ -93,7 +93,7 @@ func start(ctx context.Context, c Config, namespace uint64, running *store.Chang
 		c.Log.Warn("answering how the network is", "error", err)
 	}
 	if socket, err := listen(fmt.Sprintf("%s:%d", running.Document.DirectGateway(), spec.CarryUDPPort)); err == nil {
-		h.carrier = &carrier{inside: socket, ranges: running.Document.Ranges, own: self.ListenPort(), open: openLocal(underlayNamespace(self), self.ListenPort()), pairs: map[netip.AddrPort]*pair{}}
+		h.carrier = h.newCarrier(roomy(socket), openLocal(underlayNamespace(self), self.ListenPort()))
 	} else {
 		c.Log.Warn("carrying for others", "error", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"mobula/helper/internal/network"
 	"mobula/helper/internal/probe"
 )
 
@@ -12,28 +11,26 @@ import (
 // as: there each packet is encrypted twice, and passes three programs.
 const carryCost = 5 * time.Second
 
-// Carried is where the WireGuard that listens on a port sends what a relay's agent carries to
-// a target: this host's own agent takes it there, on the loopback interface. The endpoint tells
-// both, and no other port of the host is WireGuard's.
-func Carried(own, relay, target uint16) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(relay >> 8), byte(relay), 1}), carryPort(own, target))
-}
+// firstCarryPort is the first of 128 ports at which agents give WireGuard what they carry. They
+// are no ephemeral ones, no bindresvport(3) takes them, and only root can have them.
+const firstCarryPort = 256
 
-func carryPort(own, target uint16) uint16 {
-	return network.RelayPort(network.Host{Endpoint: netip.AddrPortFrom(netip.Addr{}, own)}, target)
+// Carried is where WireGuard sends what a relay's agent carries to a target: this host's own
+// agent takes it there, on the loopback interface. The endpoint tells both, 15 bits each.
+func Carried(relay, target uint16) netip.AddrPort {
+	v := uint32(relay)<<15 | uint32(target)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(v >> 16 & 127), byte(v >> 8), byte(v)}), firstCarryPort+uint16(v>>23))
 }
 
 // CarriedBy returns the relay and the target that Carried was called with; 0: it is no such
 // endpoint.
-func CarriedBy(own uint16, at netip.AddrPort) (relay, target uint16) {
+func CarriedBy(at netip.AddrPort) (relay, target uint16) {
 	if !at.Addr().Is4() || at.Addr().As4()[0] != 127 {
 		return 0, 0
 	}
-	b, base := at.Addr().As4(), carryPort(0, 0)
-	if relay, target = uint16(b[1])<<8|uint16(b[2]), at.Port()-base; target == 0 {
-		target = own - base
-	}
-	if relay == 0 || at != Carried(own, relay, target) {
+	b := at.Addr().As4()
+	v := uint32(at.Port()-firstCarryPort)<<23 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	if relay, target = uint16(v>>15), uint16(v&(1<<15-1)); relay == 0 || target == 0 || at != Carried(relay, target) {
 		return 0, 0
 	}
 	return relay, target
@@ -41,6 +38,29 @@ func CarriedBy(own uint16, at netip.AddrPort) (relay, target uint16) {
 
 // carried reports that the peer's packets are carried by another host's agent.
 func (p *peer) carried() bool { return p.via != 0 && p.kernel.Addr().IsLoopback() }
+
+// foreign reports that an endpoint is one at which agents carry, and not for this peer. Nothing
+// but an agent that does not do as it should makes WireGuard take it: what goes there would come
+// back to be carried again, for ever.
+func (e *Engine) foreign(p *peer, at netip.AddrPort) bool {
+	relay, target := CarriedBy(at)
+	return at.Addr().IsLoopback() && (target != p.ID || e.peers[relay] == nil)
+}
+
+// turnBack has WireGuard send to a peer as before, and nobody take anything from who carried.
+func (e *Engine) turnBack(p *peer, from netip.AddrPort) {
+	to := p.kernel
+	if !to.IsValid() {
+		to = p.endpoint
+	}
+	if relay, _ := CarriedBy(from); relay != 0 {
+		e.out.Distrusted = append(e.out.Distrusted, relay)
+	}
+	if to.IsValid() {
+		e.out.Routes = append(e.out.Routes, Route{p.ID, to})
+		e.event(p, "its packets came as if they were another host's")
+	}
+}
 
 // Carries reports whether this host's agent carries to a host: what is carried itself is
 // not, as it could go in circles.
@@ -52,7 +72,7 @@ func (e *Engine) Carries(target uint16) bool {
 // refusal answers that this host's relay ports do not lead to a target. Its agent may carry
 // what is for it.
 func (e *Engine) refusal(p *peer) probe.Verdict {
-	if p == nil || p.phase != up || !e.Carries(p.ID) || !p.small.alive(e.now, e.fresh(p)) {
+	if p == nil || !p.carrier || p.phase != up || !e.Carries(p.ID) || !p.small.alive(e.now, e.fresh(p)) {
 		return probe.Verdict{}
 	}
 	v := e.verdict(p, p.small)
@@ -64,5 +84,29 @@ func (e *Engine) refusal(p *peer) probe.Verdict {
 func (e *Engine) IsCarrier(id uint16, carrier bool) {
 	if p := e.peers[id]; p != nil {
 		p.carrier = carrier
+	}
+}
+
+// NotSet hands in that a route could not be set: the peer is where it was, and looked for a
+// little later.
+func (e *Engine) NotSet(now time.Duration, id uint16) {
+	e.advance(now)
+	p := e.peers[id]
+	if p == nil || p.chosen != p.kernel {
+		return
+	}
+	p.kernel, p.search = p.left, nil
+	p.via = e.classify(p, p.kernel)
+	p.phase, p.since, p.nextSearch = down, now, now+avoidFor/2
+}
+
+// carrierLeaves has what a host carries, whose agent ends, look for another one at once.
+func (e *Engine) carrierLeaves(relay uint16) {
+	for _, p := range e.order {
+		if p.carried() && p.via == relay && p.phase != down {
+			p.phase, p.since, p.downFrom, p.nextSearch = down, e.now, e.now, 0
+			p.shun(relay, e.now+leaveFor)
+			e.touch(p)
+		}
 	}
 }

@@ -19,29 +19,27 @@ func hidden(address string, hosts ...uint16) *router {
 	return &router{address: netip.MustParseAddr(address), behind: hosts}
 }
 
-// TestCarried: an endpoint tells who carries to whom, whatever port WireGuard has.
+// TestCarried: an endpoint tells who carries to whom.
 func TestCarried(t *testing.T) {
-	for _, own := range []uint16{51820, 32769, 32768, 65535, 443} {
-		seen := map[netip.AddrPort]bool{}
-		for _, relay := range []uint16{1, 127, 255, 256, 32767} {
-			for _, target := range []uint16{1, 2, 19052, 32766, 32767} {
-				at := Carried(own, relay, target)
-				if at.Port() == own || !at.Addr().IsLoopback() || seen[at] {
-					t.Errorf("port %d: %d carries to %d at %v", own, relay, target, at)
-				}
-				seen[at] = true
-				if r, to := CarriedBy(own, at); r != relay || to != target {
-					t.Errorf("port %d: found %d and %d at %v, wanted %d and %d", own, r, to, at, relay, target)
-				}
+	seen := map[netip.AddrPort]bool{}
+	for _, relay := range []uint16{1, 127, 255, 256, 511, 32767} {
+		for _, target := range []uint16{1, 2, 19052, 32766, 32767} {
+			at := Carried(relay, target)
+			if at.Port() < 256 || at.Port() > 383 || !at.Addr().IsLoopback() || at.Addr() == netip.MustParseAddr("127.255.255.255") || at.Addr() == netip.MustParseAddr("127.0.0.0") || seen[at] {
+				t.Errorf("%d carries to %d at %v", relay, target, at)
+			}
+			seen[at] = true
+			if r, to := CarriedBy(at); r != relay || to != target {
+				t.Errorf("found %d and %d at %v, wanted %d and %d", r, to, at, relay, target)
 			}
 		}
 	}
-	for _, at := range []string{"192.0.2.1:32769", "127.0.0.1:32769", "127.0.1.2:32769", "[::1]:32769", "[::ffff:127.0.1.1]:32769"} {
-		if relay, target := CarriedBy(51820, netip.MustParseAddrPort(at)); relay != 0 || target != 0 {
+	for _, at := range []string{"192.0.2.1:256", "127.0.0.1:256", "127.0.128.0:256", "127.0.0.1:51820", "127.200.0.1:300", "[::1]:300", "[::ffff:127.0.128.1]:256"} {
+		if relay, target := CarriedBy(netip.MustParseAddrPort(at)); relay != 0 || target != 0 {
 			t.Errorf("%s: found %d and %d", at, relay, target)
 		}
 	}
-	if relay, _ := CarriedBy(51820, netip.AddrPort{}); relay != 0 {
+	if relay, _ := CarriedBy(netip.AddrPort{}); relay != 0 {
 		t.Error("found a relay at no endpoint")
 	}
 }
@@ -132,5 +130,64 @@ func TestRelayPortsComeFirst(t *testing.T) {
 		if p := w.host(1).engine.peers[2]; p.via == 0 || p.carried() {
 			t.Errorf("seed %d: 1 reaches 2 over %d at %v", seed, p.via, p.kernel)
 		}
+	}
+}
+
+// TestWhoHasPortsIsAskedFirst: also where nearly all others could do no more than carry.
+func TestWhoHasPortsIsAskedFirst(t *testing.T) {
+	for seed := int64(1); seed <= 10; seed++ {
+		r := &router{address: netip.MustParseAddr("203.0.113.7"), forwards: map[uint16]uint16{51820: 3, 51821: 4, 51822: 5, 51823: 6, 51824: 7}, hairpin: true}
+		w := newWorldBehind(t, 8, seed, r)
+		w.run(20 * time.Second)
+		w.cut(between(1, 2))
+		w.run(22 * time.Second)
+		w.check(200*time.Millisecond, nil)
+		if p := w.host(1).engine.peers[2]; p.via != 8 || p.carried() {
+			t.Errorf("seed %d: 1 reaches 2 over %d at %v", seed, p.via, p.kernel)
+		}
+	}
+}
+
+// TestACarrierSaysGoodbye: what it carries is carried by another one before anything is missed.
+func TestACarrierSaysGoodbye(t *testing.T) {
+	w := newWorldBehind(t, 4, 1, hardNAT("203.0.113.7", 1), hardNAT("203.0.113.8", 2))
+	w.log = true
+	w.run(30 * time.Second)
+	w.check(100*time.Millisecond, nil)
+	carrier := w.host(1).engine.peers[2].via
+	w.restart(w.host(carrier), 3*time.Second)
+	for w.now < 33*time.Second {
+		w.run(w.now + 10*time.Millisecond)
+		w.check(250*time.Millisecond, nil)
+	}
+	if via := w.host(1).engine.peers[2].via; via == carrier || via == 0 {
+		t.Errorf("1 reaches 2 over %d, which was over %d", via, carrier)
+	}
+}
+
+// TestWhatNoAgentTakes is not promised: the target's agent has to give it to its WireGuard.
+func TestWhatNoAgentTakes(t *testing.T) {
+	c := newCrowd(2)
+	c.engine.SetPeers(c.now, Config{Self: 9}, []Peer{{ID: 1, Endpoint: underlay(1)}, {ID: 2}})
+	c.engine.Observe(c.now, []Kernel{{Peer: 1, Endpoint: underlay(1)}, {Peer: 2, Endpoint: underlay(7)}})
+	c.run(5 * time.Second)
+	for _, carrier := range []bool{false, true} {
+		c.engine.IsCarrier(2, carrier)
+		if v := c.engine.refusal(c.engine.peers[2]); v.Carries != carrier {
+			t.Errorf("its agent carries %v: found %+v", carrier, v)
+		}
+	}
+}
+
+// TestAnEndpointThatIsGone: WireGuard's peer was made anew, and nobody but the engine knows where
+// it is.
+func TestAnEndpointThatIsGone(t *testing.T) {
+	c := newCrowd(1)
+	c.engine.SetPeers(c.now, Config{Self: 9}, []Peer{{ID: 1}})
+	c.engine.Observe(c.now, []Kernel{{Peer: 1, Endpoint: underlay(7)}})
+	c.engine.Take()
+	c.engine.Observe(c.now, []Kernel{{Peer: 1}})
+	if out := c.engine.Take(); len(out.Routes) != 1 || out.Routes[0] != (Route{1, underlay(7)}) {
+		t.Errorf("found the routes %v", out.Routes)
 	}
 }

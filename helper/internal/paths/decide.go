@@ -15,7 +15,7 @@ func (e *Engine) judge(p *peer) {
 		p.nextLook = e.now + 3*burstInterval
 	}
 	switch {
-	case p.phase == up && p.seenAt > 0 && !p.kernel.IsValid(): // it has no endpoint, and was never heard
+	case p.phase == up && p.seenAt > 0 && !p.kernel.IsValid() && p.small.lastAnswer == 0: // nobody knows where it is
 		p.phase, p.since, p.downFrom, p.nextSearch = down, e.now, e.now, 0
 	case p.phase == up:
 		if late >= e.needed(p) && e.now-first >= p.downAfter(e.now) && e.now >= e.grace {
@@ -297,6 +297,16 @@ func (e *Engine) improve(p *peer) {
 	e.event(p, why+"; relayed from now on")
 }
 
+// watchAside has the direct path judged anew, beside what is relayed.
+func (p *peer) watchAside(now time.Duration) {
+	if p.directSmall == nil {
+		p.directSmall, p.directFull = &line{}, &line{}
+	}
+	p.directSmall.restart(now, 0)
+	p.directFull.restart(now, 0)
+	p.wellSince = now
+}
+
 // canWait reports that there is much to do for others, and no traffic with the peer.
 func (e *Engine) canWait(p *peer) bool {
 	return e.troubles >= manyTroubles && e.now >= p.activeUntil
@@ -337,12 +347,7 @@ func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 		}
 	}
 	if via != 0 && wasDirect {
-		if p.directSmall == nil {
-			p.directSmall, p.directFull = &line{}, &line{}
-		}
-		p.directSmall.restart(e.now, 0)
-		p.directFull.restart(e.now, 0)
-		p.wellSince = e.now
+		p.watchAside(e.now)
 		p.nextDirect, p.nextDirectFull = e.now, e.now
 		if e.canWait(p) {
 			every := e.interval(p, e.now)

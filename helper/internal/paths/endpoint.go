@@ -88,7 +88,7 @@ func (e *Engine) silent(p *peer) bool {
 // classify tells which relay an endpoint stands for; 0: the peer itself. A relay may
 // take the peer for another one behind the same address, whose port the router chose.
 func (e *Engine) classify(p *peer, to netip.AddrPort) uint16 {
-	if relay, target := CarriedBy(e.config.Port, to); target == p.ID && e.peers[relay] != nil {
+	if relay, target := CarriedBy(to); target == p.ID && e.peers[relay] != nil {
 		return relay
 	}
 	for _, relay := range e.byAddr[to.Addr()] {

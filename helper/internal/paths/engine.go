@@ -12,8 +12,6 @@ import (
 // Config is what the engine is told once.
 type Config struct {
 	Self uint16
-	// Port is the UDP port on which this host's WireGuard listens.
-	Port uint16
 	// Relays are the hosts that this one forwards to.
 	Relays map[uint16]bool
 	// Exact: only what comes from exactly the document's endpoint, not another port there.
@@ -48,8 +46,10 @@ type peer struct {
 	away     netip.AddrPort // where the peer was last seen itself
 	soughtAt time.Duration  // when direct changed for want of answers
 	// nextSighting is when who carries is asked again where the peer is.
-	nextSighting time.Duration
-	placedAt     time.Duration // when the kernel's endpoint did for want of any packet
+	nextSighting, sightingEvery time.Duration
+	sightingOf                  uint16        // who was asked
+	sightedAt                   time.Duration // when an address was taken
+	placedAt                    time.Duration // when the kernel's endpoint did for want of any packet
 
 	small, full             *line          // of the traffic
 	directSmall, directFull *line          // nil until used
@@ -122,6 +122,7 @@ type Engine struct {
 	queries  bucket
 	replies  bucket
 	checks   bucket
+	tellings bucket // of where others are seen
 	query    uint32 // last sequence number
 
 	seeking  []*peer // that wait for a question
@@ -131,6 +132,7 @@ type Engine struct {
 	rumors bucket
 
 	helpers   []*peer // see helping
+	ports     int     // those of them that have relay ports
 	helpersAt time.Duration
 
 	stats Stats
@@ -141,11 +143,12 @@ type Engine struct {
 func New(config Config, seed int64) *Engine {
 	return &Engine{
 		config: config, random: rand.New(rand.NewSource(seed)), peers: map[uint16]*peer{},
-		probes:  bucket{rate: probesPerSecond, most: probesPerSecond / 4},
-		queries: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
-		replies: bucket{rate: 4 * queriesPerSecond, most: 8 * queriesPerSecond},
-		checks:  bucket{rate: checksPerSecond, most: checksPerSecond / 2},
-		rumors:  bucket{rate: rumorsPerSecond, most: rumorsPerSecond},
+		probes:   bucket{rate: probesPerSecond, most: probesPerSecond / 4},
+		queries:  bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
+		replies:  bucket{rate: 4 * queriesPerSecond, most: 8 * queriesPerSecond},
+		checks:   bucket{rate: checksPerSecond, most: checksPerSecond / 2},
+		tellings: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
+		rumors:   bucket{rate: rumorsPerSecond, most: rumorsPerSecond},
 	}
 }
 
@@ -246,6 +249,7 @@ func (e *Engine) Goodbye(now time.Duration, from uint16) {
 	if p := e.peers[from]; p != nil {
 		p.leaveUntil = now + leaveFor
 		p.settleUntil = max(p.settleUntil, p.leaveUntil+settleTime)
+		e.carrierLeaves(from)
 	}
 }
 

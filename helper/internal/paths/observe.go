@@ -22,7 +22,13 @@ func (e *Engine) Observe(now time.Duration, peers []Kernel) {
 	for _, k := range peers {
 		if p := e.peers[k.Peer]; p != nil {
 			e.traffic(p, k)
-			if k.Endpoint.IsValid() && k.Endpoint != p.kernel {
+			switch {
+			case !k.Endpoint.IsValid() && p.kernel.IsValid(): // it was made anew
+				e.out.Routes = append(e.out.Routes, Route{p.ID, p.kernel})
+			case !k.Endpoint.IsValid() || k.Endpoint == p.kernel:
+			case e.foreign(p, k.Endpoint):
+				e.turnBack(p, k.Endpoint)
+			default:
 				e.roamed(p, k.Endpoint)
 			}
 		}
@@ -74,6 +80,9 @@ func (e *Engine) roamed(p *peer, to netip.AddrPort) {
 		if via == 0 {
 			p.direct, p.away = to, to
 		} else {
+			if p.watchAside(e.now); !p.direct.IsValid() && len(p.ways) > 0 {
+				p.direct = p.ways[0].to
+			}
 			e.touch(p)
 		}
 		if p.carried() { // by the agent that was here before, whose sockets are gone

@@ -155,7 +155,9 @@ type Output struct {
 	Queries   []Query
 	Replies   []Reply
 	Sightings []Sighting
-	Events    []Event
+	// Distrusted are hosts of which nothing is to be taken that they carry, for a while.
+	Distrusted []uint16
+	Events     []Event
 	// Observe asks for a fresh look at the kernel.
 	Observe bool
 }

@@ -169,7 +169,9 @@ func (e *Engine) nextRound(p *peer) time.Duration {
 // mayAsk reports whether a relay was not asked for the peer yet, and is not known to fail.
 func (e *Engine) mayAsk(p, relay *peer) bool {
 	_, asked := p.search.asked[relay.ID]
-	return !asked && relay != p && e.now >= p.avoid[relay.ID]
+	// Who has relay ports is asked first, where ports may lead to the peer.
+	early := p.Endpoint.IsValid() && len(p.search.asked) < min(e.ports, perRound) && !e.hasPorts(relay)
+	return !asked && !early && relay != p && e.now >= p.avoid[relay.ID]
 }
 
 // relayFor returns whom to ask for the first of those who wait; nil: there is nobody.
@@ -235,10 +237,13 @@ func (e *Engine) candidate(p *peer) *peer {
 // look for a way at once, looking for each anew would be too much.
 func (e *Engine) helping() []*peer {
 	if e.helpers == nil || e.now-e.helpersAt > activeInterval {
-		e.helpers, e.helpersAt = make([]*peer, 0, len(e.order)), e.now
+		e.helpers, e.helpersAt, e.ports = make([]*peer, 0, len(e.order)), e.now, 0
 		for _, c := range e.order {
 			if e.couldHelp(c) {
 				e.helpers = append(e.helpers, c)
+				if e.hasPorts(c) {
+					e.ports++
+				}
 			}
 		}
 	}
@@ -290,7 +295,7 @@ func (e *Engine) best(p *peer, clean bool) (best relayed, ok bool) {
 		if !full {
 			cost += 10 * time.Second
 		}
-		at := Carried(e.config.Port, c.ID, p.ID)
+		at := Carried(c.ID, p.ID)
 		if ports {
 			at = e.relayTo(c, p.ID)
 		} else {

@@ -120,6 +120,7 @@ func (e *Engine) Heard(now time.Duration, from uint16) {
 		return
 	}
 	e.alive(p)
+	e.out.Observe = e.out.Observe || !p.kernel.IsValid()
 	if p.phase == down && !e.urgent(p) && now-p.lastSmall() >= activeInterval { // it may be back
 		p.tries, p.nextProbe, p.held = bucket{}, now, false
 		e.touch(p)
@@ -216,6 +217,9 @@ func (e *Engine) sendDirect(p *peer, every time.Duration) {
 	}
 	if every < directInterval {
 		every = directInterval
+	}
+	if p.fruitless(e.now) {
+		every = max(every, fruitlessInterval)
 	}
 	next, spare := every, float64(probesPerSecond)/10
 	if len(p.askers) > 0 || p.phase == down && p.via != 0 && e.now-p.downFrom < time.Second || e.strays(p) {

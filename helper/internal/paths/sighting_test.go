@@ -67,10 +67,10 @@ func TestSightings(t *testing.T) {
 		kernel   netip.AddrPort
 		want     bool
 	}{
-		{"carried", netip.AddrPort{}, Carried(0, 2, 1), true},
+		{"carried", netip.AddrPort{}, Carried(2, 1), true},
 		{"reached", netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.8:51820"), false},
 		{"has an endpoint", underlay(1), underlay(1), false},
-		{"has an endpoint and is carried", underlay(1), Carried(0, 2, 1), false},
+		{"has an endpoint and is carried", underlay(1), Carried(2, 1), false},
 	} {
 		c2 := newCrowd(2)
 		c2.engine.SetPeers(c2.now, Config{Self: 9}, []Peer{{ID: 1, Endpoint: c.endpoint}, {ID: 2, Endpoint: underlay(2)}})
@@ -83,8 +83,8 @@ func TestSightings(t *testing.T) {
 			}
 			return false
 		}
-		c2.engine.Sighted(c2.now, 1, at)
-		c2.engine.Sighted(c2.now, 7, at)
+		c2.engine.Sighted(c2.now, 2, 1, at)
+		c2.engine.Sighted(c2.now, 2, 7, at)
 		c2.run(time.Minute)
 		if (tried > 0) != c.want || tried > 200 {
 			t.Errorf("%s: tried %d times", c.what, tried)

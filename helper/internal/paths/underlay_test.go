@@ -204,7 +204,7 @@ func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*
 // carry takes a packet to the agent of a relay, inside WireGuard, and from there to another's;
 // it is no longer than what is sent there, as IP cuts it in two (RFC 791 section 3.2).
 func (w *world) carry(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) bool {
-	relay, target := CarriedBy(0, to)
+	relay, target := CarriedBy(to)
 	if relay == 0 {
 		return false
 	}
@@ -218,7 +218,7 @@ func (w *world) carry(from uint16, to netip.AddrPort, size int, arrive func(*sim
 		}
 		w.inside(by, target, size, func(h *simHost) {
 			if !h.silent {
-				arrive(h, Carried(0, relay, from))
+				arrive(h, Carried(relay, from))
 			}
 		})
 	})

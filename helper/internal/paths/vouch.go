@@ -63,7 +63,7 @@ func (e *Engine) passesOn(asking *peer) bool {
 func (e *Engine) askedFor(asking *peer, target uint16, sequence uint32) {
 	p := e.peers[target]
 	a := asker{asking.ID, sequence, e.now + askTime}
-	if p == nil || !e.config.Relays[target] || !e.passesOn(asking) || e.cutOff(p) {
+	if p == nil || !p.Endpoint.IsValid() || !e.config.Relays[target] || !e.passesOn(asking) || e.cutOff(p) {
 		v := e.refusal(p)
 		if e.reply(a, target, v); v.Carries {
 			e.introduce(asking, p)
@@ -100,7 +100,7 @@ func (e *Engine) askedFor(asking *peer, target uint16, sequence uint32) {
 // down for this one, which goes on trying, is not tried for others, too.
 func (e *Engine) cutOff(p *peer) bool {
 	if p.via != 0 {
-		return p.elsewhere() || !p.directSmall.alive(e.now, e.fresh(p))
+		return p.elsewhere() || p.directSmall == nil || !p.directSmall.alive(e.now, e.fresh(p))
 	}
 	return e.now < p.denied || p.phase == down && len(e.peers) >= manyPeers
 }
@@ -130,7 +130,7 @@ func (e *Engine) verdict(p *peer, l *line) probe.Verdict {
 	if p.via != 0 {
 		full = p.directFull
 	}
-	return probe.Verdict{Reachable: true, FullSize: !fullDown(full, e.now),
+	return probe.Verdict{Reachable: true, Carries: p.carrier && p.phase == up && e.Carries(p.ID), FullSize: !fullDown(full, e.now),
 		RTTMicroseconds: uint32(l.srtt / time.Microsecond), LossPermille: uint16(share * 1000)}
 }
 

@@ -241,9 +241,9 @@ func (e *Engine) preferred(p *peer) *way {
 // better returns the best way that is better than the one that traffic takes: a quicker
 // one, or a local one that is of like quality, instead of one that is not.
 func (e *Engine) better(p *peer) (best *way) {
-	taken, local := e.counts(p.kernel, p.small.quickest()), e.local(p.kernel)
+	taken, local := e.counts(p.kernel, p.small), e.local(p.kernel)
 	for _, w := range p.ways {
-		near, took := e.local(w.to), e.counts(w.to, w.small.quickest())
+		near, took := e.local(w.to), e.counts(w.to, w.small)
 		if quicker(took, taken) || near && !local && !quicker(taken, took) {
 			if e.well(p, w) {
 				best, taken, local = w, took, near
@@ -253,13 +253,14 @@ func (e *Engine) better(p *peer) (best *way) {
 	return best
 }
 
-// counts is what the round trip of a way counts as: a local one as half of it, so that it is
-// taken and kept where its host or its air has more to do now and then.
-func (e *Engine) counts(to netip.AddrPort, rtt time.Duration) time.Duration {
+// counts is what the round trip of a way counts as: a local one as half of the shortest, so that
+// it is taken and kept where its host or its air has more to do now and then; but not where
+// that is all the time.
+func (e *Engine) counts(to netip.AddrPort, l *line) time.Duration {
 	if e.local(to) {
-		return rtt / 2
+		return max(l.quickest()/2, l.srtt/4)
 	}
-	return rtt
+	return l.srtt
 }
 
 func quicker(a, b time.Duration) bool { return a < b-b/4 && a < b-slack }

@@ -294,7 +294,7 @@ func (w *world) carryOut(h *simHost) {
 	w.sightings += len(out.Sightings)
 	for _, s := range out.Sightings {
 		w.inside(h, s.To, 100, func(to *simHost) {
-			w.hand(to, func() { to.engine.Sighted(w.now, s.Of, s.At) })
+			w.hand(to, func() { to.engine.Sighted(w.now, h.id, s.Of, s.At) })
 		})
 	}
 	if out.Observe {
