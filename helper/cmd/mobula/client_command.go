@@ -75,7 +75,7 @@ func (t *clientTask) withKey(task func(string) error) func(*call) func() error {
 		var publicKey string
 		var qr, png bool
 		var entries []string
-		c.flags.StringArrayVar(&entries, "entry", nil, "a `HOST` to come in by, may be repeated (default: the first three)")
+		c.flags.StringArrayVar(&entries, "entry", nil, "a `HOST` to come in by, may be repeated (default: the first three that have an endpoint)")
 		c.flags.StringVar(&publicKey, "public-key", "", "the client's own public `KEY`; its private key stays where it is")
 		c.flags.BoolVar(&qr, "qr", false, "show the first configuration as a QR code")
 		c.flags.BoolVar(&png, "png", false, "write it as a picture, too")

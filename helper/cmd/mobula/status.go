@@ -174,7 +174,7 @@ func (c *call) status(quick, compare bool) (*statusReport, error) {
 		return nil, err
 	}
 	if facts != nil {
-		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: running.Document.Ranges, Port: self.ListenPort(), Silent: silentHosts(report.Peers, running.Document, time.Now())})
+		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: running.Document.Ranges, Port: self.ListenPort(), Unreached: self.IsUnreached(), Silent: silentHosts(report.Peers, running.Document, time.Now())})
 	}
 	if !compare {
 		return report, nil

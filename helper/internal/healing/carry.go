@@ -24,8 +24,8 @@ const (
 	mostOfOne   = 64
 	// carriedFor is how long a pair is kept without a packet. A peer sends one each 25 s.
 	carriedFor = 2 * time.Minute
-	// distrustedFor is how long nothing is taken that a host carries, which gave one host's
-	// packets for another's.
+	// distrustedFor is how long nothing is taken of a pair by which one host's packets came as
+	// another's.
 	distrustedFor = time.Minute
 	// carriedLook is how soon the kernel is looked at after something was carried here, which
 	// may have changed where it sends to.
@@ -48,15 +48,15 @@ type carrier struct {
 	inside Socket // inside WireGuard
 	ranges network.Ranges
 	open   func(at netip.AddrPort) (Local, error)
-	look   func() // has the kernel looked at
+	look   func()      // has the kernel looked at
+	soon   atomic.Bool // it will be
 	known  atomic.Pointer[reached]
-	looked atomic.Int64 // when look was called, in nanoseconds
 
 	mu         sync.Mutex
-	pairs      map[netip.AddrPort]*pair // by what paths.Carried says; nil: it has ended
-	bytes      map[uint16]int64         // of messages, as WireGuard counts, by the host at the other end
-	distrusted map[uint16]time.Time     // until
-	number     uint16                   // of the last datagram
+	pairs      map[netip.AddrPort]*pair     // by what paths.Carried says; nil: it has ended
+	bytes      map[uint16]int64             // of messages, as WireGuard counts, by the host at the other end
+	distrusted map[netip.AddrPort]time.Time // until; as pairs
+	number     uint16                       // of the last datagram
 }
 
 // reached is what the carrier has to know of the engine, as of a moment ago.
@@ -69,6 +69,7 @@ type reached struct {
 type pair struct {
 	Local
 	relay, target uint16
+	wanted        bool // WireGuard was told to send there
 	used          time.Time
 	halves        [8]half // of datagrams, by number
 }
@@ -112,7 +113,7 @@ func openLocal(namespace string, own uint16) func(netip.AddrPort) (Local, error)
 
 // newCarrier returns a carrier on a socket inside WireGuard.
 func (h *Healer) newCarrier(inside Socket, open func(netip.AddrPort) (Local, error)) *carrier {
-	return &carrier{inside: inside, ranges: h.ranges, open: open, pairs: map[netip.AddrPort]*pair{}, bytes: map[uint16]int64{}, distrusted: map[uint16]time.Time{},
+	return &carrier{inside: inside, ranges: h.ranges, open: open, pairs: map[netip.AddrPort]*pair{}, bytes: map[uint16]int64{}, distrusted: map[netip.AddrPort]time.Time{},
 		look: func() {
 			h.mu.Lock()
 			h.observe = true
@@ -181,6 +182,11 @@ func (c *carrier) forget(since time.Time) {
 			c.drop(at)
 		}
 	}
+	for at, until := range c.distrusted {
+		if until.Before(time.Now()) {
+			delete(c.distrusted, at)
+		}
+	}
 }
 
 func (c *carrier) drop(at netip.AddrPort) {
@@ -188,23 +194,25 @@ func (c *carrier) drop(at netip.AddrPort) {
 	delete(c.pairs, at)
 }
 
-// distrust has nothing taken that a host carries, for a while.
-func (c *carrier) distrust(relay uint16) {
+// distrust has nothing taken that comes by a pair, for a while, and tells whether that is new.
+func (c *carrier) distrust(at netip.AddrPort) bool {
 	if c == nil {
-		return
+		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.distrusted[relay] = time.Now().Add(distrustedFor)
-	for at, p := range c.pairs {
-		if p.relay == relay {
-			c.drop(at)
-		}
+	_, known := c.distrusted[at]
+	if len(c.distrusted) < mostCarried || known {
+		c.distrusted[at] = time.Now().Add(distrustedFor)
 	}
+	if c.pairs[at] != nil {
+		c.drop(at)
+	}
+	return !known
 }
 
-// beCarried opens the pair for an endpoint to which WireGuard is about to send. It always gets
-// room: that of the one that was used longest ago.
+// beCarried opens the pair for an endpoint to which WireGuard is about to send. It gets the room
+// of one that nobody here wanted.
 func (h *Healer) beCarried(at netip.AddrPort) error {
 	c := h.carrier
 	if c == nil {
@@ -215,30 +223,41 @@ func (h *Healer) beCarried(at netip.AddrPort) error {
 	if len(c.pairs) >= mostCarried && c.pairs[at] == nil {
 		var oldest netip.AddrPort
 		for other, p := range c.pairs {
-			if !oldest.IsValid() || p.used.Before(c.pairs[oldest].used) {
+			if !p.wanted && (!oldest.IsValid() || p.used.Before(c.pairs[oldest].used)) {
 				oldest = other
 			}
 		}
+		if !oldest.IsValid() {
+			return fmt.Errorf("%d hosts are carried already", mostCarried)
+		}
 		c.drop(oldest)
 	}
-	_, err := h.pair(at)
+	delete(c.distrusted, at)
+	p, err := h.pair(at)
+	if err == nil {
+		p.wanted = true
+	}
 	return err
 }
 
-// cameCarried returns the pair by which a host's packets have come over a relay.
+// cameCarried returns the pair by which a host's packets have come over a relay; nil: it is not
+// to be trusted.
 func (h *Healer) cameCarried(relay, host uint16) (*pair, error) {
 	c := h.carrier
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := paths.Carried(relay, host)
+	if time.Now().Before(c.distrusted[at]) {
+		return nil, nil
+	}
 	if c.pairs[at] == nil {
 		of := 0
 		for _, p := range c.pairs {
-			if p.relay == relay {
+			if p.relay == relay && !p.wanted {
 				of++
 			}
 		}
-		if of >= mostOfOne || len(c.pairs) >= mostCarried || time.Now().Before(c.distrusted[relay]) {
+		if of >= mostOfOne || len(c.pairs) >= mostCarried {
 			return nil, fmt.Errorf("host %d carries for %d others to this one, of %d", relay, of, len(c.pairs))
 		}
 	}
@@ -354,18 +373,20 @@ func (h *Healer) takeCarried(b []byte, from netip.AddrPort) {
 // is genuine, whoever it is from: so the kernel is looked at soon.
 func (h *Healer) giveCarried(relay uint16, m probe.Carry) error {
 	p, err := h.cameCarried(relay, m.Host)
-	if err != nil {
+	if p == nil {
 		return err
 	}
 	datagram := p.join(m)
 	if datagram == nil {
 		return nil
 	}
-	c, now := h.carrier, time.Now().UnixNano()
-	if last := c.looked.Load(); now-last > int64(carriedLook) && c.looked.CompareAndSwap(last, now) {
-		c.look()
-	}
 	_, err = p.Write(datagram)
+	if c := h.carrier; c.soon.CompareAndSwap(false, true) {
+		time.AfterFunc(carriedLook, func() {
+			c.soon.Store(false)
+			c.look()
+		})
+	}
 	return err
 }
 

@@ -109,31 +109,36 @@ func TestCarriesForMembers(t *testing.T) {
 	}
 	// Host 2 has given its own packet for one of host 3: WireGuard sends what is for host 2 there.
 	out := observe(paths.Carried(2, 3), plantest.Host(3).Endpoint)
-	if len(out.Routes) != 1 || out.Routes[0].Endpoint != plantest.Host(2).Endpoint || len(out.Distrusted) != 1 || out.Distrusted[0] != 2 {
-		t.Errorf("found %+v, wanted that WireGuard sends to host 2 as before, and host 2 distrusted", out)
+	if len(out.Routes) != 1 || out.Routes[0].Endpoint != plantest.Host(2).Endpoint || len(out.Distrusted) != 1 || out.Distrusted[0] != paths.Carried(2, 3) {
+		t.Errorf("found %+v, wanted that WireGuard sends to host 2 as before, and the pair distrusted", out)
 	}
-	h.carrier.distrust(2)
+	if first, again := h.carrier.distrust(paths.Carried(2, 3)), h.carrier.distrust(paths.Carried(2, 3)); !first || again {
+		t.Errorf("found %v and %v, wanted it told once", first, again)
+	}
 	if h.takeCarried(on.Append(nil), two); opened != 1 || len(h.carrier.pairs) > 0 {
-		t.Error("a host that is distrusted carries")
+		t.Error("something was taken that is not to be trusted")
 	}
+	if err := h.beCarried(paths.Carried(2, 3)); err != nil || h.carrier.pairs[paths.Carried(2, 3)] == nil {
+		t.Errorf("what WireGuard is about to send to has no pair: %v", err)
+	}
+	h.carrier.forget(time.Now().Add(time.Second))
 	observe(plantest.Host(2).Endpoint, paths.Carried(2, 3))
 	if h.takeCarried(good.Append(nil), two); len(sent.drain()) > 0 {
 		t.Error("what is carried itself was carried")
 	}
-	h.carrier.distrusted = map[uint16]time.Time{}
 	for id := uint16(100); id < 100+2*mostOfOne; id++ {
 		_, _ = h.cameCarried(2, id)
 	}
 	if len(h.carrier.pairs) != mostOfOne {
 		t.Errorf("found %d pairs of one relay, wanted at most %d", len(h.carrier.pairs), mostOfOne)
 	}
-	for id := uint16(1000); id < 1000+2*mostCarried; id++ {
+	for id := uint16(1000); id < 1000+mostCarried; id++ {
 		if err := h.beCarried(paths.Carried(3, id)); err != nil || len(h.carrier.pairs) > mostCarried {
 			t.Fatalf("found %v, and %d pairs", err, len(h.carrier.pairs))
 		}
 	}
-	if h.carrier.pairs[paths.Carried(3, 1000+2*mostCarried-1)] == nil {
-		t.Error("what WireGuard is about to send to has no room")
+	if err := h.beCarried(paths.Carried(3, 7)); err == nil || len(h.carrier.pairs) > mostCarried {
+		t.Errorf("found %v, wanted that what is in use stays", err)
 	}
 	h.carrier.forget(time.Now().Add(time.Second))
 	if len(h.carrier.pairs) > 0 {

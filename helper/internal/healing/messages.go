@@ -225,9 +225,10 @@ func (h *Healer) flush() {
 		h.sendInside(q.Relay, h.peers[q.Relay], probe.Traffic{Type: probe.Query, Target: q.Targets[0], Sequence: q.Sequence, Session: h.session, Generation: h.number}, more...)
 	}
 	h.answer(out.Replies)
-	for _, relay := range out.Distrusted {
-		h.carrier.distrust(relay)
-		h.Log.Warn("what a host carries is taken no more for a while: it gave one host's packets for another's", "peer", h.name(relay))
+	for _, at := range out.Distrusted {
+		if relay, of := paths.CarriedBy(at); h.carrier.distrust(at) {
+			h.Log.Warn("packets that were carried as one host's were another's", "as", h.name(of), "by", h.name(relay))
+		}
 	}
 	for _, s := range out.Sightings {
 		h.sendInside(s.To, h.peers[s.To], probe.Traffic{Type: probe.Sighting, Target: s.Of, At: s.At, Session: h.session, Generation: h.number})

@@ -181,6 +181,8 @@ type Evidence struct {
 	Port    uint16 // of WireGuard
 	Outside []string
 	Silent  map[string]netip.Addr
+	// Unreached: nobody has to be able to send to the host first.
+	Unreached bool
 	// Opens: Mobula will open what it can by itself.
 	Opens bool
 }
@@ -201,7 +203,7 @@ func (f *Filters) Say(e Evidence) (sentences []string) {
 		sentences = append(sentences, fmt.Sprintf("nothing arrives from %s on udp/%d; %s", strings.Join(names, ", "), e.Port, finding))
 	}
 	for _, finding := range left(f.Port(e.Port, e.Outside, netip.Addr{})) {
-		if byFinding[finding.String()] == nil {
+		if !e.Unreached && byFinding[finding.String()] == nil {
 			sentences = append(sentences, fmt.Sprintf("udp/%d, on which the other hosts begin to speak to this one, is closed; %s", e.Port, finding))
 		}
 	}

@@ -47,15 +47,13 @@ func (e *Engine) foreign(p *peer, at netip.AddrPort) bool {
 	return at.Addr().IsLoopback() && (target != p.ID || e.peers[relay] == nil)
 }
 
-// turnBack has WireGuard send to a peer as before, and nobody take anything from who carried.
+// turnBack has WireGuard send to a peer as before, and nothing be taken from where that came.
 func (e *Engine) turnBack(p *peer, from netip.AddrPort) {
 	to := p.kernel
 	if !to.IsValid() {
 		to = p.endpoint
 	}
-	if relay, _ := CarriedBy(from); relay != 0 {
-		e.out.Distrusted = append(e.out.Distrusted, relay)
-	}
+	e.out.Distrusted = append(e.out.Distrusted, from)
 	if to.IsValid() {
 		e.out.Routes = append(e.out.Routes, Route{p.ID, to})
 		e.event(p, "its packets came as if they were another host's")
@@ -95,6 +93,9 @@ func (e *Engine) NotSet(now time.Duration, id uint16) {
 	if p == nil || p.chosen != p.kernel {
 		return
 	}
+	if p.via != 0 {
+		p.shun(p.via, now+avoidFor)
+	}
 	p.kernel, p.search = p.left, nil
 	p.via = e.classify(p, p.kernel)
 	p.phase, p.since, p.nextSearch = down, now, now+avoidFor/2
@@ -106,6 +107,7 @@ func (e *Engine) carrierLeaves(relay uint16) {
 		if p.carried() && p.via == relay && p.phase != down {
 			p.phase, p.since, p.downFrom, p.nextSearch = down, e.now, e.now, 0
 			p.shun(relay, e.now+leaveFor)
+			p.small.restart(e.now, 0) // what is answered yet was asked before
 			e.touch(p)
 		}
 	}

@@ -191,3 +191,33 @@ func TestAnEndpointThatIsGone(t *testing.T) {
 		t.Errorf("found the routes %v", out.Routes)
 	}
 }
+
+// TestWhoIsAskedWhenPortsFail: who has relay ports is asked first, as long as one is left who has.
+func TestWhoIsAskedWhenPortsFail(t *testing.T) {
+	c := newCrowd(3)
+	c.engine.SetPeers(c.now, Config{Self: 9}, []Peer{{ID: 1, Endpoint: underlay(1)}, {ID: 2, Endpoint: underlay(2)}, {ID: 3, Endpoint: underlay(3), NoRelay: true}})
+	c.engine.Observe(c.now, []Kernel{{Peer: 1, Endpoint: underlay(1)}, {Peer: 2, Endpoint: underlay(2)}, {Peer: 3, Endpoint: underlay(3)}})
+	c.engine.IsCarrier(3, true)
+	c.run(5 * time.Second)
+	p := c.engine.peers[1]
+	next := func() uint16 {
+		p.search.wanted = perRound
+		if relay := c.engine.candidate(p); relay != nil {
+			return relay.ID
+		}
+		return 0
+	}
+	p.search = &search{asked: map[uint16]uint32{}}
+	if got := next(); got != 2 {
+		t.Errorf("found %d, wanted the one with relay ports first", got)
+	}
+	p.search = &search{asked: map[uint16]uint32{2: 1}}
+	if got := next(); got != 3 {
+		t.Errorf("after that one found %d, wanted the one that carries", got)
+	}
+	p.search = &search{asked: map[uint16]uint32{}}
+	p.shun(2, c.now+time.Hour)
+	if got := next(); got != 3 {
+		t.Errorf("while that one is avoided found %d, wanted the one that carries", got)
+	}
+}

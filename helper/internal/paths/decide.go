@@ -326,6 +326,7 @@ func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 		w.restart(e.now)
 	}
 	p.better = nil
+	p.sightingEvery, p.nextSighting = 0, e.now+time.Second
 	p.kernel, p.via, p.phase, p.since = to, via, settling, e.now
 	e.kind(p).Taken++
 	p.sets, p.nextProbe, p.nextLook = 1, e.now, e.now+2*burstInterval

@@ -47,9 +47,10 @@ type peer struct {
 	soughtAt time.Duration  // when direct changed for want of answers
 	// nextSighting is when who carries is asked again where the peer is.
 	nextSighting, sightingEvery time.Duration
-	sightingOf                  uint16        // who was asked
-	sightedAt                   time.Duration // when an address was taken
-	placedAt                    time.Duration // when the kernel's endpoint did for want of any packet
+	sightingOf                  uint16            // who was asked
+	sightedAt                   time.Duration     // when an address was taken
+	sighted                     [2]netip.AddrPort // the last ones
+	placedAt                    time.Duration     // when the kernel's endpoint did for want of any packet
 
 	small, full             *line          // of the traffic
 	directSmall, directFull *line          // nil until used
@@ -132,7 +133,6 @@ type Engine struct {
 	rumors bucket
 
 	helpers   []*peer // see helping
-	ports     int     // those of them that have relay ports
 	helpersAt time.Duration
 
 	stats Stats

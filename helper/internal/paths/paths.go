@@ -155,8 +155,8 @@ type Output struct {
 	Queries   []Query
 	Replies   []Reply
 	Sightings []Sighting
-	// Distrusted are hosts of which nothing is to be taken that they carry, for a while.
-	Distrusted []uint16
+	// Distrusted are endpoints (Carried) from which nothing is to be taken for a while.
+	Distrusted []netip.AddrPort
 	Events     []Event
 	// Observe asks for a fresh look at the kernel.
 	Observe bool

@@ -43,6 +43,9 @@ type search struct {
 	open             int               // without an answer yet
 	first            time.Duration     // the first good answer
 	port             bool              // there is one of a relay port
+	portsLeft        bool              // see there, as of portsAt, when portsOf had been asked
+	portsAt          time.Duration
+	portsOf          int
 	answers          map[uint16]answer
 }
 
@@ -170,8 +173,21 @@ func (e *Engine) nextRound(p *peer) time.Duration {
 func (e *Engine) mayAsk(p, relay *peer) bool {
 	_, asked := p.search.asked[relay.ID]
 	// Who has relay ports is asked first, where ports may lead to the peer.
-	early := p.Endpoint.IsValid() && len(p.search.asked) < min(e.ports, perRound) && !e.hasPorts(relay)
+	early := p.Endpoint.IsValid() && len(p.search.asked) < perRound && !e.hasPorts(relay) && e.portsLeft(p)
 	return !asked && !early && relay != p && e.now >= p.avoid[relay.ID]
+}
+
+// portsLeft reports that somebody has relay ports and can be asked for the peer yet.
+func (e *Engine) portsLeft(p *peer) bool {
+	s := p.search
+	if s.portsAt != e.now || s.portsOf != len(s.asked) {
+		s.portsAt, s.portsOf = e.now, len(s.asked)
+		s.portsLeft = slices.ContainsFunc(e.helping(), func(c *peer) bool {
+			_, asked := s.asked[c.ID]
+			return c != p && !asked && e.now >= p.avoid[c.ID] && e.hasPorts(c)
+		})
+	}
+	return s.portsLeft
 }
 
 // relayFor returns whom to ask for the first of those who wait; nil: there is nobody.
@@ -237,13 +253,10 @@ func (e *Engine) candidate(p *peer) *peer {
 // look for a way at once, looking for each anew would be too much.
 func (e *Engine) helping() []*peer {
 	if e.helpers == nil || e.now-e.helpersAt > activeInterval {
-		e.helpers, e.helpersAt, e.ports = make([]*peer, 0, len(e.order)), e.now, 0
+		e.helpers, e.helpersAt = make([]*peer, 0, len(e.order)), e.now
 		for _, c := range e.order {
 			if e.couldHelp(c) {
 				e.helpers = append(e.helpers, c)
-				if e.hasPorts(c) {
-					e.ports++
-				}
 			}
 		}
 	}

@@ -120,7 +120,9 @@ func (e *Engine) Heard(now time.Duration, from uint16) {
 		return
 	}
 	e.alive(p)
-	e.out.Observe = e.out.Observe || !p.kernel.IsValid()
+	if !p.kernel.IsValid() && now >= p.nextLook { // WireGuard knows where it is
+		e.out.Observe, p.nextLook = true, now+directInterval
+	}
 	if p.phase == down && !e.urgent(p) && now-p.lastSmall() >= activeInterval { // it may be back
 		p.tries, p.nextProbe, p.held = bucket{}, now, false
 		e.touch(p)

@@ -2,6 +2,7 @@ package paths
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -40,21 +41,27 @@ func (e *Engine) introduce(a, b *peer) {
 }
 
 // Sighted hands in where another host sees a peer. It is tried once a second at most, if the peer
-// has no endpoint and is not reached directly; while it is reached, only of who carries or was asked.
+// has no endpoint and is not reached directly; while it is reached, what others say than who carries
+// or was asked counts less often.
 func (e *Engine) Sighted(now time.Duration, from, of uint16, at netip.AddrPort) {
 	e.advance(now)
 	p := e.peers[of]
-	if p == nil || !p.hidden() || p.phase == up && p.via == 0 || p.direct == at || e.directWorks(p) || p.sightedAt > 0 && now-p.sightedAt < time.Second {
+	if p == nil || !p.hidden() || p.phase == up && p.via == 0 || p.direct == at || e.directWorks(p) {
 		return
 	}
-	asked := p.phase != up || from == p.via || from == p.sightingOf
+	since := now - p.sightedAt
+	if p.sightedAt > 0 && since < time.Second && (from != p.via || since < directInterval) {
+		return
+	}
+	asked := p.phase != up || from == p.via || from == p.sightingOf || since > fruitlessInterval
 	if p.search != nil {
 		_, searched := p.search.asked[from]
 		asked = asked || searched
 	}
-	if !asked {
+	if again := slices.Contains(p.sighted[:], at) && since < mostSightingEvery; !asked || again { // two see two ports, by turns
 		return
 	}
+	p.sighted = [2]netip.AddrPort{at, p.sighted[0]}
 	p.direct, p.away, p.sightedAt, p.sightingEvery = at, at, now, sightingEvery
 	p.wellSince, p.nextDirect = now, now
 	e.touch(p)
@@ -81,7 +88,7 @@ func (e *Engine) seekSighting(p *peer) {
 
 // fruitless reports that the peer, which has no endpoint, has not answered anywhere for a while.
 func (p *peer) fruitless(now time.Duration) bool {
-	return p.hidden() && p.via != 0 && p.directSmall.answers == 0 && now-p.wellSince > fruitlessAfter && now-p.directSmall.since > fruitlessAfter
+	return p.hidden() && p.via != 0 && p.directSmall.answers == 0 && now-max(p.sightedAt, p.directSmall.since) > fruitlessAfter
 }
 
 // holdFor is how long the direct path has to be good before it is taken again.

@@ -108,3 +108,16 @@ func TestSightingsAreFew(t *testing.T) {
 	}
 	w.check(200*time.Millisecond, nil)
 }
+
+// TestFruitlessProbesAreFew: between hosts behind NATs that do not let them the direct path is
+// tried now and then.
+func TestFruitlessProbesAreFew(t *testing.T) {
+	w := newWorldBehind(t, 4, 1, hardNAT("203.0.113.7", 1), hardNAT("203.0.113.8", 2))
+	w.run(2 * time.Minute)
+	p := w.host(1).engine.peers[2]
+	before := p.directSmall.last
+	w.run(4 * time.Minute)
+	if n := p.directSmall.last - before; !p.carried() || n < 10 || n > 40 {
+		t.Errorf("%d direct probes in two minutes, wanted one each five seconds", n)
+	}
+}

@@ -120,6 +120,9 @@ func (h *Host) check(change *store.Change, o Options) error {
 	if err := SameRanges(old.Ranges, change.Document.Ranges); err != nil {
 		return err
 	}
+	if err := readable(confirmed, change); err != nil {
+		return err
+	}
 	if err := keysMissing(old, change.Document, change.HostID); err != nil {
 		return err
 	}
@@ -127,6 +130,25 @@ func (h *Host) check(change *store.Change, o Options) error {
 		return fmt.Errorf("hosts: found no other host in the document, wanted some of the %d that there are now; --allow-alone takes it anyway", others(old, confirmed.HostID))
 	}
 	return nil
+}
+
+// readable refuses the first hosts without an endpoint of IPv4 in a document together with another
+// version of the program: the way back is that one's, which may not be able to read what waits.
+func readable(confirmed, change *store.Change) error {
+	first := func(d *network.Document) string {
+		for _, h := range d.Hosts {
+			if !h.Endpoint.IsValid() {
+				return h.Name
+			}
+		}
+		return ""
+	}
+	name := first(change.Document)
+	if name == "" || confirmed.Helper == change.Helper || first(confirmed.Document) != "" {
+		return nil
+	}
+	return fmt.Errorf("endpoint: found none of IPv4 of %s, and another version of Mobula in use, which may not know that, wanted one after the other: "+
+		"deploy once without this host or with an endpoint of IPv4, and then as it is", name)
 }
 
 // SameRanges refuses to give a host addresses in other ranges than those that it has:

@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -101,6 +102,34 @@ func TestAModeChangesThereAndBack(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNoEndpointUnderOneProgram: the way back is that of the program which made what is confirmed,
+// and that may not be able to read such a document.
+func TestNoEndpointUnderOneProgram(t *testing.T) {
+	w := newEither(t, spec.Networkd)
+	older(w)
+	before := w.String()
+	without := func(serial int64) *store.Change {
+		c := w.document(serial, func(*network.Host) {}, 2, 3)
+		for i := range c.Document.Hosts {
+			if h := &c.Document.Hosts[i]; h.ID == 3 {
+				h.Endpoint, h.WireGuardPort = netip.AddrPort{}, 51820
+			}
+		}
+		return c
+	}
+	if _, err := w.host.Apply(ctx, without(9), options); err == nil || !strings.Contains(err.Error(), "and then as it is") {
+		t.Errorf("found %v, wanted a refusal", err)
+	}
+	if now := w.String(); now != before {
+		t.Errorf("refused and changed: %s", difference(now, before))
+	}
+	c := w.document(9, func(*network.Host) {}, 2, 3)
+	w.apply(c)
+	w.confirm(c)
+	w.apply(without(10))
+	w.confirm(without(10))
 }
 
 // TestAModeChangesUnderOneProgram: the way back belongs to the program that made what is
