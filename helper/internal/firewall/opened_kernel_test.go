@@ -94,6 +94,15 @@ func TestOthersOpenedUFW(t *testing.T) {
 		t.Errorf("left behind\n%s\nwanted\n%s", after, before)
 	}
 	passes(t, "closed again", nothing)
+	// Its chains are gone, and it is still to keep the rules: they come with it.
+	sh(t, hostOf(1), "nft delete table ip filter; nft delete table ip6 filter")
+	o.applies(opening, 2)
+	sh(t, hostOf(1), "ufw reload")
+	passes(t, "opened while its chains were gone", ours)
+	sh(t, hostOf(1), "nft delete table ip filter; nft delete table ip6 filter")
+	o.leaves(3)
+	sh(t, hostOf(1), "ufw reload")
+	passes(t, "closed while its chains were gone", nothing)
 	// What the operator made himself stays.
 	sh(t, hostOf(1), "ufw allow 51820/udp")
 	o.applies(opening, 1)

@@ -86,7 +86,7 @@ func (o *Opener) do(ctx context.Context, a action) error {
 	}
 	for _, c := range a.commands {
 		_, err := o.Change(ctx, c[0], c[1:]...)
-		if gone := a.verb == reconcile.Remove && err != nil && strings.Contains(err.Error(), invalidZone); err != nil && !gone {
+		if gone := a.verb == reconcile.Remove && err != nil && strings.Contains(err.Error(), invalidZone); err != nil && !gone && !o.ufwNoted(a) {
 			return err
 		}
 	}
@@ -99,6 +99,18 @@ func (o *Opener) do(ctx context.Context, a action) error {
 		})
 	}
 	return nil
+}
+
+// ufwNoted reports that ufw keeps a rule, or no more, as an action wants it. Where its chains are not
+// loaded, as after 'nft flush ruleset', it fails when that is done ("problem running", in
+// UFWBackendIptables._reload_user_rules); it loads what it keeps when it begins anew.
+func (o *Opener) ufwNoted(a action) bool {
+	if a.rule == "" {
+		return false
+	}
+	rules, err := os.ReadFile(o.Root + ufwRules)
+	keeps := slices.ContainsFunc(parseUFW(string(rules)), func(r ufwRule) bool { return r.what == a.rule })
+	return err == nil && keeps == (a.verb != reconcile.Remove)
 }
 
 // tell has firewalld do its part.
@@ -184,7 +196,7 @@ func (o *Opener) look(ctx context.Context, want *spec.Opening) (s seen, err erro
 	if s.ufwEnabled, err = enabledUFW(o.Root); err != nil {
 		return s, err
 	}
-	rules, err := os.ReadFile(o.Root + "/etc/ufw/user.rules")
+	rules, err := os.ReadFile(o.Root + ufwRules)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}

@@ -31,6 +31,9 @@ type Filters struct {
 	ufw    bool // enabled
 }
 
+// ufwRules is where ufw keeps its rules.
+const ufwRules = "/etc/ufw/user.rules"
+
 // ufwConf is where ufw notes that it is enabled.
 const ufwConf = "/etc/ufw/ufw.conf"
 

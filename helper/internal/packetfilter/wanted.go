@@ -21,6 +21,8 @@ type action struct {
 	verb           reconcile.Verb
 	object, detail string
 	commands       [][]string
+	// rule is the one of ufw's that they are about.
+	rule string
 	// calls are firewalld's, and disarm the rule that its policy loses until it is loaded again.
 	calls  []call
 	disarm string
@@ -113,7 +115,7 @@ func ufwActions(want *spec.Opening, s seen) (all []action) {
 	for _, what := range sortedKeys(wanted) {
 		if !slices.ContainsFunc(s.ufw, func(r ufwRule) bool { return r.what == what }) {
 			words := wanted[what]
-			all = append(all, action{verb: reconcile.Add, object: "ufw", detail: strings.Join(words, " "),
+			all = append(all, action{verb: reconcile.Add, object: "ufw", detail: strings.Join(words, " "), rule: what,
 				commands: [][]string{append(append([]string{"ufw"}, words...), "comment", Comment)}})
 		}
 	}
@@ -126,7 +128,7 @@ func ufwActions(want *spec.Opening, s seen) (all []action) {
 			port := strings.TrimSuffix(strings.TrimPrefix(r.what, ufwPortStart), ufwPortEnd)
 			words = []string{"delete", "allow", port + "/udp"}
 		}
-		all = append(all, action{verb: reconcile.Remove, object: "ufw", detail: strings.Join(words, " "), commands: [][]string{append([]string{"ufw"}, words...)}})
+		all = append(all, action{verb: reconcile.Remove, object: "ufw", detail: strings.Join(words, " "), rule: r.what, commands: [][]string{append([]string{"ufw"}, words...)}})
 	}
 	return all
 }
