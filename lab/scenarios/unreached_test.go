@@ -5,6 +5,7 @@ package scenarios
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,13 +21,14 @@ func withoutEndpoints(t *testing.T, w *world) {
 	w.extra["erin"], w.extra["heidi"] = "      endpoint: none\n", "      endpoint: none\n"
 	w.inventory(t)
 	// Also where they have seen each other by now.
-	restore := w.filterFrames(t, "lab-apart", fmt.Sprintf(`	chain forward {
+	restore := sync.OnceFunc(w.filterFrames(t, "lab-apart", fmt.Sprintf(`	chain forward {
 		type filter hook forward priority 0
 		meta l4proto udp ip6 version 6 drop
 		meta l4proto udp ip saddr %[1]s ip daddr %[2]s drop
 		meta l4proto udp ip saddr %[2]s ip daddr %[1]s drop
 	}
-`, erin.Address, lab.SitePublicAddress))
+`, erin.Address, lab.SitePublicAddress)))
+	defer restore()
 	w.deploy(t)
 	keys := map[string]string{"erin": w.status(t, "heidi").PublicKey, "heidi": w.status(t, "erin").PublicKey}
 	for host, of := range keys {
