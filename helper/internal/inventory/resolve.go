@@ -29,10 +29,7 @@ func (c *compilation) resolveEndpoints(ctx context.Context, resolver Resolver, h
 				c.takeAddress(h, p, results[p.lookup])
 			}
 		}
-		if h.unreached {
-			h.WireGuardPort = h.port
-		}
-		if len(h.places) > 0 && h.port != 0 {
+		if (h.unreached || len(h.places) > 0) && h.port != 0 {
 			h.setEndpoints()
 		}
 	}
@@ -47,7 +44,7 @@ func publicName(name string) string {
 	return name
 }
 
-// setEndpoints makes the endpoints of what was read and found.
+// setEndpoints makes the endpoints of what was read and found, which may be none.
 func (h *host) setEndpoints() {
 	h.WireGuardPort = h.port
 	for _, p := range h.places {

@@ -180,12 +180,12 @@ func (l *line) settle(now time.Duration) {
 // loss returns the share of lost probes over the last one or two periods and
 // how many there were.
 func (l *line) loss(now time.Duration) (share float64, of int) {
-	l.settle(now)
+	lost := l.lost(now)
 	sent := l.recent[0].sent + l.recent[1].sent
 	if sent == 0 {
 		return 0, 0
 	}
-	return float64(sent-l.recent[0].answered-l.recent[1].answered) / float64(sent), int(sent)
+	return float64(lost) / float64(sent), int(sent)
 }
 
 // lost returns how many probes were lost over the last one or two periods.

@@ -202,7 +202,7 @@ func (w *world) underlay(from uint16, to netip.AddrPort, size int, arrive func(*
 }
 
 // carry takes a packet to the agent of a relay, inside WireGuard, and from there to another's;
-// it is no longer than what is sent there, as IP cuts it in two (RFC 791 section 3.2).
+// it is no longer than what is sent there, as the agent cuts it in two (probe.Carry.Cut).
 func (w *world) carry(from uint16, to netip.AddrPort, size int, arrive func(*simHost, netip.AddrPort)) bool {
 	relay, target := CarriedBy(to)
 	if relay == 0 {
