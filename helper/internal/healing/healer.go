@@ -45,7 +45,7 @@ type Healer struct {
 	below         Answering                      // beside it, over IPv4
 	below6        Answering                      // and over IPv6; nil: this host does not speak it there
 	carrier       *carrier                       // nil: it carries for nobody
-	networks      func() ([]netip.Prefix, error) // of the interfaces that lead to others; nil: nobody knows
+	networks      func() ([]netip.Prefix, error) // own addresses, each with its network; nil: nobody knows
 	namespace     uint64                         // inode, which tells namespaces of the same name apart
 	began         time.Time
 	clock         func() time.Time // of the budgets
@@ -72,7 +72,7 @@ type Healer struct {
 	mtus       network.MTUs
 	unable     bool           // this host relays for nobody
 	observe    bool           // the engine wants a look at the kernel
-	local      []netip.Prefix // networks of the host's own interfaces
+	local      []netip.Prefix // the host's own addresses, each with its network
 	lookedAt   time.Time      // at them
 	settings   int            // endpoints set, ever
 	echoes     bucket.Bucket
@@ -94,6 +94,9 @@ type remote struct {
 	shaken     time.Time        // last handshake, as seen last
 	endpoint   netip.AddrPort   // where it should be: that of its name, else the document's
 	others     []netip.AddrPort // its other endpoints, as endpoint is
+	announced  []netip.Addr     // that it has, as it says
+	near       []netip.AddrPort // where it is tried for that
+	telling    telling          // it what this host has
 	at         netip.AddrPort   // where the last direct message came from that was the peer's
 	ownEchoes  bucket.Bucket
 	echoes     bucket.Bucket // beyond them

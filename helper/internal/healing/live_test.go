@@ -27,6 +27,7 @@ type liveNet struct {
 	underlay *wireguardtest.Underlay
 	private  map[network.Key]network.Key
 	second   map[uint16]netip.AddrPort // other endpoints, by host
+	telling  bool                      // of which the document does not know
 	hidden   map[uint16]bool           // hosts without an endpoint in the document
 	first    map[uint16]network.Key    // by host
 	other    map[uint16]network.Key
@@ -112,7 +113,7 @@ func (n *liveNet) phase(public, also map[uint16]network.Key) *network.Document {
 		if n.hidden[id] {
 			h.Endpoint, h.WireGuardPort = netip.AddrPort{}, h.Endpoint.Port()
 		}
-		if at, ok := n.second[id]; ok {
+		if at, ok := n.second[id]; ok && !n.telling {
 			if others := []network.OtherEndpoint{{Endpoint: at}}; at.Addr().Is6() {
 				h.IPv6Endpoints, h.SharedUplink = others, true
 			} else {

@@ -18,36 +18,71 @@ import (
 // at a time and follows what arrives. The first network is broken when they begin; then it
 // works and the second one breaks.
 func TestTwoNetworksBetweenTwoHosts(t *testing.T) {
-	for _, second := range [][2]string{{"10.9.0.1:51820", "10.9.0.2:51820"}, {"[2001:db8::1]:51820", "[2001:db8::2]:51820"}} {
-		t.Run(second[0], func(t *testing.T) { twoNetworks(t, second) })
+	for _, second := range secondNetworks {
+		t.Run(second[0], func(t *testing.T) {
+			n, broken := twoNetworks(t, second)
+			broken.Store("first")
+			n.begin()
+			n.wantSecondAndFirst(broken)
+		})
 	}
 }
 
-func twoNetworks(t *testing.T, at [2]string) {
+// TestANetworkOfWhichNobodyWasTold: the same where only the agents know the second one, and tell
+// each other, for which the first one has to work when they begin.
+func TestANetworkOfWhichNobodyWasTold(t *testing.T) {
+	for _, second := range secondNetworks {
+		t.Run(second[0], func(t *testing.T) {
+			n, broken := twoNetworks(t, second)
+			n.telling = true
+			n.begin()
+			for id := range n.hosts {
+				works := false
+				for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && !works; time.Sleep(50 * time.Millisecond) {
+					others := n.hosts[id].state().Peers[0].OtherEndpoints
+					works = len(others) == 1 && others[0].Local && others[0].Works
+				}
+				if !works {
+					t.Fatalf("host %d says %+v", id, n.hosts[id].state())
+				}
+			}
+			broken.Store("first")
+			n.wantSecondAndFirst(broken)
+		})
+	}
+}
+
+var secondNetworks = [][2]string{{"10.9.0.1:51820", "10.9.0.2:51820"}, {"[2001:db8::1]:51820", "[2001:db8::2]:51820"}}
+
+// twoNetworks returns hosts 1 and 2, and which of their networks is broken.
+func twoNetworks(t *testing.T, at [2]string) (*liveNet, *atomic.Value) {
 	n := newLiveNet(t, 2*time.Millisecond, 1, 2)
 	n.second = map[uint16]netip.AddrPort{1: netip.MustParseAddrPort(at[0]), 2: netip.MustParseAddrPort(at[1])}
-	first := func(id uint16) netip.AddrPort { return plantest.Host(id).Endpoint }
-	second := func(id uint16) netip.AddrPort { return n.second[id] }
-	var secondBroken atomic.Bool
+	broken := new(atomic.Value)
 	n.underlay.Lost = func(_, to netip.AddrPort, m wireguardtest.Message) bool {
-		inSecond := to == second(1) || to == second(2)
-		return inSecond == secondBroken.Load()
+		inSecond := to == n.second[1] || to == n.second[2]
+		return inSecond && broken.Load() == "second" || !inSecond && broken.Load() == "first"
 	}
 	for id, h := range n.hosts {
-		h.live.Also(second(id))
+		h.live.Also(n.second[id])
 		h.networks = func() ([]netip.Prefix, error) {
-			return []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("2001:db8::/64")}, nil
+			address := n.second[id].Addr()
+			return []netip.Prefix{netip.PrefixFrom(address, address.BitLen()-8)}, nil
 		}
 	}
-	n.begin()
-	n.wantWay(1, 2, second, true)
-	secondBroken.Store(true)
+	return n, broken
+}
+
+func (n *liveNet) wantSecondAndFirst(broken *atomic.Value) {
+	n.t.Helper()
+	n.wantWay(1, 2, func(id uint16) netip.AddrPort { return n.second[id] }, true)
+	broken.Store("second")
 	time.Sleep(3 * time.Second)
-	n.wantWay(1, 2, first, false)
+	n.wantWay(1, 2, func(id uint16) netip.AddrPort { return plantest.Host(id).Endpoint }, false)
 	for id, other := range map[uint16]uint16{1: 2, 2: 1} {
 		s := n.hosts[id].silence(other)
 		if s > 3*time.Second { // a tenth of it where nothing else runs
-			t.Errorf("host %d heard nothing for %v", id, s)
+			n.t.Errorf("host %d heard nothing for %v", id, s)
 		}
 	}
 }
@@ -77,9 +112,9 @@ func (n *liveNet) wantWay(a, b uint16, at func(uint16) netip.AddrPort, local boo
 	}
 }
 
-// TestInterfaceNetworks: networks of the interfaces, as the kernel has them, without those
+// TestInterfaceAddresses: of the interfaces, as the kernel has them, without those of networks
 // of one address and the loopback's.
-func TestInterfaceNetworks(t *testing.T) {
+func TestInterfaceAddresses(t *testing.T) {
 	if !netnstest.Alone(t) {
 		return
 	}
@@ -89,8 +124,8 @@ func TestInterfaceNetworks(t *testing.T) {
 	netnstest.Run(t, "there", "ip", "address", "add", "2001:db8::7/64", "dev", "lo")
 	netnstest.Run(t, "there", "ip", "link", "add", spec.AccessLink, "type", "veth", "peer", "name", "other")
 	netnstest.Run(t, "there", "ip", "address", "add", "2001:db8:1::7/64", "dev", spec.AccessLink)
-	for namespace, want := range map[string][]netip.Prefix{"": nil, "there": {netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("2001:db8::/64")}} {
-		got, err := interfaceNetworks(namespace)
+	for namespace, want := range map[string][]netip.Prefix{"": nil, "there": {netip.MustParsePrefix("10.9.0.7/24"), netip.MustParsePrefix("2001:db8::7/64")}} {
+		got, err := interfaceAddresses(namespace)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%q: found %v, %v, wanted %v", namespace, got, err, want)
 		}

@@ -100,6 +100,7 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 		if h.mayEcho(r) {
 			m.Type, m.Generation = probe.Echo, h.number
 			h.sendInside(id, r, m)
+			h.tellAddresses(id, r, m.Session)
 		}
 		return
 	case probe.Query:
@@ -116,6 +117,9 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 		if h.ranges.CheckEndpoint(m.At.Addr()) == "" && m.At.Port() != 0 && h.beside(m.At.Addr()) != nil {
 			h.engine.Sighted(now, id, m.Target, m.At)
 		}
+	case probe.OwnAddresses:
+		r.announced = probe.Addresses(b)
+		h.tryAnnounced(id, r)
 	case probe.Goodbye:
 		h.engine.Goodbye(now, id)
 	case probe.Echo:
@@ -311,16 +315,21 @@ func (h *Healer) sendProbe(p paths.Probe) {
 }
 
 func (h *Healer) sendInside(id uint16, r *remote, m probe.Traffic, more ...probe.Entry) {
+	h.send(id, r, m, func(m probe.Traffic) []byte {
+		if len(more) > 0 {
+			return m.AppendMore(nil, more)
+		}
+		return m.Append(nil)
+	})
+}
+
+// send sends a message inside WireGuard, with what every message says besides.
+func (h *Healer) send(id uint16, r *remote, m probe.Traffic, encode func(probe.Traffic) []byte) {
 	if r == nil {
 		return
 	}
 	m.Lists, m.Carrier, m.Aside = true, h.carrier != nil, h.engine.Aside()
-	var b []byte
-	if len(more) > 0 {
-		b = m.AppendMore(nil, more)
-	} else {
-		b = m.Append(nil)
-	}
+	b := encode(m)
 	r.ownBytes += wireBytes(len(b))
 	_, err := h.inside.WriteToUDPAddrPort(b, netip.AddrPortFrom(h.ranges.IntrawireAddress(id), spec.ProbeUDPPort))
 	h.noteSendError(err)

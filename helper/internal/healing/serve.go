@@ -79,7 +79,7 @@ func start(ctx context.Context, c Config, namespace uint64, running *store.Chang
 			sockets = append(sockets, h.below6)
 		}
 	}
-	h.networks = func() ([]netip.Prefix, error) { return interfaceNetworks(underlayNamespace(self)) }
+	h.networks = func() ([]netip.Prefix, error) { return interfaceAddresses(underlayNamespace(self)) }
 	if err := h.Follow(running); err != nil {
 		for _, s := range sockets {
 			err = errors.Join(err, s.Close())

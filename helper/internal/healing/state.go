@@ -26,7 +26,8 @@ type PeerState struct {
 	Via uint16 `json:"via"`
 	// Carried: the relay's agent carries, inside WireGuard, as no relay port leads there.
 	Carried bool `json:"carried,omitempty"`
-	// Punched: direct, though neither end has an endpoint that others could send to first.
+	// Punched: direct, though neither end has an endpoint that others could send to first, and
+	// they share no network.
 	Punched bool `json:"punched,omitempty"`
 	// Local: direct, at an address in a network of one of the host's own interfaces.
 	Local bool      `json:"local,omitempty"`
@@ -98,7 +99,7 @@ func (h *Healer) state() State {
 	s := State{Generation: h.generation, Peers: []PeerState{}, Unverified: h.refused.StrangerMACs}
 	for _, r := range h.engine.Reports(now) {
 		other := h.peers[r.Peer]
-		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Carried: r.Carried, Punched: r.Via == 0 && r.State == paths.StateUp && h.self.IsUnreached() && other.host.IsUnreached(), Local: r.Local, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
+		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Carried: r.Carried, Punched: r.Via == 0 && !r.Local && r.State == paths.StateUp && h.self.IsUnreached() && other.host.IsUnreached(), Local: r.Local, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
 			Loss: r.LossNow, LossMinutes: r.LossMinutes, DirectRTT: milliseconds(r.DirectRTT), DirectLoss: r.DirectLoss,
 			DirectWell: r.DirectWell.Seconds(), DirectHold: r.DirectHold.Seconds(),
 			Problem: r.Problem, Endpoint: r.Endpoint, Generation: h.sameGeneration(other),

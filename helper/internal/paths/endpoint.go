@@ -25,7 +25,7 @@ func (e *Engine) Resolved(now time.Duration, id uint16, endpoint netip.AddrPort)
 	}
 	e.forget(p)
 	p.endpoint, p.untried = endpoint, true
-	p.setWays(e.now)
+	e.setWays(p, len(e.peers))
 	e.index(p)
 	e.touch(p)
 }
@@ -40,7 +40,7 @@ func (e *Engine) OtherResolved(now time.Duration, id uint16, number int, endpoin
 	}
 	e.forget(p)
 	p.others[number] = endpoint
-	p.setWays(e.now)
+	e.setWays(p, len(e.peers))
 	e.index(p)
 	e.touch(p)
 }
@@ -121,9 +121,10 @@ func (e *Engine) relayTo(p *peer, target uint16) netip.AddrPort {
 func (e *Engine) otherPlace(p *peer) netip.AddrPort {
 	switch {
 	case p.expected() && e.now-p.placedAt < silentFor:
-	case p.ways != nil: // each in turn
-		at := slices.IndexFunc(p.ways, func(w *way) bool { return w.to == p.kernel })
-		return p.ways[(at+1)%len(p.ways)].to
+	case len(p.Others) > 0: // each in turn
+		known := p.ways[:len(p.ways)-p.announcedWays()]
+		at := slices.IndexFunc(known, func(w *way) bool { return w.to == p.kernel })
+		return known[(at+1)%len(known)].to
 	case p.kernel != p.endpoint:
 		return p.endpoint
 	case p.endpoint != p.Endpoint:

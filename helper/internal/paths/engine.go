@@ -58,6 +58,7 @@ type peer struct {
 	numbers                 [2]*numbers    // of direct probes, small and full; nil: those of the lines
 
 	others           []netip.AddrPort // its other endpoints, those of names as they are now
+	announced        []netip.AddrPort // and those that it says it has besides
 	ways             []*way           // nil: the peer has one endpoint alone
 	nextWay, lastWay time.Duration
 	better           *way // than the one that traffic takes, since betterSince
@@ -179,10 +180,7 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 			known.others = slices.Clone(p.Others)
 		}
 		known.Peer, known.trouble, known.seeking, known.fallen = p, false, false, false
-		if had := known.ways != nil; len(p.Others) > 0 && !had {
-			known.nextWay = now + e.within(max(idleInterval, share(len(peers), idleProbesPerSecond)))
-		}
-		known.setWays(now)
+		e.setWays(known, len(peers))
 		e.peers[p.ID] = known
 		e.order = append(e.order, known)
 		e.index(known)

@@ -34,7 +34,11 @@ func (p *peer) hidden() bool { return !p.Endpoint.IsValid() && len(p.Others) == 
 // the NAT in front of it for what the other sends (RFC 5128 section 3.3).
 func (e *Engine) introduce(a, b *peer) {
 	for _, pair := range [][2]*peer{{a, b}, {b, a}} {
-		if to, of := pair[0], pair[1]; of.hidden() && of.via == 0 && of.phase == up && of.kernel.IsValid() && e.tellings.take(e.now, 0) {
+		to, of := pair[0], pair[1]
+		if w := of.wayTo(of.kernel); w != nil && w.announced { // from elsewhere that leads nowhere
+			continue
+		}
+		if of.hidden() && of.via == 0 && of.phase == up && of.kernel.IsValid() && e.tellings.take(e.now, 0) {
 			e.out.Sightings = append(e.out.Sightings, Sighting{To: to.ID, Of: of.ID, At: of.kernel})
 		}
 	}

@@ -54,7 +54,8 @@ func (e *Engine) passesOn(asking *peer) bool {
 		return false
 	}
 	if asking.ways != nil && asking.elsewhere() {
-		return (asking.direct.Addr().Is6() || asking.documented(asking.direct, e.config.Exact)) && e.works(asking, asking.ways[0])
+		known := asking.wayTo(asking.direct) != nil || asking.documented(asking.direct, e.config.Exact)
+		return (asking.direct.Addr().Is6() || known) && e.worksAtFirst(asking)
 	}
 	return !asking.elsewhere() && (!e.config.Exact || asking.documented(asking.direct, true))
 }

@@ -23,6 +23,7 @@ const (
 // one that traffic takes.
 type way struct {
 	to          netip.AddrPort
+	announced   bool // by the peer itself; the document does not know it
 	small, full *line
 	tests       int           // small probes since it began, or traffic left it
 	avoid       time.Duration // until then: traffic found no answer there
@@ -38,23 +39,28 @@ func (w *way) restart(now time.Duration) {
 	w.full.restart(now, 0)
 }
 
-// setWays takes over which endpoints the peer has. One with a single endpoint has no ways:
-// its traffic shows how that is.
-func (p *peer) setWays(now time.Duration) {
+// setWays takes over which endpoints the peer has, one of so many. One with a single endpoint
+// has no ways: its traffic shows how that is.
+func (e *Engine) setWays(p *peer, peers int) {
 	old := p.ways
 	p.ways = nil
-	if len(p.Others) == 0 {
+	if len(p.Others) == 0 && len(p.announced) == 0 {
 		return
 	}
-	for _, to := range append(append([]netip.AddrPort{p.endpoint}, p.others...), p.Endpoint) {
+	if old == nil {
+		p.nextWay = e.now + e.within(max(idleInterval, share(peers, idleProbesPerSecond)))
+	}
+	known := append(append([]netip.AddrPort{p.endpoint}, p.others...), p.Endpoint)
+	for i, to := range append(known, p.announced...) {
 		if !to.IsValid() || p.wayTo(to) != nil {
 			continue // what a name stands for is among them
 		}
+		w := newWay(to, e.now)
 		if i := slices.IndexFunc(old, func(w *way) bool { return w.to == to }); i >= 0 {
-			p.ways = append(p.ways, old[i])
-		} else {
-			p.ways = append(p.ways, newWay(to, now))
+			w = old[i]
 		}
+		w.announced = i >= len(known)
+		p.ways = append(p.ways, w)
 	}
 	for full, l := range []*line{p.directSmall, p.directFull} {
 		if p.numbers[full] == nil {
@@ -66,7 +72,7 @@ func (p *peer) setWays(now time.Duration) {
 	}
 }
 
-// wayTo returns the way to an endpoint; nil: the document does not know it.
+// wayTo returns the way to an endpoint; nil: it is none that the peer is known to have.
 func (p *peer) wayTo(to netip.AddrPort) *way {
 	for _, w := range p.ways {
 		if w.to == to {
@@ -173,7 +179,7 @@ func (e *Engine) sendWays(p *peer, late int) {
 
 func (e *Engine) nextWay(p *peer) (next *way) {
 	for _, w := range p.ways {
-		if p.idleWay(w) && (next == nil || w.lastTest() < next.lastTest()) {
+		if p.idleWay(w) && !w.fruitless(e.now) && (next == nil || w.lastTest() < next.lastTest()) {
 			next = w
 		}
 	}
@@ -304,10 +310,16 @@ func (e *Engine) relayPlace(p *peer) netip.AddrPort {
 	switch {
 	case p.kernel == p.endpoint || p.kernel == p.Endpoint:
 		return p.kernel
-	case p.ways != nil && e.works(p, p.ways[0]):
-		return p.ways[0].to
+	case e.worksAtFirst(p):
+		return p.endpoint
 	}
 	return netip.AddrPort{}
+}
+
+// worksAtFirst reports that the way to the peer's first endpoint works by its own tests.
+func (e *Engine) worksAtFirst(p *peer) bool {
+	w := p.wayTo(p.endpoint)
+	return w != nil && e.works(p, w)
 }
 
 // documented reports that an endpoint is one of the peer's, or at the address of one.

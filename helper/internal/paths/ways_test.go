@@ -25,7 +25,7 @@ func inSecond(ids ...uint16) map[uint16]netip.AddrPort {
 // peer is a host as the document has it.
 func (w *world) peer(id uint16) Peer {
 	p := Peer{ID: id, Endpoint: w.document(id), NoRelay: !w.relays[id]}
-	if at, ok := w.seconds[id]; ok {
+	if at, ok := w.seconds[id]; ok && !w.telling {
 		p.Others = []netip.AddrPort{at}
 	}
 	return p

@@ -33,6 +33,9 @@ const (
 	Goodbye Type = 5
 	// Sighting says where the sender sees Target: At.
 	Sighting Type = 6
+	// OwnAddresses says which addresses the sender has, see Addresses. The version before
+	// does not read it.
+	OwnAddresses Type = 7
 )
 
 // TrafficSize is the length in bytes of a message without padding, and
@@ -86,7 +89,8 @@ type Traffic struct {
 //
 //	0 version, 1 type, 2 target, 4 sequence, 8 session, 16 generation,
 //	24 flags, 25 further targets, 26 loss, 28 RTT, 32 a dead host, 34 busy, 36 zeros up to the end,
-//	in a sighting 36 an address of IPv6, or one of IPv4 mapped to it, 52 port
+//	in a sighting 36 an address of IPv6, or one of IPv4 mapped to it, 52 port,
+//	with own addresses 25 how many, 36 each as in a sighting
 //
 // A field that a type does not have is zero. What is zero is sent so and not read.
 //
@@ -99,8 +103,11 @@ const (
 	flagCarrier   = 16
 )
 
-// sightingSize is the length of a sighting.
-const sightingSize = TrafficSize + 18
+// addressSize is the length of an address, and sightingSize that of a sighting.
+const (
+	addressSize  = 16
+	sightingSize = TrafficSize + addressSize + 2
+)
 
 // Append returns b with the encoded message at its end.
 func (m Traffic) Append(b []byte) []byte {
@@ -233,7 +240,7 @@ func ParseTraffic(p []byte) (Traffic, error) {
 			return Traffic{}, errors.New("no target, or no address")
 		}
 		m.At = netip.AddrPortFrom(netip.AddrFrom16([16]byte(p[TrafficSize:])).Unmap(), binary.BigEndian.Uint16(p[TrafficSize+16:]))
-	case Goodbye:
+	case Goodbye, OwnAddresses:
 	default:
 		return Traffic{}, fmt.Errorf("type %d", m.Type)
 	}

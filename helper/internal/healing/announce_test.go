@@ -1,0 +1,102 @@
+package healing
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"mobula/helper/internal/probe"
+)
+
+// TestAnnouncedAddresses: a peer is tried where this host is, too, and nowhere else.
+func TestAnnouncedAddresses(t *testing.T) {
+	n := still(t, 3)
+	one := n.healers[1]
+	one.renew(t)
+	own := []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("10.30.0.9/16")}
+	one.networks = func() ([]netip.Prefix, error) { return own, nil }
+	one.lookedAt = time.Time{}
+	one.lookAtNetworks()
+	var said []netip.Addr
+	for _, a := range []string{"10.9.0.1", "10.9.0.7", "198.51.100.7", "10.30.0.5", "192.0.2.2", "127.0.0.1"} {
+		said = append(said, netip.MustParseAddr(a))
+	}
+	one.takeInside(probe.Traffic{Session: 1}.AppendAddresses(nil, said), intrawire(2))
+	near := func() (all []string) {
+		for _, e := range one.state().Peers[0].OtherEndpoints {
+			if e.Local {
+				all = append(all, e.Endpoint.String())
+			}
+		}
+		return all
+	}
+	if got := near(); !slices.Equal(got, []string{"10.9.0.7:51820"}) {
+		t.Errorf("tried at %v", got)
+	}
+	document := *one.change
+	one.change = nil
+	if err := one.Follow(&document); err != nil || len(near()) != 1 {
+		t.Errorf("with the document again tried at %v, %v", near(), err)
+	}
+	own, one.lookedAt = nil, time.Time{}
+	if one.lookAtNetworks(); len(near()) > 0 {
+		t.Errorf("out of that network tried at %v", near())
+	}
+}
+
+// TestOwnAddressesAreTold: to who asks, again as a message may be lost, at once to an agent that
+// has begun anew and when they are others; not where there is nothing to tell.
+func TestOwnAddressesAreTold(t *testing.T) {
+	n := still(t, 2)
+	one, two := n.healers[1], n.healers[2]
+	now := time.Now()
+	one.clock = func() time.Time { return now }
+	told := func(session uint64) (all [][]netip.Addr) {
+		two.inside.(*testSocket).drain()
+		one.takeInside(probe.Traffic{Type: probe.Request, Sequence: 1, Session: session}.Append(nil), intrawire(2))
+		for _, m := range two.inside.(*testSocket).drain() {
+			if probe.Type(m.data[1]) == probe.OwnAddresses {
+				all = append(all, probe.Addresses(m.data))
+			}
+		}
+		return all
+	}
+	want := func(when string, got [][]netip.Addr, want ...string) {
+		t.Helper()
+		var all []string
+		for _, a := range slices.Concat(got...) {
+			all = append(all, a.String())
+		}
+		if len(got) > 1 || !slices.Equal(all, want) {
+			t.Errorf("%s: told %v, wanted %v once", when, got, want)
+		}
+	}
+	look := func(local ...string) {
+		one.networks = func() (all []netip.Prefix, err error) {
+			for _, n := range local {
+				all = append(all, netip.MustParsePrefix(n))
+			}
+			return all, nil
+		}
+		one.lookedAt = time.Time{}
+		one.lookAtNetworks()
+	}
+	want("nothing", told(1))
+	look("192.0.2.1/24", "10.9.0.7/24", "10.31.200.7/16")
+	want("at first", told(1), "10.9.0.7") // the first is its endpoint, the last one in the network itself
+	want("at once again", told(1))
+	now = now.Add(firstTelling)
+	want("later", told(1), "10.9.0.7")
+	now = now.Add(firstTelling)
+	want("as soon again", told(1))
+	want("an agent that has begun anew", told(2), "10.9.0.7")
+	look("10.9.0.8/24")
+	want("others", told(2), "10.9.0.8")
+	look()
+	got := told(2)
+	want("none any more", got)
+	if len(got) != 1 {
+		t.Error("that there are none any more was not told")
+	}
+}
