@@ -15,15 +15,21 @@ import (
 // withoutEndpoints: erin and heidi have no endpoint, and between them nothing passes. Both reach
 // grace, whose agent carries for them: from nothing, in full size, and again when it was killed.
 // Then what they send to each other passes: their packets find a way through heidi's router and
-// erin's firewall, which lets in answers alone.
+// erin's firewall, which lets in answers alone. When the network passes packets again in which both
+// are, of which no file says a word, they go there.
 func withoutEndpoints(t *testing.T, w *world) {
 	erin, heidi := w.Host("erin"), w.Host("heidi")
 	w.extra["erin"], w.extra["heidi"] = "      endpoint: none\n", "      endpoint: none\n"
 	w.inventory(t)
 	// Also where they have seen each other by now.
-	restore := sync.OnceFunc(w.filterFrames(t, "lab-apart", fmt.Sprintf(`	chain forward {
+	inCommon := sync.OnceFunc(w.filterFrames(t, "lab-ipv6", `	chain forward {
 		type filter hook forward priority 0
 		meta l4proto udp ip6 version 6 drop
+	}
+`))
+	defer inCommon()
+	restore := sync.OnceFunc(w.filterFrames(t, "lab-apart", fmt.Sprintf(`	chain forward {
+		type filter hook forward priority 0
 		meta l4proto udp ip saddr %[1]s ip daddr %[2]s drop
 		meta l4proto udp ip saddr %[2]s ip daddr %[1]s drop
 	}
@@ -53,9 +59,18 @@ func withoutEndpoints(t *testing.T, w *world) {
 		return err
 	})
 	restore()
-	for host := range keys {
-		eventually(t, time.Minute, host+" is reached directly", func() error {
-			if said := w.on(t, host, "mobula status"); !strings.Contains(said, "direct (punched)") {
+	w.saysOfBoth(t, "direct (punched)")
+	inCommon()
+	w.on(t, "erin", "ip -6 addr show to "+erin.IPv6Address()+" | grep -q . || ip addr add "+erin.IPv6Address()+"/64 dev "+lab.SecondNIC+" nodad")
+	w.saysOfBoth(t, "direct (LAN, IPv6)")
+}
+
+// saysOfBoth waits until erin and heidi have one of their ways so.
+func (w *world) saysOfBoth(t *testing.T, way string) {
+	t.Helper()
+	for _, host := range []string{"erin", "heidi"} {
+		eventually(t, time.Minute, host+" says "+way, func() error {
+			if said := w.on(t, host, "mobula status"); !strings.Contains(said, way) {
 				return fmt.Errorf("found %s", said)
 			}
 			return nil

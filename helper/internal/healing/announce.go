@@ -61,13 +61,19 @@ func (h *Healer) mayBeEndpoint(a netip.Addr, endpoints []netip.AddrPort) bool {
 }
 
 // tryAnnounced has a peer tried at those of its addresses that are in a network in which this
-// host is, too; what it says of others would only make this host send to whomever it likes.
+// host is, too; what it says of others would only make this host send to whomever it likes. Those
+// of IPv6 are left out where the MTUs have no room for it, so that packets would be fragmented,
+// and there is one of IPv4.
 func (h *Healer) tryAnnounced(id uint16, r *remote) {
 	r.near = nil
 	for _, a := range r.announced {
 		if port := r.host.ListenPort(); port != 0 && h.isNear(a) && h.mayBeEndpoint(a, r.host.Endpoints()) {
 			r.near = append(r.near, netip.AddrPortFrom(a, port))
 		}
+	}
+	six := func(at netip.AddrPort) bool { return at.Addr().Is6() }
+	if four := slices.DeleteFunc(slices.Clone(r.near), six); len(four) > 0 && !h.change.Document.HasIPv6() {
+		r.near = four
 	}
 	h.engine.Announced(h.now(), id, r.near)
 }

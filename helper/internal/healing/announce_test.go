@@ -34,6 +34,19 @@ func TestAnnouncedAddresses(t *testing.T) {
 	if got := near(); !slices.Equal(got, []string{"10.9.0.7:51820"}) {
 		t.Errorf("tried at %v", got)
 	}
+	one.below6 = one.below
+	own, one.lookedAt = append(own, netip.MustParsePrefix("2001:db8::1/64")), time.Time{}
+	one.lookAtNetworks()
+	for want, said := range map[string][]netip.Addr{
+		"10.9.0.7:51820":      {netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("10.9.0.7")}, // in fragments it would be
+		"[2001:db8::7]:51820": {netip.MustParseAddr("2001:db8::7")},
+	} {
+		one.takeInside(probe.Traffic{Session: 1}.AppendAddresses(nil, said), intrawire(2))
+		if got := near(); !slices.Equal(got, []string{want}) {
+			t.Errorf("%v: tried at %v, wanted %v", said, got, want)
+		}
+	}
+	one.takeInside(probe.Traffic{Session: 1}.AppendAddresses(nil, said), intrawire(2))
 	document := *one.change
 	one.change = nil
 	if err := one.Follow(&document); err != nil || len(near()) != 1 {

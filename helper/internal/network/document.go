@@ -238,9 +238,10 @@ func (d *Document) Host(id uint16) (Host, bool) {
 
 // MTUs returns the MTUs that hold in the whole network: whichever way a packet takes, it
 // fits.
-func (d *Document) MTUs() MTUs { return MTUsOver(d.UnderlayMTU, d.hasIPv6()) }
+func (d *Document) MTUs() MTUs { return MTUsOver(d.UnderlayMTU, d.HasIPv6()) }
 
-func (d *Document) hasIPv6() bool {
+// HasIPv6 reports that any host has an endpoint of IPv6, so that MTUs leave room for it.
+func (d *Document) HasIPv6() bool {
 	return slices.ContainsFunc(d.Hosts, func(h Host) bool { return len(h.IPv6Endpoints) > 0 })
 }
 

@@ -28,7 +28,7 @@ func (p Problem) Error() string {
 // Validate returns all that is wrong, in the order of the document.
 func (d *Document) Validate() []Problem {
 	v := validation{Ranges: d.Ranges, names: map[string]string{}, keys: map[Key]string{}}
-	if least := LeastUnderlayMTU(d.hasIPv6()); d.UnderlayMTU < least || d.UnderlayMTU > MaxUnderlayMTU {
+	if least := LeastUnderlayMTU(d.HasIPv6()); d.UnderlayMTU < least || d.UnderlayMTU > MaxUnderlayMTU {
 		want := fmt.Sprintf("%d..%d bytes", least, MaxUnderlayMTU)
 		if least > MinUnderlayMTU {
 			want += ", as there are endpoints of IPv6"

@@ -32,9 +32,9 @@ type world struct {
 	seconds   map[uint16]netip.AddrPort
 	second    func(from, to uint16, size int) (delay time.Duration, lost bool)
 	telling   bool // documents do not know it: who is in it says so
-	sightings int // told
-	packets   int // on the underlay, probes and all
-	switches  int // endpoints set by engines
+	sightings int  // told
+	packets   int  // on the underlay, probes and all
+	switches  int  // endpoints set by engines
 	log       bool
 }
 
