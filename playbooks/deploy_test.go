@@ -129,10 +129,10 @@ func TestCheckOfABareHost(t *testing.T) {
 	d := newDeployer(t, 2)
 	d.put(address(1), "report.json", strings.Replace(d.read(address(1), "report.json"), "{", `{"closed": ["udp/51000 is closed; ufw is active here"], `, 1))
 	d.report(address(2), "/etc/resolv.conf: found it immutable")
-	d.inventory("    publish: [80, 'udp/53']\n    wireguard_port: 51000\n", address(1), address(2))
+	d.inventory("    publish: [80, 'udp/53']\n    wireguard_port: 51000\n    endpoint: \"{{ 'none' if inventory_hostname == '192.0.2.1' else inventory_hostname }}\"\n", address(1), address(2))
 	out, err := d.play("deploy.yml", "--check")
 	d.mustSay(out, err, true, "a new host: packages, helper, keys, then the whole network", "192.0.2.2: refused: /etc/resolv.conf: found it immutable", "udp/51000 is closed; ufw is active here")
-	const want = "check --host --json --uplink= --uplink-mode= --open-firewall=false --resolver= --wireguard-port=51000 --publish=80,udp/53 --upstream-dns= --access-address=auto --wire-network=10.30.0.0/16 --access-network=10.31.0.0/16 --packages-brought=false\n"
+	const want = "check --host --json --uplink= --uplink-mode= --open-firewall=false --no-endpoint=true --resolver= --wireguard-port=51000 --publish=80,udp/53 --upstream-dns= --access-address=auto --wire-network=10.30.0.0/16 --access-network=10.31.0.0/16 --packages-brought=false\n"
 	if got := d.read(address(1), "asked"); got != want {
 		t.Errorf("asked for %q, wanted %q\n%s", got, want, out)
 	}

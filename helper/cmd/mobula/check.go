@@ -50,6 +50,8 @@ type intended struct {
 	// mode is uplink_mode; "": the inventory says none.
 	mode    string
 	outside system.Outside
+	// unreached: nobody has to be able to send to the host first.
+	unreached bool
 	// brought: the operator brings what is missing.
 	brought bool
 }
@@ -59,7 +61,7 @@ type hostFlags struct {
 	uplink, mode, access, resolver, dns, publish *string
 	wire, accessNetwork                          *string
 	port                                         *uint16
-	open, brought                                *bool
+	open, unreached, brought                     *bool
 }
 
 func newHostFlags(c *call) hostFlags {
@@ -71,6 +73,7 @@ func newHostFlags(c *call) hostFlags {
 		dns:           c.flags.String("upstream-dns", "", "with --host: `ADDRESSES` of resolvers, with commas between them (default: those of the host)"),
 		publish:       c.flags.String("publish", "", "with --host: `PORTS` that will be reachable, such as tcp/443,udp/53"),
 		open:          c.flags.Bool("open-firewall", false, "with --host: say nothing of packet filters that will be opened"),
+		unreached:     c.flags.Bool("no-endpoint", false, "with --host: nobody has to be able to send to the host first"),
 		wire:          c.flags.String("wire-network", "", "with --host: `NETWORK`, wire_network of the inventory (default: as the host has it)"),
 		accessNetwork: c.flags.String("access-network", "", "with --host: `NETWORK`, access_network of the inventory (default: as the host has it)"),
 		brought:       c.flags.Bool("packages-brought", false, "with --host: a package that is missing is a problem, nobody else installs it"),
@@ -87,7 +90,7 @@ func (f hostFlags) intended() (intended, error) {
 	i := intended{
 		host:    network.Host{Uplink: *f.uplink, OpenFirewall: *f.open, ManualAccess: *f.access == "manual", GatewayResolver: *f.resolver == "gateway"},
 		mode:    *f.mode,
-		brought: *f.brought,
+		brought: *f.brought, unreached: *f.unreached,
 		outside: system.Outside{WireGuardPort: *f.port, ClientPorts: system.ClientPorts()},
 	}
 	var err error
@@ -198,7 +201,7 @@ func (c *call) inspectHost(i intended) (*hostReport, error) {
 		if facts.IsShared() {
 			report.Uplink = "shared"
 		}
-		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: ranges, Port: i.outside.WireGuardPort, Opens: i.host.OpenFirewall})
+		report.Closed = closed(c, facts, packetfilter.Evidence{Ranges: ranges, Port: i.outside.WireGuardPort, Unreached: i.unreached, Opens: i.host.OpenFirewall})
 	}
 	report.Generation = confirmed.Generation()
 	if confirmed != nil && confirmed.Document != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,6 +163,8 @@ func TestWhoIsMeant(t *testing.T) {
 	closed := read(t, "ufw.iptables", "", true)
 	if got, want := closed.Say(Evidence{Port: 51820, Outside: []string{"eth0"}}), "udp/51820, on which the other hosts begin to speak to this one, is closed; "+ufwOpensPort; len(got) != 2 || got[0] != want {
 		t.Errorf("said %q, wanted %q first", got, want)
+	} else if unreached := closed.Say(Evidence{Port: 51820, Outside: []string{"eth0"}, Unreached: true}); !slices.Equal(unreached, got[1:]) {
+		t.Errorf("of a host to which nobody sends first said %q, wanted %q", unreached, got[1:])
 	}
 }
 
