@@ -161,6 +161,8 @@ stage kernel tests -p 4 -tags kernel -timeout 20m -run '^(TestNIC|TestOnlyDevice
 MOBULA_HOSTS_SEEDS=1-20 stage hosts tests -timeout 20m ./helper/internal/transaction/hosttest
 stage switch tests -tags ovs -timeout 10m ./helper/internal/vswitch
 join unit
+# Hosts behind NATs of the kernel's, with the agents' own sockets there.
+stage nats tests -tags kernel -timeout 10m -run '^TestNATGrid$' ./helper/internal/healing
 # The page of the network in a real browser, which reaches nobody else.
 stage page tests -tags page -timeout 15m ./helper/internal/web
 stage lab go test -vet=off -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab

@@ -78,10 +78,11 @@ func (w *world) saysOfBoth(t *testing.T, way string) {
 	}
 }
 
-// ipv6Alone: heidi has IPv6 alone, grace IPv4 alone. Erin, who has both and no endpoint, carries.
+// ipv6Alone: heidi has IPv6 alone, grace IPv4 alone. Erin, who has both and no endpoint, carries. What
+// makes it so comes to heidi over the network itself, through grace.
 func ipv6Alone(t *testing.T, w *world) {
 	erin, grace, heidi := w.Host("erin"), w.Host("grace"), w.Host("heidi")
-	w.extra["heidi"] = fmt.Sprintf("      open_firewall: true\n      endpoint: '%s'\n", heidi.IPv6Address())
+	w.extra["heidi"] = fmt.Sprintf("      ansible_host: %s\n%s      open_firewall: true\n      endpoint: '%s'\n", heidi.IntrawireAddress(), grace.Through(), heidi.IPv6Address())
 	w.inventory(t)
 	w.deploy(t)
 	defer w.filterFrames(t, "lab-family", fmt.Sprintf(`	chain forward {

@@ -29,9 +29,11 @@ type liveNet struct {
 	second   map[uint16]netip.AddrPort // other endpoints, by host
 	telling  bool                      // of which the document does not know
 	hidden   map[uint16]bool           // hosts without an endpoint in the document
-	first    map[uint16]network.Key    // by host
-	other    map[uint16]network.Key
-	hosts    map[uint16]*liveHost
+	// dataEvery is how often each host sends to each other one.
+	dataEvery time.Duration
+	first     map[uint16]network.Key // by host
+	other     map[uint16]network.Key
+	hosts     map[uint16]*liveHost
 }
 
 // liveHost is one of them.
@@ -49,11 +51,8 @@ type liveHost struct {
 	gaps  map[uint16]int64 // the most that it sent without that one came
 }
 
-// dataPort is where the packets go that are not the agents', and dataEvery how often.
-const (
-	dataPort  = 9
-	dataEvery = 20 * time.Millisecond
-)
+// dataPort is where the packets go that are not the agents'.
+const dataPort = 9
 
 // PrivateKey makes a liveNet a KeyStore.
 func (n *liveNet) PrivateKey(public network.Key) (network.Key, error) {
@@ -67,8 +66,26 @@ func (n *liveNet) PrivateKey(public network.Key) (network.Key, error) {
 // newLiveNet returns hosts that do not talk yet, with two keys each.
 func newLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 	t.Helper()
+	n := emptyLiveNet(t, delay, ids...)
+	for _, id := range ids {
+		h := n.newHost(id)
+		inside, below := &liveSocket{newTestQueue(), h, true, false}, &liveSocket{newTestQueue(), h, false, false}
+		carried := &liveSocket{newTestQueue(), h, true, false}
+		live, err := wireguardtest.NewLive(n.underlay, plantest.Host(id).Endpoint, func(packet []byte) { h.take(inside, carried, packet) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.begins(live, inside, carried, below, func(at netip.AddrPort) (Local, error) { return live.Loop(at), nil })
+		h.below6 = &liveSocket{newTestQueue(), h, false, true}
+	}
+	return n
+}
+
+// emptyLiveNet returns a network whose hosts have keys, and nothing else yet.
+func emptyLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
+	t.Helper()
 	n := &liveNet{t: t, underlay: &wireguardtest.Underlay{Delay: delay}, private: map[network.Key]network.Key{},
-		first: map[uint16]network.Key{}, other: map[uint16]network.Key{}, hosts: map[uint16]*liveHost{}}
+		dataEvery: 20 * time.Millisecond, first: map[uint16]network.Key{}, other: map[uint16]network.Key{}, hosts: map[uint16]*liveHost{}}
 	for _, id := range ids {
 		for _, keys := range []map[uint16]network.Key{n.first, n.other} {
 			private, err := wireguard.GenerateKey()
@@ -79,20 +96,6 @@ func newLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 			n.private[keys[id]] = private
 		}
 	}
-	for _, id := range ids {
-		h := &liveHost{net: n, id: id, heard: map[uint16]int64{}, gaps: map[uint16]int64{}}
-		inside, below := &liveSocket{newTestQueue(), h, true, false}, &liveSocket{newTestQueue(), h, false, false}
-		carried := &liveSocket{newTestQueue(), h, true, false}
-		live, err := wireguardtest.NewLive(n.underlay, plantest.Host(id).Endpoint, func(packet []byte) { h.take(inside, carried, packet) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.live, h.device = live, wireguard.On(live, spec.WireLink, n)
-		h.Healer = New(Config{Log: quiet(), PrivateKey: n.PrivateKey, Names: nobody{}}, 0, inside, below, h.device)
-		h.carrier = h.newCarrier(carried, func(at netip.AddrPort) (Local, error) { return live.Loop(at), nil })
-		h.below6 = &liveSocket{newTestQueue(), h, false, true}
-		n.hosts[id] = h
-	}
 	t.Cleanup(func() {
 		for _, h := range n.hosts {
 			if h.cancel != nil {
@@ -102,6 +105,18 @@ func newLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 		}
 	})
 	return n
+}
+
+func (n *liveNet) newHost(id uint16) *liveHost {
+	n.hosts[id] = &liveHost{net: n, id: id, heard: map[uint16]int64{}, gaps: map[uint16]int64{}}
+	return n.hosts[id]
+}
+
+// begins gives a host its device and an agent on these sockets.
+func (h *liveHost) begins(live *wireguardtest.Live, inside, carried *liveSocket, below Answering, open func(netip.AddrPort) (Local, error)) {
+	h.live, h.device = live, wireguard.On(live, spec.WireLink, h.net)
+	h.Healer = New(Config{Log: quiet(), PrivateKey: h.net.PrivateKey, Names: nobody{}}, 0, inside, below, h.device)
+	h.carrier = h.newCarrier(carried, open)
 }
 
 // phase returns the document in which hosts have these keys.
@@ -182,9 +197,9 @@ func (n *liveNet) begin() {
 
 // talk sends to all others.
 func (h *liveHost) talk() {
-	for tick := time.NewTicker(dataEvery); ; <-tick.C {
+	for tick := time.NewTicker(h.net.dataEvery); ; <-tick.C {
 		select {
-		case <-h.below.(*liveSocket).closed:
+		case <-h.inside.(*liveSocket).closed:
 			tick.Stop()
 			return
 		default:
@@ -203,7 +218,7 @@ func (h *liveHost) talk() {
 func (h *liveHost) silence(of uint16) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return time.Duration(max(h.gaps[of], h.net.hosts[of].sent.Load()-h.heard[of])) * dataEvery
+	return time.Duration(max(h.gaps[of], h.net.hosts[of].sent.Load()-h.heard[of])) * h.net.dataEvery
 }
 
 // datagram is UDP in IPv4 between intrawire addresses, with the same port at both ends.

@@ -21,8 +21,8 @@ const notForLong = 4 * time.Second
 // heardSoon fails if the two hosts are silent to each other, either way, for notForLong.
 func (n *liveNet) heardSoon(a, b uint16) {
 	n.t.Helper()
-	for end := n.hosts[a].sent.Load() + int64(notForLong/dataEvery); n.hosts[a].sent.Load() < end; {
-		time.Sleep(dataEvery)
+	for end := n.hosts[a].sent.Load() + int64(notForLong/n.dataEvery); n.hosts[a].sent.Load() < end; {
+		time.Sleep(n.dataEvery)
 	}
 	for _, way := range [][2]*liveHost{{n.hosts[a], n.hosts[b]}, {n.hosts[b], n.hosts[a]}} {
 		if silence := way[1].silence(way[0].id); silence >= notForLong {

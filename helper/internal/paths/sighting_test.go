@@ -92,6 +92,26 @@ func TestSightings(t *testing.T) {
 	}
 }
 
+// TestWhereAPeerIsSeenAtHome is nothing for others, unless its address there is one outside.
+func TestWhereAPeerIsSeenAtHome(t *testing.T) {
+	for at, c := range map[string]struct{ announced, told bool }{
+		"198.51.100.7:51820": {true, true}, "192.168.1.7:51820": {true, false}, "100.64.0.7:51820": {true, false},
+		"[fd00::7]:51820": {true, false}, "[2001:db8::7]:51820": {true, true}, "10.7.0.7:51820": {false, true},
+	} {
+		place := netip.MustParseAddrPort(at)
+		e := New(Config{Self: 9}, 1)
+		e.SetPeers(0, Config{Self: 9}, []Peer{{ID: 1}, {ID: 2, Endpoint: underlay(2)}})
+		if c.announced {
+			e.Announced(0, 1, []netip.AddrPort{place})
+		}
+		e.Observe(0, []Kernel{{Peer: 1, Endpoint: place}, {Peer: 2, Endpoint: underlay(2)}})
+		e.introduce(e.peers[1], e.peers[2])
+		if told := len(e.Take().Sightings) == 1; told != c.told {
+			t.Errorf("%s, announced %v: told %v", at, c.announced, told)
+		}
+	}
+}
+
 // TestSightingsAreFew: where many are carried, who carries is asked now and then.
 func TestSightingsAreFew(t *testing.T) {
 	var routers []*router
