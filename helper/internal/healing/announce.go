@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"mobula/helper/internal/bucket"
 	"mobula/helper/internal/probe"
 )
 
@@ -28,7 +29,8 @@ func (t telling) again() telling {
 }
 
 // tellAddresses tells a peer, whose agent has just asked something, which addresses this host
-// has, besides its endpoints. An agent that has begun anew knows nothing any more.
+// has, besides its endpoints. An agent that has begun anew knows nothing any more; that there are
+// none any more is told once.
 func (h *Healer) tellAddresses(id uint16, r *remote, session uint64) {
 	t := &r.telling
 	if session != t.session {
@@ -39,7 +41,9 @@ func (h *Healer) tellAddresses(id uint16, r *remote, session uint64) {
 	if now.Before(t.next) || len(own) == 0 && t.every == 0 {
 		return
 	}
-	t.every = min(max(2*t.every, firstTelling), mostTelling)
+	if t.every = min(max(2*t.every, firstTelling), mostTelling); len(own) == 0 {
+		t.every = 0
+	}
 	t.next = now.Add(t.every)
 	h.send(id, r, probe.Traffic{Session: h.session, Generation: h.number}, func(m probe.Traffic) []byte { return m.AppendAddresses(nil, own) })
 }
@@ -60,26 +64,74 @@ func (h *Healer) mayBeEndpoint(a netip.Addr, endpoints []netip.AddrPort) bool {
 	return !known && h.ranges.CheckEndpoint(a) == "" && h.beside(a) != nil
 }
 
+// announced is what a peer says of its own addresses.
+type announced struct {
+	session uint64 // of its agent
+	all     []netip.Addr
+	near    []netip.AddrPort // where it is tried
+	proven  []netip.AddrPort // where messages came from that were the peer's
+	taken   bucket.Bucket
+}
+
+// A peer may say otherwise announcedPerSecond times a second, and announcedAtOnce at once.
+const (
+	announcedPerSecond = 0.5
+	announcedAtOnce    = 4
+)
+
+// prove notes that the peer is at one of the addresses of which it told.
+func (r *remote) prove(at netip.AddrPort) {
+	if a := &r.announced; slices.Contains(a.near, at) && !slices.Contains(a.proven, at) {
+		a.proven = append(a.proven, at)
+	}
+}
+
+// takeAnnounced takes what a peer's agent says.
+func (h *Healer) takeAnnounced(id uint16, r *remote, session uint64, all []netip.Addr) {
+	a := &r.announced
+	if a.session = session; slices.Equal(a.all, all) || !a.taken.Take(h.clock(), announcedPerSecond, announcedAtOnce) {
+		return
+	}
+	a.all = all
+	h.tryAnnounced(id, r)
+}
+
+// forgetAnnounced forgets what an agent said that has ended, as the one that runs now shows: an older
+// one says nothing.
+func (h *Healer) forgetAnnounced(id uint16, r *remote, session uint64) {
+	if a := &r.announced; a.all != nil && a.session != session {
+		a.all = nil
+		h.tryAnnounced(id, r)
+	}
+}
+
 // tryAnnounced has a peer tried at those of its addresses that are in a network in which this
 // host is, too; what it says of others would only make this host send to whomever it likes. Those
 // of IPv6 are left out where the MTUs have no room for it, so that packets would be fragmented,
 // and there is one of IPv4.
 func (h *Healer) tryAnnounced(id uint16, r *remote) {
-	r.near = nil
-	for _, a := range r.announced {
+	var near []netip.AddrPort
+	for _, a := range r.announced.all {
 		if port := r.host.ListenPort(); port != 0 && h.isNear(a) && h.mayBeEndpoint(a, r.host.Endpoints()) {
-			r.near = append(r.near, netip.AddrPortFrom(a, port))
+			near = append(near, netip.AddrPortFrom(a, port))
 		}
 	}
 	six := func(at netip.AddrPort) bool { return at.Addr().Is6() }
-	if four := slices.DeleteFunc(slices.Clone(r.near), six); len(four) > 0 && !h.change.Document.HasIPv6() {
-		r.near = four
+	if four := slices.DeleteFunc(slices.Clone(near), six); len(four) > 0 && !h.hasIPv6 {
+		near = four
 	}
-	h.engine.Announced(h.now(), id, r.near)
+	r.announced.near, r.announced.proven = near, nil
+	h.engine.Announced(h.now(), id, near)
 }
 
 // isNear reports that an address is one of another machine in a network in which this host is.
 func (h *Healer) isNear(a netip.Addr) bool {
 	own := slices.ContainsFunc(h.local, func(n netip.Prefix) bool { return n.Addr() == a })
-	return !own && slices.ContainsFunc(h.local, func(n netip.Prefix) bool { return n.Contains(a) })
+	return !own && slices.ContainsFunc(h.local, func(n netip.Prefix) bool { return n.Contains(a) && !isEdge(n, a) })
+}
+
+// isEdge reports that an address stands for an IPv4 network, or for all in it (RFC 922, RFC 3021).
+func isEdge(n netip.Prefix, a netip.Addr) bool {
+	first := n.Masked().Addr()
+	return a.Is4() && n.Bits() < 31 && (a == first || !n.Contains(a.Next()))
 }

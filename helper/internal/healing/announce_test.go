@@ -14,12 +14,14 @@ func TestAnnouncedAddresses(t *testing.T) {
 	n := still(t, 3)
 	one := n.healers[1]
 	one.renew(t)
+	now := time.Now()
+	one.clock = func() time.Time { now = now.Add(2 * time.Second); return now } // or it says otherwise too often
 	own := []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("10.30.0.9/16")}
 	one.networks = func() ([]netip.Prefix, error) { return own, nil }
 	one.lookedAt = time.Time{}
 	one.lookAtNetworks()
 	var said []netip.Addr
-	for _, a := range []string{"10.9.0.1", "10.9.0.7", "198.51.100.7", "10.30.0.5", "192.0.2.2", "127.0.0.1"} {
+	for _, a := range []string{"10.9.0.1", "10.9.0.0", "10.9.0.255", "10.9.0.7", "198.51.100.7", "10.30.0.5", "192.0.2.2", "127.0.0.1"} {
 		said = append(said, netip.MustParseAddr(a))
 	}
 	one.takeInside(probe.Traffic{Session: 1}.AppendAddresses(nil, said), intrawire(2))
@@ -47,6 +49,15 @@ func TestAnnouncedAddresses(t *testing.T) {
 		}
 	}
 	one.takeInside(probe.Traffic{Session: 1}.AppendAddresses(nil, said), intrawire(2))
+	one.takeInside(probe.Traffic{Type: probe.Request, Session: 1}.Append(nil), intrawire(2))
+	if len(near()) == 0 {
+		t.Error("forgotten, though it is the same agent")
+	}
+	one.takeInside(probe.Traffic{Type: probe.Request, Session: 2}.Append(nil), intrawire(2))
+	if got := near(); len(got) > 0 {
+		t.Errorf("what an agent said that has ended is tried at %v", got)
+	}
+	one.takeInside(probe.Traffic{Session: 2}.AppendAddresses(nil, said), intrawire(2))
 	document := *one.change
 	one.change = nil
 	if err := one.Follow(&document); err != nil || len(near()) != 1 {
@@ -111,5 +122,8 @@ func TestOwnAddressesAreTold(t *testing.T) {
 	want("none any more", got)
 	if len(got) != 1 {
 		t.Error("that there are none any more was not told")
+	}
+	if now = now.Add(time.Hour); len(told(2))+len(told(3)) > 0 {
+		t.Error("it was told again")
 	}
 }

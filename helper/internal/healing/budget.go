@@ -40,7 +40,7 @@ func (h *Healer) mayEcho(r *remote) bool {
 // take away from peers by it. It counts what it refuses.
 func (h *Healer) mayVerify(r *remote, from netip.AddrPort) bool {
 	now := h.clock()
-	if from == r.at || from == r.endpoint || from == r.host.Endpoint || slices.Contains(r.others, from) || slices.Contains(r.near, from) {
+	if from == r.at || from == r.endpoint || from == r.host.Endpoint || slices.Contains(r.others, from) || slices.Contains(r.announced.proven, from) {
 		may := r.macs.Take(now, peerMACsPerSecond, peerMACsPerSecond/2)
 		if !may {
 			r.unverified++

@@ -35,6 +35,7 @@ func (h *Healer) Follow(running *store.Change) error {
 		}
 	}
 	h.change, h.generation, h.own, h.self, h.mtus = running, generation, own, self, running.Document.MTUs()
+	h.hasIPv6 = running.Document.HasIPv6()
 	h.ranges, h.insiders = running.Document.Ranges, insidersOf(running.Document)
 	h.followed = time.Now()
 	if b, err := hex.DecodeString(generation); err == nil && len(b) == len(h.number) {

@@ -70,6 +70,7 @@ type Healer struct {
 	followed   time.Time        // when the document came
 	askers     map[asked]uint64 // session of the asking agent
 	mtus       network.MTUs
+	hasIPv6    bool           // the MTUs leave room for it
 	unable     bool           // this host relays for nobody
 	observe    bool           // the engine wants a look at the kernel
 	local      []netip.Prefix // the host's own addresses, each with its network
@@ -94,8 +95,7 @@ type remote struct {
 	shaken     time.Time        // last handshake, as seen last
 	endpoint   netip.AddrPort   // where it should be: that of its name, else the document's
 	others     []netip.AddrPort // its other endpoints, as endpoint is
-	announced  []netip.Addr     // that it has, as it says
-	near       []netip.AddrPort // where it is tried for that
+	announced  announced        // what it says that it has
 	telling    telling          // it what this host has
 	at         netip.AddrPort   // where the last direct message came from that was the peer's
 	ownEchoes  bucket.Bucket

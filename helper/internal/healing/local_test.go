@@ -3,14 +3,11 @@ package healing
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/plan/plantest"
-	"mobula/helper/internal/spec"
 	"mobula/helper/internal/wireguard/wireguardtest"
 )
 
@@ -108,26 +105,6 @@ func (n *liveNet) wantWay(a, b uint16, at func(uint16) netip.AddrPort, local boo
 		}
 		if told != want || found != at(other).String() {
 			n.t.Errorf("%d reaches %d at %s, and says %s, wanted %s", id, other, found, told, want)
-		}
-	}
-}
-
-// TestInterfaceAddresses: of the interfaces, as the kernel has them, without those of networks
-// of one address and the loopback's.
-func TestInterfaceAddresses(t *testing.T) {
-	if !netnstest.Alone(t) {
-		return
-	}
-	netnstest.Namespace(t, "there")
-	netnstest.Run(t, "there", "ip", "address", "add", "10.9.0.7/24", "dev", "lo")
-	netnstest.Run(t, "there", "ip", "address", "add", "192.0.2.7/32", "dev", "lo")
-	netnstest.Run(t, "there", "ip", "address", "add", "2001:db8::7/64", "dev", "lo")
-	netnstest.Run(t, "there", "ip", "link", "add", spec.AccessLink, "type", "veth", "peer", "name", "other")
-	netnstest.Run(t, "there", "ip", "address", "add", "2001:db8:1::7/64", "dev", spec.AccessLink)
-	for namespace, want := range map[string][]netip.Prefix{"": nil, "there": {netip.MustParsePrefix("10.9.0.7/24"), netip.MustParsePrefix("2001:db8::7/64")}} {
-		got, err := interfaceAddresses(namespace)
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q: found %v, %v, wanted %v", namespace, got, err, want)
 		}
 	}
 }

@@ -97,6 +97,7 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 	case probe.Request:
 		r.window.Adopt(m.Session)
 		h.engine.Heard(now, id)
+		h.forgetAnnounced(id, r, m.Session)
 		if h.mayEcho(r) {
 			m.Type, m.Generation = probe.Echo, h.number
 			h.sendInside(id, r, m)
@@ -118,8 +119,7 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 			h.engine.Sighted(now, id, m.Target, m.At)
 		}
 	case probe.OwnAddresses:
-		r.announced = probe.Addresses(b)
-		h.tryAnnounced(id, r)
+		h.takeAnnounced(id, r, m.Session, probe.Addresses(b))
 	case probe.Goodbye:
 		h.engine.Goodbye(now, id)
 	case probe.Echo:
@@ -154,9 +154,14 @@ func (h *Healer) takeBelow(at Answering, b []byte, from netip.AddrPort) {
 	}
 	r := h.peers[m.From]
 	r.at = from
+	r.prove(from)
 	now := h.now()
 	if m.Type == probe.Request {
-		if r.window.Accept(m) && h.mayEcho(r) {
+		if !r.window.Accept(m) {
+			return
+		}
+		h.engine.Probed(now, m.From, from)
+		if h.mayEcho(r) {
 			m.Type, m.From, m.To = probe.Echo, m.To, m.From
 			h.sendBelow(at.Answer, r, m, from)
 		}

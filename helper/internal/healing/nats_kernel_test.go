@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns/netnstest"
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan/plantest"
@@ -143,7 +144,7 @@ func (n *gridNet) host(id uint16, namespace string) {
 		t.Fatal(err)
 	}
 	h.begins(live, inside, carried, below, openLocal(namespace, 51820))
-	h.networks = func() ([]netip.Prefix, error) { return interfaceAddresses(namespace) }
+	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(namespace) }
 }
 
 // router makes a NAT with a network inside. It drops what nobody inside

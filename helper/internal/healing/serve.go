@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 
+	"mobula/helper/internal/links"
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/probe"
@@ -79,7 +80,7 @@ func start(ctx context.Context, c Config, namespace uint64, running *store.Chang
 			sockets = append(sockets, h.below6)
 		}
 	}
-	h.networks = func() ([]netip.Prefix, error) { return interfaceAddresses(underlayNamespace(self)) }
+	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(underlayNamespace(self)) }
 	if err := h.Follow(running); err != nil {
 		for _, s := range sockets {
 			err = errors.Join(err, s.Close())

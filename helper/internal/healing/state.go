@@ -26,8 +26,8 @@ type PeerState struct {
 	Via uint16 `json:"via"`
 	// Carried: the relay's agent carries, inside WireGuard, as no relay port leads there.
 	Carried bool `json:"carried,omitempty"`
-	// Punched: direct, though neither end has an endpoint that others could send to first, and
-	// they share no network.
+	// Punched: direct, though neither end has an endpoint that others could send to first, and not
+	// in a network of one of the host's own interfaces.
 	Punched bool `json:"punched,omitempty"`
 	// Local: direct, at an address in a network of one of the host's own interfaces.
 	Local bool      `json:"local,omitempty"`

@@ -6,9 +6,14 @@ import (
 	"time"
 )
 
-// fruitlessWay is how long an announced way that has never answered is left alone, after its
-// first tests: the address may well be that of another machine, in a network like the peer's.
-const fruitlessWay = 5 * time.Minute
+// An announced way that has not answered newTests probes is left alone for a while: the address may well
+// be that of another machine, in a network like the peer's. One that has answered before is given up
+// after silentWay, and tried again sooner.
+const (
+	fruitlessWay = 5 * time.Minute
+	silentWay    = time.Minute
+	silentEvery  = 30 * time.Second
+)
 
 // Announced hands in at which addresses of its own a peer says that it may be reached, besides
 // its endpoints. They are ways like those of the document, but for a peer that is sought: the
@@ -36,5 +41,50 @@ func (p *peer) announcedWays() (n int) {
 
 // fruitless reports that a way leads to somebody else, as it seems, and was tested lately.
 func (w *way) fruitless(now time.Duration) bool {
-	return w.announced && w.tests >= newTests && w.small.srtt == 0 && now-w.lastTest() < fruitlessWay
+	if !w.announced || w.unanswered < newTests {
+		return false
+	}
+	if w.answered == 0 {
+		return now-w.lastTest() < fruitlessWay
+	}
+	return now-w.answered > silentWay && now-w.lastTest() < silentEvery
 }
+
+// SetLocal takes over the networks of this host's own interfaces. A peer's endpoint in one
+// of them comes before others. What was silent in those before may answer in these.
+func (e *Engine) SetLocal(local []netip.Prefix) {
+	e.config.Local = local
+	for _, p := range e.order {
+		for _, w := range p.ways {
+			w.unanswered, w.answered = 0, 0
+		}
+	}
+}
+
+// Probed hands in that a genuine direct probe of a peer came from there. What comes from a private
+// address says nothing of where the peer is for others.
+func (e *Engine) Probed(now time.Duration, id uint16, from netip.AddrPort) {
+	e.advance(now)
+	if p := e.peers[id]; p != nil && (from == p.Endpoint || !private(from.Addr())) {
+		p.outside, p.outsideAt = from, now
+	}
+}
+
+// seenOutside is where the peer is seen while traffic with it takes a network in common; zero: it is not.
+func (e *Engine) seenOutside(p *peer) netip.AddrPort {
+	if p.outsideAt == 0 || e.now-p.outsideAt > 2*e.wayFresh(p) {
+		return netip.AddrPort{}
+	}
+	return p.outside
+}
+
+// announcedWay reports that traffic with the peer takes a way of which the peer itself told.
+func (p *peer) announcedWay(to netip.AddrPort) bool {
+	w := p.wayTo(to)
+	return w != nil && w.announced
+}
+
+var providers = netip.MustParsePrefix("100.64.0.0/10")
+
+// private reports that an address leads somewhere in some networks alone (RFC 1918, 4193, 6598).
+func private(a netip.Addr) bool { return a.IsPrivate() || providers.Contains(a) }

@@ -128,6 +128,100 @@ func TestAnAnnouncedAddressOfSomebodyElse(t *testing.T) {
 	}
 }
 
+// TestAnAnnouncedAddressThatAnsweredOnce may have become another machine's, and costs as little then.
+// In another network it is tried anew.
+func TestAnAnnouncedAddressThatAnsweredOnce(t *testing.T) {
+	c := newCrowd(1)
+	local := []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}
+	c.engine.SetPeers(c.now, Config{Self: 9, Local: local}, []Peer{{ID: 1, Endpoint: underlay(1)}})
+	c.engine.Observe(c.now, []Kernel{{Peer: 1, Endpoint: underlay(1)}})
+	c.engine.Announced(c.now, 1, []netip.AddrPort{secondAt(1)})
+	tried, off := 0, false
+	c.lost = func(p Probe) bool {
+		if p.Plane == Direct && p.To == secondAt(1) {
+			tried++
+		}
+		return off
+	}
+	count := func(d time.Duration) int {
+		tried = 0
+		c.run(d)
+		return tried
+	}
+	if n := count(time.Minute); n < 12 || c.engine.peers[1].ways[1].answered == 0 {
+		t.Fatalf("tried %d times in a minute in which it answered", n)
+	}
+	off = true
+	count(2 * time.Minute)
+	if n := count(10 * time.Minute); n < 10 || n > 30 {
+		t.Errorf("tried %d times in ten minutes, wanted one each half a minute", n)
+	}
+	c.engine.SetLocal(local)
+	if n := count(time.Minute); n < newTests || n > newTests+4 {
+		t.Errorf("tried %d times in another network", n)
+	}
+}
+
+// TestRelayingForWhoIsNear: this host's relay ports take what comes from the document's endpoint. Who is
+// in its network may send from elsewhere outside.
+func TestRelayingForWhoIsNear(t *testing.T) {
+	for _, exact := range []bool{true, false} {
+		e := New(Config{Self: 9}, 1)
+		e.SetPeers(0, Config{Self: 9, Exact: exact}, []Peer{{ID: 1, Endpoint: underlay(1)}})
+		e.Announced(0, 1, []netip.AddrPort{secondAt(1)})
+		e.Observe(0, []Kernel{{Peer: 1, Endpoint: secondAt(1)}})
+		p := e.peers[1]
+		want := func(when string, want bool) {
+			t.Helper()
+			if w := p.wayTo(p.endpoint); w != nil { // which works
+				w.small.answer(e.now, w.small.send(e.now))
+			}
+			if got := e.passesOn(p); got != want {
+				t.Errorf("%s: relays %v, exact %v", when, got, exact)
+			}
+		}
+		want("it is seen nowhere else", false)
+		e.Probed(time.Second, 1, secondAt(1))
+		want("it probes in the network", false)
+		e.Probed(time.Second, 1, underlay(1))
+		want("it probes from where the document has it", true)
+		e.Probed(2*time.Second, 1, netip.AddrPortFrom(underlay(1).Addr(), 4000))
+		want("it probes from another port there", false)
+		e.Probed(3*time.Second, 1, underlay(1))
+		e.Resolved(3*time.Second, 1, underlay(7))
+		want("its name stands for another address", true)
+		e.Probed(4*time.Second, 1, underlay(7))
+		want("it probes from that one", false)
+		e.Probed(5*time.Second, 1, underlay(1))
+		e.advance(10 * time.Minute)
+		want("long ago", false)
+	}
+}
+
+// TestNeighborsOfWhoCarriesArePunched: where one of two hosts without an endpoint is in a network with
+// who carries, that one tells where it sees it outside.
+func TestNeighborsOfWhoCarriesArePunched(t *testing.T) {
+	w := newWorldTelling(t, 3, 1, inSecond(1, 3), hidden("203.0.113.7", 1), hidden("203.0.113.8", 2))
+	w.log = true
+	w.run(2 * time.Minute)
+	w.check(200*time.Millisecond, nil)
+	w.want(1, 3, secondAt)
+	for _, pair := range [][2]uint16{{1, 2}, {2, 1}} {
+		if p := w.host(pair[0]).engine.peers[pair[1]]; p.via != 0 {
+			t.Errorf("%d reaches %d over %d", pair[0], pair[1], p.via)
+		}
+	}
+	w.routers[1].reboot()
+	w.routers[2].reboot()
+	w.run(w.now + 2*time.Minute)
+	w.check(200*time.Millisecond, nil)
+	for _, pair := range [][2]uint16{{1, 2}, {2, 1}} {
+		if p := w.host(pair[0]).engine.peers[pair[1]]; p.via != 0 {
+			t.Errorf("%d reaches %d over %d again", pair[0], pair[1], p.via)
+		}
+	}
+}
+
 // TestWhoIsSoughtIsNotSoughtAtHome: of a silent peer the document knows better where it is.
 func TestWhoIsSoughtIsNotSoughtAtHome(t *testing.T) {
 	w := newWorldTelling(t, 3, 1, inSecond(1, 2))

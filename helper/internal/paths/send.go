@@ -294,6 +294,11 @@ func (e *Engine) Echo(now time.Duration, from uint16, plane Plane, full bool, se
 		return
 	}
 	p.denied = 0
+	for _, w := range p.ways {
+		if w.small == l {
+			w.unanswered, w.answered = 0, now
+		}
+	}
 	if rtt <= usual { // who answers late is asked no more often than who does not
 		p.tries = bucket{}
 	}

@@ -35,20 +35,15 @@ func (p *peer) hidden() bool { return !p.Endpoint.IsValid() && len(p.Others) == 
 func (e *Engine) introduce(a, b *peer) {
 	for _, pair := range [][2]*peer{{a, b}, {b, a}} {
 		to, of := pair[0], pair[1]
-		if of.hidden() && of.via == 0 && of.phase == up && of.kernel.IsValid() && !of.atHome() && e.tellings.take(e.now, 0) {
-			e.out.Sightings = append(e.out.Sightings, Sighting{To: to.ID, Of: of.ID, At: of.kernel})
+		at := of.kernel
+		if of.announcedWay(at) && private(at.Addr()) { // which leads nowhere from elsewhere
+			at = e.seenOutside(of)
+		}
+		if of.hidden() && of.via == 0 && of.phase == up && at.IsValid() && e.tellings.take(e.now, 0) {
+			e.out.Sightings = append(e.out.Sightings, Sighting{To: to.ID, Of: of.ID, At: at})
 		}
 	}
 }
-
-// atHome reports that the peer is seen in a private network that this host shares with it (RFC 1918,
-// 4193 and 6598): from elsewhere that address leads nowhere, and who is there, too, is told by the peer.
-func (p *peer) atHome() bool {
-	w, a := p.wayTo(p.kernel), p.kernel.Addr()
-	return w != nil && w.announced && (a.IsPrivate() || providers.Contains(a))
-}
-
-var providers = netip.MustParsePrefix("100.64.0.0/10")
 
 // Sighted hands in where another host sees a peer. It is tried once a second at most, if the peer
 // has no endpoint and is not reached directly; while it is reached, what others say than who carries

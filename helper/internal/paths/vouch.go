@@ -54,8 +54,11 @@ func (e *Engine) passesOn(asking *peer) bool {
 		return false
 	}
 	if asking.ways != nil && asking.elsewhere() {
-		known := asking.wayTo(asking.direct) != nil || asking.documented(asking.direct, e.config.Exact)
-		return (asking.direct.Addr().Is6() || known) && e.worksAtFirst(asking)
+		known := asking.direct.Addr().Is6() || asking.documented(asking.direct, e.config.Exact)
+		if asking.announcedWay(asking.direct) { // it sends to relay ports from elsewhere
+			known = e.seenOutside(asking) == asking.Endpoint
+		}
+		return known && e.worksAtFirst(asking)
 	}
 	return !asking.elsewhere() && (!e.config.Exact || asking.documented(asking.direct, true))
 }

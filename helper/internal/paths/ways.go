@@ -27,6 +27,8 @@ type way struct {
 	small, full *line
 	tests       int           // small probes since it began, or traffic left it
 	avoid       time.Duration // until then: traffic found no answer there
+	unanswered  int           // small probes since answered, when the last answer came; 0: none ever
+	answered    time.Duration
 }
 
 func newWay(to netip.AddrPort, now time.Duration) *way {
@@ -108,10 +110,6 @@ func (n *numbers) find(number uint32) (*line, uint32) {
 	return nil, 0
 }
 
-// SetLocal takes over the networks of this host's own interfaces. A peer's endpoint in one
-// of them comes before others.
-func (e *Engine) SetLocal(local []netip.Prefix) { e.config.Local = local }
-
 func (e *Engine) local(to netip.AddrPort) bool {
 	return slices.ContainsFunc(e.config.Local, func(n netip.Prefix) bool { return n.Contains(to.Addr()) })
 }
@@ -171,6 +169,7 @@ func (e *Engine) sendWays(p *peer, late int) {
 		return
 	}
 	e.emitDirect(p, w.to, false, w.small)
+	w.unanswered++
 	if w.tests++; !troubled && w.tests%fullTests == 2 && e.probes.take(e.now, reserve) {
 		e.emitDirect(p, w.to, true, w.full)
 	}

@@ -266,6 +266,7 @@ func (w *world) carryOut(h *simHost) {
 				if to.silent || to.id != p.Peer { // the MAC would be another one
 					return
 				}
+				w.hand(to, func() { to.engine.Probed(w.now, h.id, from) })
 				w.underlay(to.id, from, size, func(back *simHost, _ netip.AddrPort) {
 					w.hand(back, func() { back.engine.Echo(w.now, to.id, Direct, p.Full, p.Sequence) })
 				})
