@@ -162,9 +162,10 @@ MOBULA_HOSTS_SEEDS=1-20 stage hosts tests -timeout 20m ./helper/internal/transac
 stage switch tests -tags ovs -timeout 10m ./helper/internal/vswitch
 join unit
 # Hosts behind NATs of the kernel's, with the agents' own sockets there.
-stage nats tests -tags kernel -timeout 10m -run '^TestNATGrid$' ./helper/internal/healing
+along nats tests -tags kernel -timeout 10m -run '^TestNATGrid$' ./helper/internal/healing
 # The page of the network in a real browser, which reaches nobody else.
 stage page tests -tags page -timeout 15m ./helper/internal/web
+join nats
 stage lab go test -vet=off -tags lab -count=1 -timeout 10m -v -run 'Fault|Delay|Leaves|Meter' ./lab
 stage scenarios go test -vet=off -tags lab -count=1 -timeout 80m -v -run 'TestScenarios|TestOtherHosts' ./lab/scenarios
 join before
