@@ -39,12 +39,15 @@ func (p *peer) announcedWays() (n int) {
 	return n
 }
 
+// isNobodys reports that an announced way has had its tests, and never answered.
+func (w *way) isNobodys() bool { return w.announced && w.unanswered >= newTests && w.answered == 0 }
+
 // fruitless reports that a way leads to somebody else, as it seems, and was tested lately.
 func (w *way) fruitless(now time.Duration) bool {
 	if !w.announced || w.unanswered < newTests {
 		return false
 	}
-	if w.answered == 0 {
+	if w.isNobodys() {
 		return now-w.lastTest() < fruitlessWay
 	}
 	return now-w.answered > silentWay && now-w.lastTest() < silentEvery

@@ -123,6 +123,9 @@ func TestAnAnnouncedAddressOfSomebodyElse(t *testing.T) {
 		c.engine.Announced(c.now, 7, []netip.AddrPort{secondAt(1)}) // whom nobody knows
 		c.run(10 * time.Second)
 	}
+	if ways := c.engine.Reports(c.now)[0].Ways; len(ways) > 1 || len(ways) == 1 && ways[0].Local {
+		t.Errorf("found the ways %+v", ways)
+	}
 	if tried < newTests || tried > newTests+6 || c.engine.peers[1].kernel != underlay(1) {
 		t.Errorf("tried %d times, and reached at %v", tried, c.engine.peers[1].kernel)
 	}

@@ -78,7 +78,8 @@ type Report struct {
 	// DirectWell is how long it has been well, and DirectHold how long it has to be
 	// before it is taken again.
 	DirectWell, DirectHold time.Duration
-	// Ways are the peer's endpoints that traffic does not take, where it has several.
+	// Ways are the peer's endpoints that traffic does not take, where it has several; of those that
+	// it announced not those that seem to be another machine's.
 	Ways      []WayReport
 	Active    bool
 	Problem   string // why a path that is up is poor
@@ -96,7 +97,7 @@ type WayReport struct {
 
 func (e *Engine) wayReports(p *peer) (all []WayReport) {
 	for _, w := range p.ways {
-		if p.via == 0 && w.to == p.kernel {
+		if p.via == 0 && w.to == p.kernel || w.isNobodys() {
 			continue
 		}
 		r := WayReport{Endpoint: w.to, Works: e.works(p, w), Local: e.local(w.to)}
