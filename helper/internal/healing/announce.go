@@ -30,7 +30,7 @@ func (t telling) again() telling {
 
 // tellAddresses tells a peer, whose agent has just asked something, which addresses this host
 // has, besides its endpoints. An agent that has begun anew knows nothing any more; that there are
-// none any more is told once.
+// none any more is told three times.
 func (h *Healer) tellAddresses(id uint16, r *remote, session uint64) {
 	t := &r.telling
 	if session != t.session {
@@ -41,10 +41,10 @@ func (h *Healer) tellAddresses(id uint16, r *remote, session uint64) {
 	if now.Before(t.next) || len(own) == 0 && t.every == 0 {
 		return
 	}
-	if t.every = min(max(2*t.every, firstTelling), mostTelling); len(own) == 0 {
+	t.every = min(max(2*t.every, firstTelling), mostTelling)
+	if t.next = now.Add(t.every); len(own) == 0 && t.every > 2*firstTelling {
 		t.every = 0
 	}
-	t.next = now.Add(t.every)
 	h.send(id, r, probe.Traffic{Session: h.session, Generation: h.number}, func(m probe.Traffic) []byte { return m.AppendAddresses(nil, own) })
 }
 

@@ -78,48 +78,78 @@ func prefixOf(a netlink.Addr) (n netip.Prefix, ok bool) {
 // ground has the links of a namespace by their indices.
 type ground map[int]netlink.Link
 
-// devices are the kinds of links, as the kernel names them, that have others beyond them: "device" is
-// what has a driver of its own; a veth leads out of a container.
-var devices = []string{"device", "veth", "bond", "team", "vlan", "macvlan", "ipvlan", "bridge"}
-
 // ours are the links that lead into the network itself.
 var ours = []string{spec.AccessLink, spec.AccessPort, spec.DirectHost, spec.DirectGateway, spec.WireLink, spec.SwitchBridge, spec.TunnelPort}
 
-// carries reports that a link is up and stands on a device, and that Mobula is no part of it.
+// inside are the kinds of ports beyond which there is at most a container of this host.
+var inside = []string{"veth", "dummy", "ifb", "netkit"}
+
+// carries reports that a link is up and leads to other hosts by a device.
 func (g ground) carries(index int) bool {
 	l := g[index]
-	if l == nil || l.Attrs().Flags&net.FlagUp == 0 || l.Attrs().Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 {
-		return false
-	}
-	return g.stands(l)
+	return l != nil && l.Attrs().Flags&net.FlagUp != 0 && l.Attrs().Flags&(net.FlagLoopback|net.FlagPointToPoint) == 0 && g.stands(l)
 }
 
+// stands reports that a link is a device, or stands on one, and that neither Mobula nor another
+// tunnel is a part of it.
 func (g ground) stands(l netlink.Link) bool {
 	a := l.Attrs()
-	if slices.Contains(ours, a.Name) || !slices.Contains(devices, l.Type()) {
+	if slices.Contains(ours, a.Name) {
 		return false
 	}
 	switch l.Type() {
+	case "device":
+		return g.isHardware(l)
+	case "ipoib", "dsa":
+		return true
+	case "veth": // of a container, which has nothing else; on its host others are beyond its bridge
+		return a.NetNsID >= 0 && !g.hasHardware()
 	case "vlan", "macvlan", "ipvlan":
 		below := g[a.ParentIndex]
 		return below == nil || a.NetNsID >= 0 || g.stands(below) // it may be in another namespace
-	case "bridge":
-		return g.joins(a.Index)
+	case "bridge", "bond", "team":
+		return g.joins(l)
 	}
-	return true
+	return false
 }
 
-// joins reports that a bridge has a port beyond which others are. Containers and virtual machines
-// are of this host alone, and a tunnel among the ports may lead anywhere.
-func (g ground) joins(bridge int) (outside bool) {
+// isHardware tells a device from a tunnel that has no kind either (l2tp_eth.c). Kernels before 5.14 do
+// not say what a link is a device of (IFLA_PARENT_DEV_NAME), of any.
+func (g ground) isHardware(l netlink.Link) bool {
+	said := func(l netlink.Link) bool { return l.Attrs().ParentDev != "" }
+	if said(l) {
+		return true
+	}
+	for _, other := range g {
+		if said(other) {
+			return false
+		}
+	}
+	return l.Attrs().Flags&net.FlagLoopback == 0
+}
+
+func (g ground) hasHardware() bool {
+	for _, l := range g {
+		if l.Type() == "device" && l.Attrs().Flags&net.FlagLoopback == 0 && g.isHardware(l) {
+			return true
+		}
+	}
+	return false
+}
+
+// joins reports that a bridge, bond or team has a port beyond which other hosts are. Containers and virtual
+// machines are of this host alone, and a tunnel among the ports may lead anywhere.
+func (g ground) joins(l netlink.Link) (outside bool) {
 	for _, port := range g {
-		if port.Attrs().MasterIndex != bridge {
+		if port.Attrs().MasterIndex != l.Attrs().Index {
 			continue
 		}
-		switch kind := port.Type(); {
+		switch {
 		case slices.Contains(ours, port.Attrs().Name):
 			return false
-		case kind == "veth" || kind == "tuntap" || kind == "tun":
+		case l.Attrs().Name == spec.ExternalLink: // made of the NIC that has moved, whatever it is
+			outside = outside || port.Attrs().Name != spec.UplinkPort
+		case slices.Contains(inside, port.Type()) || isMachine(port):
 		case !g.stands(port):
 			return false
 		default:
@@ -127,4 +157,11 @@ func (g ground) joins(bridge int) (outside bool) {
 		}
 	}
 	return outside
+}
+
+// isMachine reports that a tap is a virtual machine's: programs that tunnel do not speak its headers
+// (IFF_VNET_HDR, Documentation/networking/tuntap.rst).
+func isMachine(l netlink.Link) bool {
+	tap, ok := l.(*netlink.Tuntap)
+	return ok && tap.Flags&netlink.TUNTAP_VNET_HDR != 0
 }

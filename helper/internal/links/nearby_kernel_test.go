@@ -15,8 +15,12 @@ func TestNICNearby(t *testing.T) {
 	if !apart(t) {
 		return
 	}
-	run(t, `ip link add out up type veth peer name beyond
-		ip link set beyond up
+	run(t, `ip netns add elsewhere
+		ip link add out up type veth peer name beyond netns elsewhere
+		ip -n elsewhere link set beyond up
+		ip link add va up type veth peer name vb
+		ip link set vb up
+		ip address add 10.52.0.7/24 dev va
 		ip link add off type veth peer name beyond2
 		ip link add veth_fac0 up type veth peer name mo-fac-ovs
 		ip link set mo-fac-ovs up

@@ -54,31 +54,88 @@ func (w *way) fruitless(now time.Duration) bool {
 }
 
 // SetLocal takes over the networks of this host's own interfaces. A peer's endpoint in one
-// of them comes before others. What was silent in those before may answer in these.
+// of them comes before others. What was silent in another network may answer in these.
 func (e *Engine) SetLocal(local []netip.Prefix) {
+	before := e.config.Local
 	e.config.Local = local
 	for _, p := range e.order {
 		for _, w := range p.ways {
-			w.unanswered, w.answered = 0, 0
+			if networkOf(before, w.to) != networkOf(local, w.to) {
+				w.unanswered, w.answered = 0, 0
+			}
 		}
 	}
+}
+
+// networkOf returns the first of the networks that an endpoint is in, with this host's own address
+// there; zero: it is in none.
+func networkOf(local []netip.Prefix, to netip.AddrPort) netip.Prefix {
+	if i := slices.IndexFunc(local, func(n netip.Prefix) bool { return n.Contains(to.Addr()) }); i >= 0 {
+		return local[i]
+	}
+	return netip.Prefix{}
+}
+
+// sight is where a peer's direct probes came from last, and when; zero: none came.
+type sight struct {
+	from netip.AddrPort
+	at   time.Duration
 }
 
 // Probed hands in that a genuine direct probe of a peer came from there. What comes from a private
 // address says nothing of where the peer is for others.
 func (e *Engine) Probed(now time.Duration, id uint16, from netip.AddrPort) {
 	e.advance(now)
-	if p := e.peers[id]; p != nil && (from == p.Endpoint || !private(from.Addr())) {
-		p.outside, p.outsideAt = from, now
+	p := e.peers[id]
+	if p == nil {
+		return
+	}
+	if w := p.wayTo(from); w != nil {
+		w.unanswered = 0
+	}
+	if from == p.Endpoint || !private(from.Addr()) {
+		p.outside[family(from.Addr())] = sight{from, now}
 	}
 }
 
-// seenOutside is where the peer is seen while traffic with it takes a network in common; zero: it is not.
-func (e *Engine) seenOutside(p *peer) netip.AddrPort {
-	if p.outsideAt == 0 || e.now-p.outsideAt > 2*e.wayFresh(p) {
+func family(a netip.Addr) int {
+	if a.Is6() {
+		return 1
+	}
+	return 0
+}
+
+// seenOutside is where the peer is seen over a family while traffic with it takes a network in common; zero: it
+// is not.
+func (e *Engine) seenOutside(p *peer, family int) netip.AddrPort {
+	if s := p.outside[family]; s.from.IsValid() && e.now-s.at <= 2*e.wayFresh(p) {
+		return s.from
+	}
+	return netip.AddrPort{}
+}
+
+// passesNear reports that this host's relay ports, which know the document's endpoint, take what comes
+// from a peer with which traffic takes a network in common.
+func (e *Engine) passesNear(p *peer) bool {
+	seen := e.seenOutside(p, family(p.Endpoint.Addr()))
+	return seen == p.Endpoint || !e.config.Exact && seen.Addr() == p.Endpoint.Addr()
+}
+
+// placeOf is where others are told that a peer is: not where it is in a private network, if it is seen
+// elsewhere.
+func (e *Engine) placeOf(p *peer) netip.AddrPort {
+	if !private(p.kernel.Addr()) {
+		return p.kernel
+	}
+	for family := range p.outside {
+		if at := e.seenOutside(p, family); at.IsValid() {
+			return at
+		}
+	}
+	if p.announcedWay(p.kernel) { // which leads nowhere from elsewhere
 		return netip.AddrPort{}
 	}
-	return p.outside
+	return p.kernel
 }
 
 // announcedWay reports that traffic with the peer takes a way of which the peer itself told.

@@ -159,7 +159,7 @@ func TestAnAnnouncedAddressThatAnsweredOnce(t *testing.T) {
 	if n := count(10 * time.Minute); n < 10 || n > 30 {
 		t.Errorf("tried %d times in ten minutes, wanted one each half a minute", n)
 	}
-	c.engine.SetLocal(local)
+	c.engine.SetLocal([]netip.Prefix{netip.MustParsePrefix("10.9.0.5/24")})
 	if n := count(time.Minute); n < newTests || n > newTests+4 {
 		t.Errorf("tried %d times in another network", n)
 	}
@@ -189,7 +189,9 @@ func TestRelayingForWhoIsNear(t *testing.T) {
 		e.Probed(time.Second, 1, underlay(1))
 		want("it probes from where the document has it", true)
 		e.Probed(2*time.Second, 1, netip.AddrPortFrom(underlay(1).Addr(), 4000))
-		want("it probes from another port there", false)
+		want("it probes from another port there", !exact)
+		e.Probed(3*time.Second, 1, netip.MustParseAddrPort("[2001:db8::1]:51820"))
+		want("and over IPv6", !exact)
 		e.Probed(3*time.Second, 1, underlay(1))
 		e.Resolved(3*time.Second, 1, underlay(7))
 		want("its name stands for another address", true)

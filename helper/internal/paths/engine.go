@@ -49,8 +49,7 @@ type peer struct {
 	nextSighting, sightingEvery time.Duration
 	sightingOf                  uint16            // who was asked
 	sightedAt                   time.Duration     // when an address was taken
-	outside                     netip.AddrPort    // where it probed from last, not by a network in common
-	outsideAt                   time.Duration     // 0: it did not
+	outside                     [2]sight          // where it probed from outside, by family
 	sighted                     [2]netip.AddrPort // the last ones
 	placedAt                    time.Duration     // when the kernel's endpoint did for want of any packet
 

@@ -35,11 +35,7 @@ func (p *peer) hidden() bool { return !p.Endpoint.IsValid() && len(p.Others) == 
 func (e *Engine) introduce(a, b *peer) {
 	for _, pair := range [][2]*peer{{a, b}, {b, a}} {
 		to, of := pair[0], pair[1]
-		at := of.kernel
-		if of.announcedWay(at) && private(at.Addr()) { // which leads nowhere from elsewhere
-			at = e.seenOutside(of)
-		}
-		if of.hidden() && of.via == 0 && of.phase == up && at.IsValid() && e.tellings.take(e.now, 0) {
+		if at := e.placeOf(of); of.hidden() && of.via == 0 && of.phase == up && at.IsValid() && e.tellings.take(e.now, 0) {
 			e.out.Sightings = append(e.out.Sightings, Sighting{To: to.ID, Of: of.ID, At: at})
 		}
 	}

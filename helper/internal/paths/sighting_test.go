@@ -96,7 +96,7 @@ func TestSightings(t *testing.T) {
 func TestWhereAPeerIsSeenAtHome(t *testing.T) {
 	for at, c := range map[string]struct{ announced, told bool }{
 		"198.51.100.7:51820": {true, true}, "192.168.1.7:51820": {true, false}, "100.64.0.7:51820": {true, false},
-		"[fd00::7]:51820": {true, false}, "[2001:db8::7]:51820": {true, true}, "10.7.0.7:51820": {false, true},
+		"[fd00::7]:51820": {true, false}, "[2001:db8::7]:51820": {true, true}, "10.7.0.7:51820": {false, true}, // in a network that is routed
 	} {
 		place := netip.MustParseAddrPort(at)
 		e := New(Config{Self: 9}, 1)
@@ -108,6 +108,16 @@ func TestWhereAPeerIsSeenAtHome(t *testing.T) {
 		e.introduce(e.peers[1], e.peers[2])
 		if told := len(e.Take().Sightings) == 1; told != c.told {
 			t.Errorf("%s, announced %v: told %v", at, c.announced, told)
+		}
+		seen := netip.MustParseAddrPort("203.0.113.7:4000")
+		e.Probed(time.Second, 1, seen)
+		want := seen
+		if !private(place.Addr()) {
+			want = place
+		}
+		e.introduce(e.peers[1], e.peers[2])
+		if told := e.Take().Sightings; len(told) != 1 || told[0].At != want {
+			t.Errorf("%s, seen outside: told %v, wanted %v", at, told, want)
 		}
 	}
 }

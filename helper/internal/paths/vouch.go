@@ -56,7 +56,7 @@ func (e *Engine) passesOn(asking *peer) bool {
 	if asking.ways != nil && asking.elsewhere() {
 		known := asking.direct.Addr().Is6() || asking.documented(asking.direct, e.config.Exact)
 		if asking.announcedWay(asking.direct) { // it sends to relay ports from elsewhere
-			known = e.seenOutside(asking) == asking.Endpoint
+			known = e.passesNear(asking)
 		}
 		return known && e.worksAtFirst(asking)
 	}

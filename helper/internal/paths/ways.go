@@ -36,7 +36,7 @@ func newWay(to netip.AddrPort, now time.Duration) *way {
 }
 
 func (w *way) restart(now time.Duration) {
-	w.tests = 0
+	w.tests, w.unanswered = 0, 0
 	w.small.restart(now, 0)
 	w.full.restart(now, 0)
 }
@@ -137,7 +137,7 @@ func (e *Engine) troubled(p *peer, late int) bool {
 // wayEvery is the time between two tests of ways to a peer, whichever.
 func (e *Engine) wayEvery(p *peer) time.Duration {
 	every := max(idleInterval, share(len(e.peers), idleProbesPerSecond))
-	if slices.ContainsFunc(p.ways, func(w *way) bool { return w.tests < newTests && p.idleWay(w) }) || p.phase == down || p.via != 0 || p.better != nil {
+	if slices.ContainsFunc(p.ways, func(w *way) bool { return w.tests < newTests && p.idleWay(w) && !w.fruitless(e.now) }) || p.phase == down || p.via != 0 || p.better != nil {
 		return every
 	}
 	return wayShare * every
@@ -169,7 +169,9 @@ func (e *Engine) sendWays(p *peer, late int) {
 		return
 	}
 	e.emitDirect(p, w.to, false, w.small)
-	w.unanswered++
+	if !troubled { // else the peer itself may be the reason
+		w.unanswered++
+	}
 	if w.tests++; !troubled && w.tests%fullTests == 2 && e.probes.take(e.now, reserve) {
 		e.emitDirect(p, w.to, true, w.full)
 	}
