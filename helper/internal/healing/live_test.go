@@ -29,6 +29,7 @@ type liveNet struct {
 	second   map[uint16]netip.AddrPort // other endpoints, by host
 	telling  bool                      // of which the document does not know
 	hidden   map[uint16]bool           // hosts without an endpoint in the document
+	shifts   map[uint16]uint16         // by how much the ports of these differ from others'
 	// dataEvery is how often each host sends to each other one.
 	dataEvery time.Duration
 	first     map[uint16]network.Key // by host
@@ -126,7 +127,7 @@ func (n *liveNet) phase(public, also map[uint16]network.Key) *network.Document {
 		h := plantest.Host(id)
 		h.PublicKey, h.AlsoKey = public[id], also[id]
 		if n.hidden[id] {
-			h.Endpoint, h.WireGuardPort = netip.AddrPort{}, h.Endpoint.Port()
+			h.Endpoint, h.WireGuardPort = netip.AddrPort{}, h.Endpoint.Port()+n.shifts[id]
 		}
 		if at, ok := n.second[id]; ok && !n.telling {
 			if others := []network.OtherEndpoint{{Endpoint: at}}; at.Addr().Is6() {
@@ -168,6 +169,8 @@ func (n *liveNet) begin() {
 	d := n.phase(n.first, n.other)
 	for _, h := range n.hosts {
 		h.become(d)
+	}
+	for _, h := range n.hosts {
 		h.Start(context.Background())
 		time.Sleep(10 * n.underlay.Delay) // or their handshakes may cross
 	}
