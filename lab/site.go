@@ -14,7 +14,7 @@ import (
 const (
 	SiteRouterAddress   = "203.0.113.254"
 	siteDeployerAddress = "203.0.113.250"
-	siteNetwork         = "203.0.113.0/24"
+	SiteNetwork         = "203.0.113.0/24"
 	siteBridge          = "site"
 	// MovingName is a name whose address changes (see SetName).
 	MovingName = "moves.example.net"
@@ -79,7 +79,7 @@ func (l *Lab) createSite(ctx context.Context) error {
 		oifname "site" drop
 	}
 }
-`, strings.Join(l.forwarded(), "\n\t\t"), siteNetwork), "ip", "netns", "exec", router, "nft", "-f", "-")
+`, strings.Join(l.forwarded(), "\n\t\t"), SiteNetwork), "ip", "netns", "exec", router, "nft", "-f", "-")
 	return err
 }
 

@@ -15,21 +15,18 @@ import (
 // withoutEndpoints: erin and heidi have no endpoint, and between them nothing passes. Both reach
 // grace, whose agent carries for them: from nothing, in full size, and again when it was killed.
 // Then what they send to each other passes: their packets find a way through heidi's router and
-// erin's firewall, which lets in answers alone. When the network passes packets again in which both
+// erin's firewall, which lets in answers alone. When the network passes them again in which both
 // are, of which no file says a word, they go there.
 func withoutEndpoints(t *testing.T, w *world) {
 	erin, heidi := w.Host("erin"), w.Host("heidi")
 	w.extra["erin"], w.extra["heidi"] = "      endpoint: none\n", "      endpoint: none\n"
 	w.inventory(t)
 	// Also where they have seen each other by now.
-	inCommon := sync.OnceFunc(w.filterFrames(t, "lab-ipv6", `	chain forward {
-		type filter hook forward priority 0
-		meta l4proto udp ip6 version 6 drop
-	}
-`))
+	inCommon := sync.OnceFunc(w.dropInside(t))
 	defer inCommon()
 	restore := sync.OnceFunc(w.filterFrames(t, "lab-apart", fmt.Sprintf(`	chain forward {
 		type filter hook forward priority 0
+		meta l4proto udp ip6 version 6 drop
 		meta l4proto udp ip saddr %[1]s ip daddr %[2]s drop
 		meta l4proto udp ip saddr %[2]s ip daddr %[1]s drop
 	}
@@ -61,19 +58,21 @@ func withoutEndpoints(t *testing.T, w *world) {
 	restore()
 	w.saysOfBoth(t, "direct (punched)")
 	inCommon()
-	w.on(t, "erin", "ip -6 addr show to "+erin.IPv6Address()+" | grep -q . || ip addr add "+erin.IPv6Address()+"/64 dev "+lab.SecondNIC+" nodad")
-	w.saysOfBoth(t, "direct (LAN, IPv6)")
+	w.saysOfBoth(t, "direct (LAN)")
 }
 
-// saysOfBoth waits until erin and heidi have one of their ways so.
+// saysOfBoth waits until erin and heidi say so of the way to each other.
 func (w *world) saysOfBoth(t *testing.T, way string) {
 	t.Helper()
-	for _, host := range []string{"erin", "heidi"} {
+	for host, other := range map[string]string{"erin": "heidi", "heidi": "erin"} {
 		eventually(t, time.Minute, host+" says "+way, func() error {
-			if said := w.on(t, host, "mobula status"); !strings.Contains(said, way) {
-				return fmt.Errorf("found %s", said)
+			said := w.on(t, host, "mobula status")
+			for _, line := range strings.Split(said, "\n") {
+				if strings.HasPrefix(line, w.Host(other).FQDN()+" ") && strings.Contains(line, " "+way+" ") {
+					return nil
+				}
 			}
-			return nil
+			return fmt.Errorf("found %s", said)
 		})
 	}
 }
@@ -85,6 +84,7 @@ func ipv6Alone(t *testing.T, w *world) {
 	w.extra["heidi"] = fmt.Sprintf("      ansible_host: %s\n%s      open_firewall: true\n      endpoint: '%s'\n", heidi.IntrawireAddress(), grace.Through(), heidi.IPv6Address())
 	w.inventory(t)
 	w.deploy(t)
+	defer w.dropInside(t)()
 	defer w.filterFrames(t, "lab-family", fmt.Sprintf(`	chain forward {
 		type filter hook forward priority 0
 		meta l4proto udp ip saddr %[1]s drop

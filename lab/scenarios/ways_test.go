@@ -54,6 +54,7 @@ var heidiByIPv4 string
 // stays with IPv4.
 func overIPv6(t *testing.T, w *world) {
 	erin, heidi := w.Host("erin"), w.Host("heidi")
+	defer w.dropInside(t)()
 	w.seesWithin(t, 2*time.Minute, "heidi", erin, erin.IPv6Address()) // it is tested, and well for 10 s
 	w.seesAt(t, "erin", heidi, heidi.IPv6Address())
 	if said := w.on(t, "erin", "mobula status"); !strings.Contains(said, "direct (LAN, IPv6)") {
@@ -153,6 +154,16 @@ func (w *world) dropBetween(t *testing.T, a, b string) (undo func()) {
 		meta l4proto udp ip saddr %[2]s ip daddr %[1]s drop
 	}
 `, a, b))
+}
+
+// dropInside has no WireGuard pass over IPv4 between hosts of the site.
+func (w *world) dropInside(t *testing.T) (undo func()) {
+	t.Helper()
+	return w.filterFrames(t, "lab-inside", fmt.Sprintf(`	chain forward {
+		type filter hook forward priority 0
+		ip saddr %[1]s ip daddr %[1]s udp dport 51820 drop
+	}
+`, lab.SiteNetwork))
 }
 
 // mesh is what a host says of the network (docs/mesh.schema.json).
