@@ -58,6 +58,9 @@ func withoutEndpoints(t *testing.T, w *world) {
 	restore()
 	w.saysOfBoth(t, "direct (punched)")
 	inCommon()
+	for host := range keys { // agents that have found nobody there look again after five minutes
+		w.on(t, host, "systemctl restart mobula-agent")
+	}
 	w.saysOfBoth(t, "direct (LAN)")
 }
 

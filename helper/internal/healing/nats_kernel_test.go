@@ -196,9 +196,9 @@ func (n *gridNet) ways() map[[2]uint16]string {
 				way = "carried"
 			case p.Via != 0:
 				way = "relayed"
-			case p.Local && len(a.routers) > 0 && len(b.routers) > 0:
+			case p.Local && len(a.routers) > 0: // all routers are in the network of those that have none
 				way = "direct (LAN)"
-			case p.Punched || p.Local && n.hidden[a.id] && n.hidden[b.id]: // all routers are in the network of host 2
+			case p.Punched:
 				way = "direct (punched)"
 			}
 			all[[2]uint16{a.id, b.id}] = way

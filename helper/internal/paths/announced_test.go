@@ -238,3 +238,25 @@ func TestWhoIsSoughtIsNotSoughtAtHome(t *testing.T) {
 		t.Errorf("it is sought at %v", at)
 	}
 }
+
+// TestARouterInTheSameNetworkIsNotThePeer: a NAT's address that happens to be in a network of this host's
+// is no reason to stay there, nor is it told as local.
+func TestARouterInTheSameNetworkIsNotThePeer(t *testing.T) {
+	w := newWorldTelling(t, 3, 1, inSecond(1, 2), hidden("192.0.0.77", 1))
+	w.log = true
+	outside := netip.MustParsePrefix("192.0.0.0/24")
+	for _, id := range []uint16{1, 2} {
+		w.host(id).engine.SetLocal(append(w.local(id), outside))
+	}
+	w.second = func(_, _ uint16, _ int) (time.Duration, bool) { return 0, true }
+	w.run(5 * time.Second)
+	if r := w.host(2).engine.Reports(w.now)[0]; r.Local || r.Via != 0 || r.Endpoint.Addr() != netip.MustParseAddr("192.0.0.77") {
+		t.Errorf("found %+v, wanted it at the router, and not local", r)
+	}
+	w.secondIs(0, none)
+	w.run(2 * time.Minute)
+	w.want(1, 2, secondAt)
+	if r := w.host(2).engine.Reports(w.now)[0]; !r.Local {
+		t.Errorf("found %+v, wanted it local", r)
+	}
+}

@@ -65,7 +65,7 @@ type Report struct {
 	// Carried: the relay's agent carries, in place of its relay ports.
 	Carried  bool
 	Endpoint netip.AddrPort
-	// Local: direct, in a network of one of this host's own interfaces.
+	// Local: direct, at an endpoint of the peer's in a network of one of this host's own interfaces.
 	Local bool
 	// Since is when State or Via changed last.
 	Since time.Duration
@@ -123,7 +123,7 @@ func (e *Engine) Reports(now time.Duration) []Report {
 	e.advance(now)
 	all := make([]Report, 0, len(e.order))
 	for _, p := range e.order {
-		r := Report{Peer: p.ID, State: StateUp, Via: p.via, Carried: p.carried(), Endpoint: p.kernel, Local: p.via == 0 && e.local(p.kernel), Since: p.since, RTT: p.small.srtt,
+		r := Report{Peer: p.ID, State: StateUp, Via: p.via, Carried: p.carried(), Endpoint: p.kernel, Local: p.via == 0 && e.near(p, p.kernel), Since: p.since, RTT: p.small.srtt,
 			LossMinutes: p.history.loss(now), Active: now < p.activeUntil}
 		if p.phase != down {
 			r.Problem, r.LargeLost = e.poor(p), fullDown(p.full, e.now)

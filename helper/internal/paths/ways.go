@@ -114,6 +114,12 @@ func (e *Engine) local(to netip.AddrPort) bool {
 	return slices.ContainsFunc(e.config.Local, func(n netip.Prefix) bool { return n.Contains(to.Addr()) })
 }
 
+// near reports that an endpoint is the peer's own, as it or the document says, in one of these networks: what
+// a router there gives it is not.
+func (e *Engine) near(p *peer, to netip.AddrPort) bool {
+	return e.local(to) && (to == p.endpoint || to == p.Endpoint || p.wayTo(to) != nil)
+}
+
 // idleWay reports that a way has to be tested by itself: traffic does not take it, and
 // nothing else tests it.
 func (p *peer) idleWay(w *way) bool {
@@ -248,9 +254,9 @@ func (e *Engine) preferred(p *peer) *way {
 // better returns the best way that is better than the one that traffic takes: a quicker
 // one, or a local one that is of like quality, instead of one that is not.
 func (e *Engine) better(p *peer) (best *way) {
-	taken, local := e.counts(p.kernel, p.small), e.local(p.kernel)
+	taken, local := e.counts(p, p.kernel, p.small), e.near(p, p.kernel)
 	for _, w := range p.ways {
-		near, took := e.local(w.to), e.counts(w.to, w.small)
+		near, took := e.near(p, w.to), e.counts(p, w.to, w.small)
 		if quicker(took, taken) || near && !local && !quicker(taken, took) {
 			if e.well(p, w) {
 				best, taken, local = w, took, near
@@ -263,8 +269,8 @@ func (e *Engine) better(p *peer) (best *way) {
 // counts is what the round trip of a way counts as: a local one as half of the shortest, so that
 // it is taken and kept where its host or its air has more to do now and then; but not where
 // that is all the time.
-func (e *Engine) counts(to netip.AddrPort, l *line) time.Duration {
-	if e.local(to) {
+func (e *Engine) counts(p *peer, to netip.AddrPort, l *line) time.Duration {
+	if e.near(p, to) {
 		return max(l.quickest()/2, l.srtt/4)
 	}
 	return l.srtt
