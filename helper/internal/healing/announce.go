@@ -37,15 +37,24 @@ func (h *Healer) tellAddresses(id uint16, r *remote, session uint64) {
 		*t = telling{session: session}
 	}
 	now := h.clock()
-	own := h.ownAddresses()
-	if now.Before(t.next) || len(own) == 0 && t.every == 0 {
+	if now.Before(t.next) || len(h.tells) == 0 && t.every == 0 {
 		return
 	}
 	t.every = min(max(2*t.every, firstTelling), mostTelling)
-	if t.next = now.Add(t.every); len(own) == 0 && t.every > 2*firstTelling {
+	if t.next = now.Add(t.every); len(h.tells) == 0 && t.every > 2*firstTelling {
 		t.every = 0
 	}
-	h.send(id, r, probe.Traffic{Session: h.session, Generation: h.number}, func(m probe.Traffic) []byte { return m.AppendAddresses(nil, own) })
+	h.send(id, r, probe.Traffic{Session: h.session, Generation: h.number}, func(m probe.Traffic) []byte { return m.AppendAddresses(nil, h.tells) })
+}
+
+// announceAnew has all peers told which addresses this host has, and tried at theirs: its
+// networks or the document are others.
+func (h *Healer) announceAnew() {
+	h.tells = h.ownAddresses()
+	for id, r := range h.peers {
+		r.telling = r.telling.again()
+		h.tryAnnounced(id, r)
+	}
 }
 
 // ownAddresses are those of the host's interfaces at which no endpoint is.

@@ -67,10 +67,7 @@ func (h *Healer) Follow(running *store.Change) error {
 		all = append(all, paths.Peer{ID: host.ID, Endpoint: host.Endpoint, Others: host.OtherPlaces(), NoRelay: !relays[host.ID]})
 	}
 	h.engine.SetPeers(h.now(), paths.Config{Self: self.ID, Relays: h.relays(), Exact: self.SharedUplink, Local: h.local}, all)
-	for id, r := range h.peers {
-		r.telling = r.telling.again() // this host's endpoints, or what the peer has, may be others
-		h.tryAnnounced(id, r)
-	}
+	h.announceAnew()
 	h.followNamed()
 	h.tellCarrier()
 	h.observe = true

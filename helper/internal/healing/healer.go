@@ -74,6 +74,7 @@ type Healer struct {
 	unable     bool           // this host relays for nobody
 	observe    bool           // the engine wants a look at the kernel
 	local      []netip.Prefix // the host's own addresses, each with its network
+	tells      []netip.Addr   // those of them that peers are told
 	lookedAt   time.Time      // at them
 	settings   int            // endpoints set, ever
 	echoes     bucket.Bucket

@@ -30,9 +30,6 @@ func (h *Healer) lookAtNetworks() {
 	}
 	h.local = local
 	h.engine.SetLocal(local)
-	for id, r := range h.peers {
-		r.telling = r.telling.again()
-		h.tryAnnounced(id, r)
-	}
+	h.announceAnew()
 	wake(h.poke)
 }

@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Ranges are the two /16 from which all addresses of a network follow. The zero Ranges
@@ -166,6 +167,12 @@ func (n *Slash16) UnmarshalText(b []byte) (err error) {
 var ofOurOwn = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("100.64.0.0/10"),
+}
+
+// IsPrivate reports that an address leads somewhere in some networks alone: those of IPv4 that
+// anybody may use inside, and RFC 4193.
+func IsPrivate(a netip.Addr) bool {
+	return a.IsPrivate() || slices.ContainsFunc(ofOurOwn, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Check returns what is wanted instead of a network that cannot be wire_network or

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"mobula/helper/internal/network"
 )
 
 // An announced way that has not answered newTests probes is left alone for a while: the address may well
@@ -93,7 +95,7 @@ func (e *Engine) Probed(now time.Duration, id uint16, from netip.AddrPort) {
 	if w := p.wayTo(from); w != nil {
 		w.unanswered = 0
 	}
-	if from == p.Endpoint || !private(from.Addr()) {
+	if from == p.Endpoint || !network.IsPrivate(from.Addr()) {
 		p.outside[family(from.Addr())] = sight{from, now}
 	}
 }
@@ -124,7 +126,7 @@ func (e *Engine) passesNear(p *peer) bool {
 // placeOf is where others are told that a peer is: not where it is in a private network, if it is seen
 // elsewhere.
 func (e *Engine) placeOf(p *peer) netip.AddrPort {
-	if !private(p.kernel.Addr()) {
+	if !network.IsPrivate(p.kernel.Addr()) {
 		return p.kernel
 	}
 	for family := range p.outside {
@@ -143,8 +145,3 @@ func (p *peer) announcedWay(to netip.AddrPort) bool {
 	w := p.wayTo(to)
 	return w != nil && w.announced
 }
-
-var providers = netip.MustParsePrefix("100.64.0.0/10")
-
-// private reports that an address leads somewhere in some networks alone (RFC 1918, 4193, 6598).
-func private(a netip.Addr) bool { return a.IsPrivate() || providers.Contains(a) }

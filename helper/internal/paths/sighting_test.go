@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"mobula/helper/internal/network"
 )
 
 // TestNATs: two hosts without an endpoint behind NATs of each kind. Where both keep a port for
@@ -112,7 +114,7 @@ func TestWhereAPeerIsSeenAtHome(t *testing.T) {
 		seen := netip.MustParseAddrPort("203.0.113.7:4000")
 		e.Probed(time.Second, 1, seen)
 		want := seen
-		if !private(place.Addr()) {
+		if !network.IsPrivate(place.Addr()) {
 			want = place
 		}
 		e.introduce(e.peers[1], e.peers[2])
