@@ -24,7 +24,7 @@ func TestCarriedByAnAgent(t *testing.T) {
 	n.underlay.Lost = func(from, to netip.AddrPort, _ wireguardtest.Message) bool {
 		return from == one && to == two || from == two && to == one
 	}
-	n.begin()
+	n.begin(n.phase(n.first, nil))
 	for _, pair := range [][2]uint16{{1, 2}, {2, 1}} {
 		h := n.hosts[pair[0]]
 		carried := func() bool {

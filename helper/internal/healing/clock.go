@@ -26,7 +26,7 @@ func (h *Healer) run(ctx context.Context) {
 		sleep := h.engine.Next() - now
 		look := now >= nextLook || h.observe && now >= noSooner
 		h.observe = h.observe && !look
-		peers := len(h.peers)
+		observe, peers := h.observe, len(h.peers)
 		h.mu.Unlock()
 		if look {
 			h.look()
@@ -37,7 +37,11 @@ func (h *Healer) run(ctx context.Context) {
 		if sleep < shortestSleep {
 			sleep = shortestSleep
 		}
-		if most := nextLook - now; sleep > most {
+		most := nextLook - now
+		if observe {
+			most = max(noSooner-now, shortestSleep)
+		}
+		if sleep > most {
 			sleep = most
 		}
 		timer.Reset(sleep)
@@ -95,5 +99,7 @@ func (h *Healer) look() {
 	for id := range h.turns {
 		delete(byHost, id) // they are looked at more often
 	}
-	h.shakeAgain(time.Now(), byHost)
+	if h.shakeAgain(time.Now(), byHost) {
+		h.observe = true
+	}
 }

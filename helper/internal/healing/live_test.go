@@ -48,8 +48,9 @@ type liveHost struct {
 
 	sent  atomic.Int64 // packets that are not its agent's, to each host
 	mu    sync.Mutex
-	heard map[uint16]int64 // of each host, how many it had sent when one came
-	gaps  map[uint16]int64 // the most that it sent without that one came
+	heard map[uint16]int64     // of each host, how many it had sent when one came
+	gaps  map[uint16]int64     // the most that it sent without that one came
+	since map[uint16]time.Time // when the first one came
 }
 
 // dataPort is where the packets go that are not the agents'.
@@ -109,7 +110,7 @@ func emptyLiveNet(t *testing.T, delay time.Duration, ids ...uint16) *liveNet {
 }
 
 func (n *liveNet) newHost(id uint16) *liveHost {
-	n.hosts[id] = &liveHost{net: n, id: id, heard: map[uint16]int64{}, gaps: map[uint16]int64{}}
+	n.hosts[id] = &liveHost{net: n, id: id, heard: map[uint16]int64{}, gaps: map[uint16]int64{}, since: map[uint16]time.Time{}}
 	return n.hosts[id]
 }
 
@@ -163,10 +164,9 @@ func (h *liveHost) become(d *network.Document) {
 	}
 }
 
-// begin has all hosts come to the phase before the switch, and talk.
-func (n *liveNet) begin() {
+// begin has all hosts come to a document, and talk.
+func (n *liveNet) begin(d *network.Document) {
 	n.t.Helper()
-	d := n.phase(n.first, n.other)
 	for _, h := range n.hosts {
 		h.become(d)
 	}
@@ -254,6 +254,9 @@ func (h *liveHost) take(inside, carried *liveSocket, b []byte) {
 	defer h.mu.Unlock()
 	id := network.Ranges{}.HostID(from)
 	now := h.net.hosts[id].sent.Load()
+	if h.heard[id] == 0 {
+		h.since[id] = time.Now()
+	}
 	h.gaps[id] = max(h.gaps[id], now-h.heard[id])
 	h.heard[id] = now
 }

@@ -19,7 +19,7 @@ func TestTwoNetworksBetweenTwoHosts(t *testing.T) {
 		t.Run(second[0], func(t *testing.T) {
 			n, broken := twoNetworks(t, second)
 			broken.Store("first")
-			n.begin()
+			n.begin(n.phase(n.first, nil))
 			n.wantSecondAndFirst(broken)
 		})
 	}
@@ -32,7 +32,7 @@ func TestANetworkOfWhichNobodyWasTold(t *testing.T) {
 		t.Run(second[0], func(t *testing.T) {
 			n, broken := twoNetworks(t, second)
 			n.telling = true
-			n.begin()
+			n.begin(n.phase(n.first, nil))
 			for id := range n.hosts {
 				works := false
 				for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && !works; time.Sleep(50 * time.Millisecond) {

@@ -282,6 +282,9 @@ func (h *Healer) lead(route paths.Route) {
 		}
 	}
 	h.settings++
+	if now := time.Now(); !r.shaking.session(now) {
+		r.shaking, h.observe = r.shaking.lead(now), true
+	}
 	for _, key := range r.host.Keys() {
 		if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
 			h.Log.Warn("setting an endpoint", "peer", r.host.Hostname, "endpoint", route.Endpoint, "error", err)
@@ -315,6 +318,7 @@ func (h *Healer) sendProbe(p paths.Probe) {
 	}
 	if r != nil && r.owes.IsZero() {
 		r.owes = time.Now()
+		h.observe = h.observe || !r.shaking.session(r.owes)
 	}
 	h.sendInside(p.Peer, r, m)
 }

@@ -9,11 +9,13 @@ import (
 )
 
 const (
-	// A host that answers nothing, and of which nothing was received, for firstShake is
-	// shaken hands with again, and then every pauseShakes; after quickShakes times each
-	// pause is twice the one before, until hasteFor has gone by. The host with the higher
-	// ID of a pair begins laterShake later, or both would try at the same moments.
+	// A host that answers nothing, and of which nothing was received, for firstShake, or for
+	// knownShake and two round trips where those are known, is shaken hands with again, and
+	// then every pauseShakes; after quickShakes times each pause is twice the one before,
+	// until hasteFor has gone by. The host with the higher ID of a pair begins laterShake
+	// later, or both would try at the same moments.
 	firstShake  = 600 * time.Millisecond
+	knownShake  = 250 * time.Millisecond
 	laterShake  = 500 * time.Millisecond
 	pauseShakes = time.Second
 	quickShakes = 4
@@ -22,6 +24,8 @@ const (
 	// mostShakes is with how many hosts a look begins handshakes: taking a peer away
 	// has the kernel wait for all its processors.
 	mostShakes = 64
+	// sessionFor is how long a session can be sent over (REJECT_AFTER_TIME).
+	sessionFor = 180 * time.Second
 )
 
 // shaking remembers what looks saw of a host that may have no session with this one.
@@ -32,12 +36,31 @@ const (
 // nothing.
 type shaking struct {
 	own       network.Key // that of this host
+	nowhere   bool        // WireGuard does not know where the host is
 	received  int64
 	heard     time.Time // when a look found that more was received
 	handshake time.Time // the last under the key in use
 	dead      time.Time // what handshake was when the own key changed: nothing can be sent over that session
+	led       time.Time // when the peer was given another endpoint and there was no session
 	tries     int
 	due       time.Time // the next
+}
+
+// lead notes that what is for the host goes elsewhere from now on. What WireGuard has sent
+// before has gone nowhere, and still it waits for the answer.
+func (s shaking) lead(now time.Time) shaking {
+	s.led, s.heard, s.tries, s.due = now, now, 0, time.Time{}
+	return s
+}
+
+// waits tells that the next look should come soon: a handshake may have to be tried again.
+func (s shaking) waits(now, owes time.Time) bool {
+	return !owes.IsZero() && !s.nowhere && !s.session(now) && s.tries < quickShakes
+}
+
+// session tells whether there is one over which the key in use can be sent to.
+func (s shaking) session(now time.Time) bool {
+	return !s.handshake.IsZero() && !s.handshake.Equal(s.dead) && now.Sub(s.handshake) < sessionFor
 }
 
 // next takes a look at the peers of a host into account: one, or two while its keys
@@ -66,12 +89,13 @@ func (s shaking) next(now, owes time.Time, first, pause time.Duration, peers []w
 	case owes.IsZero():
 		s.tries, s.due = 0, time.Time{}
 		return s, nil
+	case s.nowhere:
+		return s, nil
 	case now.Sub(silent) < first || now.Before(s.due):
 		return s, nil
 	}
-	session := !active.LastHandshake.IsZero() && !active.LastHandshake.Equal(s.dead)
 	begun := active.LastHandshake.IsZero() && active.ReceiveBytes > 0 // and it did not end
-	if !session && (begun || s.tries >= patientShakes || len(peers) == 1) {
+	if !s.session(now) && (begun || s.tries >= patientShakes || len(peers) == 1) {
 		again = append(again, active)
 	}
 	if len(again) == 0 {
@@ -100,27 +124,36 @@ func (s shaking) see(now time.Time, active wireguard.PeerState, passive []wiregu
 			s.dead = s.handshake
 		}
 	}
-	s.own, s.received, s.handshake = active.Own, received, active.LastHandshake
+	s.own, s.received, s.handshake, s.nowhere = active.Own, received, active.LastHandshake, !active.Endpoint.IsValid()
 	return s
 }
 
+// onlyBegins reports that this host has to be heard before the other one can send to it.
+func (h *Healer) onlyBegins(r *remote) bool {
+	return h.self.IsUnreached() && !r.host.IsUnreached()
+}
+
 // shakeAgain begins handshakes with the hosts that are silent, all in one: when an uplink
-// fails there are as many as peers. states are the peers of hosts. The caller holds the
-// lock.
-func (h *Healer) shakeAgain(now time.Time, states map[uint16][]wireguard.PeerState) {
-	if now.Sub(h.followed) > hasteFor {
-		return
-	}
+// fails there are as many as peers. states are the peers of hosts. It reports whether the
+// next look should come soon. The caller holds the lock.
+func (h *Healer) shakeAgain(now time.Time, states map[uint16][]wireguard.PeerState) (soon bool) {
 	var again []wireguard.PeerState
 	hosts := 0
 	for id, peers := range states {
 		r := h.peers[id]
 		if hosts == mostShakes {
+			soon = true
 			break
 		}
+		if now.Sub(h.followed) > hasteFor && now.Sub(r.shaking.led) > hasteFor {
+			continue
+		}
 		rtt := h.engine.RTT(id)
-		first := firstShake + 2*rtt
-		if id < h.self.ID {
+		first := firstShake
+		if rtt > 0 {
+			first = knownShake + 2*rtt
+		}
+		if id < h.self.ID && !h.onlyBegins(r) {
 			first += laterShake
 		}
 		pause := pauseShakes + 2*rtt
@@ -130,12 +163,14 @@ func (h *Healer) shakeAgain(now time.Time, states map[uint16][]wireguard.PeerSta
 			again = append(again, silent...)
 			hosts++
 		}
+		soon = soon || r.shaking.waits(now, r.owes)
 	}
 	if len(again) == 0 {
-		return
+		return soon
 	}
 	h.Log.Info("shaking hands again", "hosts", hosts)
 	if err := h.device.ShakeAgain(again); err != nil {
 		h.Log.Warn("shaking hands again", "hosts", hosts, "error", err)
 	}
+	return soon
 }

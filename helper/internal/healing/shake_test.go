@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/wireguard"
 	"mobula/helper/internal/wireguard/wireguardtest"
 )
@@ -45,7 +46,7 @@ func TestHandshakesOfARotationGetLost(t *testing.T) {
 			n.underlay.Lost = func(_, _ netip.AddrPort, m wireguardtest.Message) bool {
 				return losing.Load() && m != wireguardtest.Data
 			}
-			n.begin()
+			n.begin(n.phase(n.first, n.other))
 			losing.Store(true)
 			uses := map[uint16]network.Key{1: n.first[1], 2: n.first[2]}
 			for _, id := range switching {
@@ -101,9 +102,10 @@ func TestHandshakesCross(t *testing.T) {
 // received under its keys, the first of which is in use.
 func TestWhatIsShakenHandsWithAgain(t *testing.T) {
 	const every, first, pause = 100 * time.Millisecond, 600 * time.Millisecond, time.Second
-	old, fresh := time.Unix(100, 0), time.Unix(200, 0)
+	old, fresh := time.Now().Add(-20*time.Second), time.Now().Add(-10*time.Second)
+	over := time.Now().Add(-sessionFor)
 	peer := func(key byte, handshake time.Time, bytes int64) wireguard.PeerState {
-		p := wireguard.PeerState{PublicKey: network.Key{key}, LastHandshake: handshake, ReceiveBytes: bytes, Own: network.Key{99}}
+		p := wireguard.PeerState{PublicKey: network.Key{key}, LastHandshake: handshake, ReceiveBytes: bytes, Own: network.Key{99}, Endpoint: plantest.Host(2).Endpoint}
 		if key == 1 {
 			p.AllowedIPs = []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}
 		}
@@ -142,6 +144,12 @@ func TestWhatIsShakenHandsWithAgain(t *testing.T) {
 			return l
 		}, "6[2] 16[2] 26[2] 36[2]"},
 		"one key, with a session":        {true, func(int) look { return look{peer(1, old, 500)} }, ""},
+		"one key, whose session is over": {true, func(int) look { return look{peer(1, over, 500)} }, "6[1] 16[1] 26[1] 36[1]"},
+		"one key, and nobody knows where": {true, func(int) look {
+			p := peer(1, time.Time{}, 0)
+			p.Endpoint = netip.AddrPort{}
+			return look{p}
+		}, ""},
 		"one key, and never a session":   {true, func(int) look { return look{peer(1, time.Time{}, 0)} }, "6[1] 16[1] 26[1] 36[1]"},
 		"somebody moves the addresses":   {true, func(int) look { return look{peer(3, old, 500), peer(2, old, 700)} }, ""},
 		"the addresses are seen at both": {true, func(int) look { return look{peer(1, old, 500), peer(1, old, 700)} }, ""},
@@ -176,7 +184,7 @@ func TestWhatIsShakenHandsWithAgain(t *testing.T) {
 // rotation was left.
 func TestAHostThatIsDownIsLeftAlone(t *testing.T) {
 	began := time.Now()
-	down := []wireguard.PeerState{{PublicKey: network.Key{1}, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}}, {PublicKey: network.Key{2}}}
+	down := []wireguard.PeerState{{PublicKey: network.Key{1}, Endpoint: plantest.Host(2).Endpoint, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}}, {PublicKey: network.Key{2}}}
 	var s shaking
 	tries := 0
 	for at := time.Duration(0); at < hasteFor; at += 50 * time.Millisecond {
@@ -190,7 +198,7 @@ func TestAHostThatIsDownIsLeftAlone(t *testing.T) {
 	}
 
 	one, two, other := rotating(t)
-	d := &turningDevice{peers: []wireguard.PeerState{{PublicKey: two.self.PublicKey, AllowedIPs: down[0].AllowedIPs}, {PublicKey: other}}}
+	d := &turningDevice{peers: []wireguard.PeerState{{PublicKey: two.self.PublicKey, Endpoint: down[0].Endpoint, AllowedIPs: down[0].AllowedIPs}, {PublicKey: other}}}
 	one.device = d
 	one.lookForTurns()
 	one.peers[2].owes = time.Now().Add(-time.Hour)
@@ -218,7 +226,7 @@ func TestTheHostWithTheHigherIDTriesLater(t *testing.T) {
 	for id, r := range one.peers {
 		r.owes = now.Add(-firstShake - laterShake/2 - 2*one.engine.RTT(id))
 		r.shaking = shaking{heard: r.owes}
-		states[id] = []wireguard.PeerState{{PublicKey: r.host.PublicKey, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}}}
+		states[id] = []wireguard.PeerState{{PublicKey: r.host.PublicKey, Endpoint: r.host.Endpoint, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}}}
 	}
 	one.shakeAgain(now, states)
 	if len(d.did) != mostShakes {
@@ -232,5 +240,38 @@ func TestTheHostWithTheHigherIDTriesLater(t *testing.T) {
 		if tried := r.shaking.tries > 0; tried != (r.host.ID > 20) {
 			t.Errorf("host %d: tried %v", r.host.ID, tried)
 		}
+	}
+}
+
+// TestLedElsewhereIsTriedAtOnce: a host that nobody could send to is where its packets are
+// carried from now on. What was tried in vain before does not hold that up.
+func TestLedElsewhereIsTriedAtOnce(t *testing.T) {
+	at := time.Now()
+	const every = 100 * time.Millisecond
+	p := []wireguard.PeerState{{PublicKey: network.Key{1}, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}, Endpoint: plantest.Host(2).Endpoint}}
+	owes := at
+	look := func(s shaking, until time.Duration) (shaking, int) {
+		tries := 0
+		for end := at.Add(until); at.Before(end); at = at.Add(every) {
+			var again []wireguard.PeerState
+			if s, again = s.next(at, owes, firstShake, pauseShakes, p); len(again) > 0 {
+				tries++
+			}
+		}
+		return s, tries
+	}
+	s, _ := look(shaking{}, 2*time.Minute)
+	if s.waits(at, owes) {
+		t.Error("it is looked at often, though nothing came of four tries")
+	}
+	if _, tries := look(s, 2*time.Second); tries > 0 {
+		t.Fatal("it is tried often for ever: this tests nothing")
+	}
+	s = s.lead(at)
+	if !s.waits(at, owes) {
+		t.Error("it is not looked at often when it is led elsewhere")
+	}
+	if _, tries := look(s, 2*time.Second); tries != 2 {
+		t.Errorf("found %d tries in the first two seconds, wanted 2", tries)
 	}
 }

@@ -34,6 +34,9 @@ func (e *Engine) judge(p *peer) {
 		switch {
 		case p.small.lastAnswer > 0: // restart set it to zero
 			p.phase, p.search, p.exhausted, p.back = up, nil, 0, false
+			if p.via != 0 && !p.carried() {
+				p.portsFail = [2]portsFail{}
+			}
 		case e.now >= p.settleUntil:
 			e.settleFailed(p)
 		}
@@ -110,7 +113,12 @@ func (e *Engine) settleFailed(p *peer) {
 		w.avoid = e.now + avoidFor
 	}
 	if p.via != 0 {
-		p.shun(p.via, e.now+avoidFor)
+		if relay := e.peers[p.via]; relay != nil && relay.carrier && !p.carried() { // its agent may do
+			p.portsFail = [2]portsFail{{p.via, e.now}, p.portsFail[0]}
+			p.search, p.nextSearch = nil, 0 // what was answered is as old as the attempt
+		} else {
+			p.shun(p.via, e.now+avoidFor)
+		}
 		e.event(p, "the relay brings no answer")
 	} else {
 		e.event(p, "no answer")

@@ -76,10 +76,11 @@ type peer struct {
 	bounced                         time.Duration // the last of them
 
 	search     *search
-	exhausted  int           // searches without a result, one after another
-	nextSearch time.Duration // not before
-	avoid      map[uint16]time.Duration
-	moves      int // away from lossy paths, lately
+	exhausted  int                      // searches without a result, one after another
+	nextSearch time.Duration            // not before
+	avoid      map[uint16]time.Duration // relays, until
+	portsFail  [2]portsFail             // the last ones, unless ports led to the peer since
+	moves      int                      // away from lossy paths, lately
 	nextMove   time.Duration
 
 	hold        time.Duration
@@ -169,7 +170,7 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 				questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}, tells: bucket{rate: tellsPerSecond, most: 2 * tellsPerSecond}}
 			// Hosts that start together do not fall into step.
 			every := max(idleInterval, share(len(peers), idleProbesPerSecond))
-			known.nextProbe = now + e.within(every)
+			known.nextProbe = now + e.within(min(every, share(len(peers), firstPerSecond)))
 			known.nextFull = now + every + e.within(10*every)
 			known.next = known.nextProbe
 			known.others = slices.Clone(p.Others)

@@ -13,6 +13,9 @@ const (
 	firstTimeout = 250 * time.Millisecond
 	minTimeout   = 50 * time.Millisecond
 	maxTimeout   = 2 * time.Second
+	// firstAnswers are those of which the quickest counts: the others may have waited for
+	// WireGuard to shake hands.
+	firstAnswers = 4
 )
 
 // line is one way of reaching a peer, watched by probes of one size. Probes are
@@ -69,10 +72,16 @@ func (l *line) answer(now time.Duration, sequence uint32) (rtt time.Duration, ok
 		l.reached = sequence
 	}
 	l.lastAnswer = now
-	l.answers++
+	if l.answers++; l.answers == 1 { // what got lost before there was a way says nothing of it
+		l.recent, l.period = [2]tally{}, now
+		if sequence <= l.settled {
+			l.recent[0] = tally{sent: 1, answered: 1}
+		}
+		l.settled = max(l.settled, sequence-1)
+	}
 	rtt = now - slot.at
 	l.recent[0].quickest = least(l.recent[0].quickest, rtt)
-	if l.srtt == 0 {
+	if l.srtt == 0 || l.answers <= firstAnswers && rtt < l.srtt {
 		l.srtt, l.dev = rtt, rtt/2
 		return rtt, true
 	}

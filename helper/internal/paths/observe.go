@@ -48,6 +48,9 @@ func (e *Engine) traffic(p *peer, k Kernel) {
 		p.grewAt = e.now
 	}
 	first := at == 0
+	if first && k.HandshakeAge < 0 { // there is nothing yet that could be left in haste
+		p.leaveUntil = 0
+	}
 	if !first && e.now-at < 200*time.Millisecond {
 		p.seen.HandshakeAge = k.HandshakeAge - (e.now - at) // too short to tell a rate
 		return

@@ -75,6 +75,8 @@ const (
 	// side probes as often, and each probe has an echo: four packets.
 	idleProbesPerSecond   = 375
 	activeProbesPerSecond = 200
+	// firstPerSecond are those with which hosts begin that hardly know each other yet.
+	firstPerSecond = 80
 	// probesPerSecond bounds everything, bursts included, and leaves room for
 	// as many echoes.
 	probesPerSecond  = 650
@@ -94,9 +96,9 @@ const (
 	firstHold = 10 * time.Second // the direct path has to be good before it is used again
 	mostHold  = 10 * time.Minute
 	// settleTime is how long a new path may take to bring the first echo; with
-	// rekeyTime if WireGuard has to shake hands first, which it tries every 5 s.
+	// rekeyTime if WireGuard has to shake hands first: twice, if the first handshakes cross.
 	settleTime = 700 * time.Millisecond
-	rekeyTime  = 6 * time.Second
+	rekeyTime  = time.Second
 	sessionAge = 170 * time.Second // WireGuard's own limit is 180 s
 	avoidFor   = 10 * time.Second  // a relay that did not work
 )

@@ -173,7 +173,7 @@ func (e *Engine) nextRound(p *peer) time.Duration {
 func (e *Engine) mayAsk(p, relay *peer) bool {
 	_, asked := p.search.asked[relay.ID]
 	// Who has relay ports is asked first, where ports may lead to the peer.
-	early := p.Endpoint.IsValid() && len(p.search.asked) < perRound && !e.hasPorts(relay) && e.portsLeft(p)
+	early := p.Endpoint.IsValid() && len(p.search.asked) < perRound && !e.portsDo(p, relay) && e.portsLeft(p)
 	return !asked && !early && relay != p && e.now >= p.avoid[relay.ID]
 }
 
@@ -184,7 +184,7 @@ func (e *Engine) portsLeft(p *peer) bool {
 		s.portsAt, s.portsOf = e.now, len(s.asked)
 		s.portsLeft = slices.ContainsFunc(e.helping(), func(c *peer) bool {
 			_, asked := s.asked[c.ID]
-			return c != p && !asked && e.now >= p.avoid[c.ID] && e.hasPorts(c)
+			return c != p && !asked && e.now >= p.avoid[c.ID] && e.portsDo(p, c)
 		})
 	}
 	return s.portsLeft
@@ -272,6 +272,28 @@ func (e *Engine) couldHelp(c *peer) bool {
 // hasPorts reports that a host has relay ports that this one can send to.
 func (e *Engine) hasPorts(c *peer) bool { return !c.NoRelay && e.relayPlace(c).IsValid() }
 
+// portsFail says when a peer did not answer by a relay's ports.
+type portsFail struct {
+	relay uint16
+	at    time.Duration
+}
+
+// portsDo reports that a relay has ports, and they may lead to the peer.
+func (e *Engine) portsDo(p, relay *peer) bool {
+	for _, f := range p.portsFail {
+		if f.relay == relay.ID && e.now < f.at+avoidFor {
+			return false
+		}
+	}
+	return e.hasPorts(relay)
+}
+
+// portsDoNot reports that two relays' ports have failed, so that those of others will, too:
+// a NAT in front of either end has it come from elsewhere than where they know it.
+func (p *peer) portsDoNot(now time.Duration) bool {
+	return p.portsFail[1].relay != 0 && now < p.portsFail[1].at+mostHold
+}
+
 // relayed is a way over a relay.
 type relayed struct {
 	relay *peer
@@ -284,7 +306,7 @@ type relayed struct {
 func (e *Engine) best(p *peer, clean bool) (best relayed, ok bool) {
 	s := p.search
 	wait := choiceTime
-	if s != nil && !s.port { // which take longer to find out
+	if s != nil && !s.port && p.Endpoint.IsValid() { // which take longer to find out
 		wait = askTime
 	}
 	if s == nil || s.first == 0 || s.open > 0 && e.now-s.first < wait {
@@ -293,8 +315,9 @@ func (e *Engine) best(p *peer, clean bool) (best relayed, ok bool) {
 	var least time.Duration
 	for id, a := range s.answers {
 		c := e.peers[id]
-		ports := c != nil && a.verdict.Reachable && e.hasPorts(c)
-		if c == nil || !ports && !(a.verdict.Carries && c.carrier) || e.now-a.at > answerLife || e.now < p.avoid[id] || !e.couldHelp(c) {
+		carries := c != nil && a.verdict.Carries && c.carrier
+		ports := c != nil && a.verdict.Reachable && e.portsDo(p, c) && !(carries && p.portsDoNot(e.now))
+		if !ports && !carries || e.now-a.at > answerLife || e.now < p.avoid[id] || !e.couldHelp(c) {
 			continue
 		}
 		loss, _ := c.small.loss(e.now)
@@ -313,6 +336,9 @@ func (e *Engine) best(p *peer, clean bool) (best relayed, ok bool) {
 			at = e.relayTo(c, p.ID)
 		} else {
 			cost += carryCost
+		}
+		if ports && p.portsDoNot(e.now) {
+			cost += 2 * carryCost
 		}
 		if !ok || cost < least || cost == least && id < best.relay.ID {
 			best, least, ok = relayed{c, at, way}, cost, true

@@ -35,6 +35,7 @@ type world struct {
 	sightings int  // told
 	packets   int  // on the underlay, probes and all
 	switches  int  // endpoints set by engines
+	moves     int  // and those of them that were others than before
 	log       bool
 }
 
@@ -42,6 +43,7 @@ type simHost struct {
 	id        uint16
 	engine    *Engine
 	endpoints map[uint16]netip.AddrPort
+	set       map[uint16]netip.AddrPort // by its engine
 	rx, tx    map[uint16]int64
 	lastData  map[uint16]time.Duration // arrival of the last data packet, by sender
 	lost      map[uint16]int
@@ -111,7 +113,7 @@ func newWorldOf(t testing.TB, n int, seed int64, seconds map[uint16]netip.AddrPo
 		peers = append(peers, w.peer(id))
 	}
 	for _, self := range peers {
-		h := &simHost{id: self.ID, endpoints: map[uint16]netip.AddrPort{}, rx: map[uint16]int64{}, tx: map[uint16]int64{},
+		h := &simHost{id: self.ID, endpoints: map[uint16]netip.AddrPort{}, set: map[uint16]netip.AddrPort{}, rx: map[uint16]int64{}, tx: map[uint16]int64{},
 			lastData: map[uint16]time.Duration{}, lost: map[uint16]int{}}
 		config := Config{Self: self.ID, Relays: map[uint16]bool{}, Local: w.local(self.ID)}
 		var others []Peer
@@ -171,7 +173,11 @@ func (w *world) look(h *simHost) {
 	var all []Kernel
 	for _, p := range w.hosts {
 		if p != h {
-			all = append(all, Kernel{Peer: p.id, Endpoint: h.endpoints[p.id], ReceiveBytes: h.rx[p.id], TransmitBytes: h.tx[p.id]})
+			k := Kernel{Peer: p.id, Endpoint: h.endpoints[p.id], ReceiveBytes: h.rx[p.id], TransmitBytes: h.tx[p.id]}
+			if k.ReceiveBytes == 0 {
+				k.HandshakeAge = -1
+			}
+			all = append(all, k)
 		}
 	}
 	h.engine.Observe(w.now, all)
@@ -248,8 +254,10 @@ func (h *simHost) knowsCarriers(others []Peer) {
 func (w *world) carryOut(h *simHost) {
 	out := h.engine.Take()
 	for _, r := range out.Routes {
-		h.endpoints[r.Peer] = r.Endpoint
-		w.switches++
+		if w.switches++; h.set[r.Peer] != r.Endpoint {
+			w.moves++
+		}
+		h.endpoints[r.Peer], h.set[r.Peer] = r.Endpoint, r.Endpoint
 	}
 	for _, e := range out.Events {
 		if w.log {
