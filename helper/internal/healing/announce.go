@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/bucket"
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/probe"
 )
 
@@ -57,15 +58,27 @@ func (h *Healer) announceAnew() {
 	}
 }
 
-// ownAddresses are those of the host's interfaces at which no endpoint is.
+// ownAddresses are those of the host's interfaces at which no endpoint is, first the one from which it
+// sends to all others over IPv6, if that may help.
 func (h *Healer) ownAddresses() (all []netip.Addr) {
+	var own []netip.Addr
+	if h.triesOutside() {
+		own = append(own, h.from6)
+	}
 	for _, n := range h.local {
-		if h.mayBeEndpoint(n.Addr(), h.self.Endpoints()) && len(all) < probe.MaxAddresses {
-			all = append(all, n.Addr())
+		own = append(own, n.Addr())
+	}
+	for _, a := range own {
+		if h.mayBeEndpoint(a, h.self.Endpoints()) && !slices.Contains(all, a) && len(all) < probe.MaxAddresses {
+			all = append(all, a)
 		}
 	}
 	return all
 }
+
+// triesOutside reports that this host and others without an endpoint try each other over IPv6, wherever
+// they are: there firewalls are in between, which let in what answers, and hardly any NAT.
+func (h *Healer) triesOutside() bool { return h.self.IsUnreached() && h.hasIPv6 && h.from6.IsValid() }
 
 // mayBeEndpoint reports that somebody with these endpoints may have another one there.
 func (h *Healer) mayBeEndpoint(a netip.Addr, endpoints []netip.AddrPort) bool {
@@ -77,7 +90,7 @@ func (h *Healer) mayBeEndpoint(a netip.Addr, endpoints []netip.AddrPort) bool {
 type announced struct {
 	session uint64 // of its agent
 	all     []netip.Addr
-	near    []netip.AddrPort // where it is tried
+	tried   []netip.AddrPort // where it is tried
 	proven  []netip.AddrPort // where messages came from that were the peer's
 	taken   bucket.Bucket
 }
@@ -90,7 +103,7 @@ const (
 
 // prove notes that the peer is at one of the addresses of which it told.
 func (r *remote) prove(at netip.AddrPort) {
-	if a := &r.announced; slices.Contains(a.near, at) && !slices.Contains(a.proven, at) {
+	if a := &r.announced; slices.Contains(a.tried, at) && !slices.Contains(a.proven, at) {
 		a.proven = append(a.proven, at)
 	}
 }
@@ -115,22 +128,28 @@ func (h *Healer) forgetAnnounced(id uint16, r *remote, session uint64) {
 }
 
 // tryAnnounced has a peer tried at those of its addresses that are in a network in which this
-// host is, too; what it says of others would only make this host send to whomever it likes. Those
-// of IPv6 are left out where the MTUs have no room for it, so that packets would be fragmented,
-// and there is one of IPv4.
+// host is, too; what it says of others would only make this host send to whomever it likes. Only
+// where neither has an endpoint, the first address from which it sends to all others is tried as well,
+// as is where others see it. Those of IPv6 are left out where the MTUs have no room for it, so that
+// packets would be fragmented, and there is one of IPv4.
 func (h *Healer) tryAnnounced(id uint16, r *remote) {
-	var near []netip.AddrPort
+	var near, far []netip.AddrPort
 	for _, a := range r.announced.all {
-		if port := r.host.ListenPort(); port != 0 && h.isNear(a) && h.mayBeEndpoint(a, r.host.Endpoints()) {
-			near = append(near, netip.AddrPortFrom(a, port))
+		at := netip.AddrPortFrom(a, r.host.ListenPort())
+		switch {
+		case at.Port() == 0 || !h.mayBeEndpoint(a, r.host.Endpoints()):
+		case h.isNear(a):
+			near = append(near, at)
+		case len(far) == 0 && network.IsGlobal6(a) && a != h.from6 && r.host.IsUnreached() && h.triesOutside():
+			far = append(far, at)
 		}
 	}
 	six := func(at netip.AddrPort) bool { return at.Addr().Is6() }
 	if four := slices.DeleteFunc(slices.Clone(near), six); len(four) > 0 && !h.hasIPv6 {
 		near = four
 	}
-	r.announced.near, r.announced.proven = near, nil
-	h.engine.Announced(h.now(), id, near)
+	r.announced.tried, r.announced.proven = append(near, far...), nil
+	h.engine.Announced(h.now(), id, r.announced.tried)
 }
 
 // isNear reports that an address is one of another machine in a network in which this host is.

@@ -1,6 +1,7 @@
 package healing
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -66,6 +67,50 @@ func TestAnnouncedAddresses(t *testing.T) {
 	own, one.lookedAt = nil, time.Time{}
 	if one.lookAtNetworks(); len(near()) > 0 {
 		t.Errorf("out of that network tried at %v", near())
+	}
+}
+
+// TestIPv6WithoutEndpoints: two hosts that nobody could send to first tell from where they send over
+// IPv6, and try it, wherever that is. No other host is sent to so, and none without room for it.
+func TestIPv6WithoutEndpoints(t *testing.T) {
+	n := still(t, 2)
+	one := n.healers[1]
+	one.below6 = one.below
+	now := time.Now()
+	one.clock = func() time.Time { now = now.Add(2 * time.Second); return now } // or it says otherwise too often
+	local := []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("2001:db8:1::1/64")}
+	one.networks = func() ([]netip.Prefix, error) { return local, nil }
+	one.outside6 = func() (netip.Addr, error) { return netip.MustParseAddr("2001:db8:1::a"), nil }
+	peer := one.peers[2]
+	said := []netip.Addr{netip.MustParseAddr("fd00::7"), netip.MustParseAddr("2001:db8:2::7"), netip.MustParseAddr("2001:db8:2::8"), netip.MustParseAddr("2001:db8:1::7")}
+	for _, c := range []struct {
+		what              string
+		self, other, room bool // without an endpoint, and room for IPv6
+		tells, tried      string
+	}{
+		{"neither", false, false, true, "[10.9.0.1 2001:db8:1::1]", "[[2001:db8:1::7]:51820]"},
+		{"this one", true, false, true, "[2001:db8:1::a 10.9.0.1 2001:db8:1::1]", "[[2001:db8:1::7]:51820]"},
+		{"the other one", false, true, true, "[10.9.0.1 2001:db8:1::1]", "[[2001:db8:1::7]:51820]"},
+		{"both", true, true, true, "[2001:db8:1::a 10.9.0.1 2001:db8:1::1]", "[[2001:db8:1::7]:51820 [2001:db8:2::7]:51820]"},
+		{"both, without room", true, true, false, "[10.9.0.1 2001:db8:1::1]", "[[2001:db8:1::7]:51820]"},
+	} {
+		one.self.Endpoint, one.self.WireGuardPort = netip.MustParseAddrPort("192.0.2.1:51820"), 51820
+		peer.host.Endpoint, peer.host.WireGuardPort = netip.MustParseAddrPort("192.0.2.2:51820"), 51820
+		if c.self {
+			one.self.Endpoint = netip.AddrPort{}
+		}
+		if c.other {
+			peer.host.Endpoint = netip.AddrPort{}
+		}
+		one.hasIPv6, one.from6, one.lookedAt, peer.announced.all = c.room, netip.Addr{}, time.Time{}, nil
+		one.lookAtNetworks()
+		one.takeInside(probe.Traffic{Session: 1}.AppendAddresses(nil, said), intrawire(2))
+		if got := fmt.Sprint(one.tells); got != c.tells {
+			t.Errorf("%s: tells %s, wanted %s", c.what, got, c.tells)
+		}
+		if got := fmt.Sprint(peer.announced.tried); got != c.tried {
+			t.Errorf("%s: tries %s, wanted %s", c.what, got, c.tried)
+		}
 	}
 }
 

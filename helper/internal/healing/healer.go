@@ -46,6 +46,7 @@ type Healer struct {
 	below6        Answering                      // and over IPv6; nil: this host does not speak it there
 	carrier       *carrier                       // nil: it carries for nobody
 	networks      func() ([]netip.Prefix, error) // own addresses, each with its network; nil: nobody knows
+	outside6      func() (netip.Addr, error)     // from where it sends over IPv6; nil: nobody knows
 	namespace     uint64                         // inode, which tells namespaces of the same name apart
 	began         time.Time
 	clock         func() time.Time // of the budgets
@@ -74,7 +75,8 @@ type Healer struct {
 	unable     bool           // this host relays for nobody
 	observe    bool           // the engine wants a look at the kernel
 	local      []netip.Prefix // the host's own addresses, each with its network
-	tells      []netip.Addr   // those of them that peers are told
+	from6      netip.Addr     // from where it sends to others over IPv6; zero: from nowhere
+	tells      []netip.Addr   // those of these that peers are told
 	lookedAt   time.Time      // at them
 	settings   int            // endpoints set, ever
 	echoes     bucket.Bucket

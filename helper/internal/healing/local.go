@@ -1,6 +1,8 @@
 package healing
 
 import (
+	"errors"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -19,16 +21,22 @@ func (h *Healer) lookAtNetworks() {
 		return
 	}
 	local, err := h.networks()
+	var from6 netip.Addr
+	if h.below6 != nil && h.outside6 != nil {
+		var err6 error
+		from6, err6 = h.outside6()
+		err = errors.Join(err, err6)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.lookedAt = time.Now(); err != nil {
 		h.Log.Warn("looking which networks the host is in", "error", err)
 		return
 	}
-	if slices.Equal(local, h.local) {
+	if slices.Equal(local, h.local) && from6 == h.from6 {
 		return
 	}
-	h.local = local
+	h.local, h.from6 = local, from6
 	h.engine.SetLocal(local)
 	h.announceAnew()
 	wake(h.poke)

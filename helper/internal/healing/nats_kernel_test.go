@@ -24,17 +24,18 @@ type place struct {
 	id      uint16
 	kind    string
 	routers []string // in front of it, the host's own first; none: it is outside
+	six     bool     // it has an IPv6 address as well, which the router guards and does not translate
 }
 
 // grid has hosts behind all kinds of what the kernel's connection tracking makes: it lets in
 // what answers to exactly what went out, whether it translates or not.
 var grid = []place{
-	{1, "public", nil},
-	{2, "firewall", nil},
-	{3, "keeps ports", []string{"r3"}}, {4, "keeps ports", []string{"r4"}},
-	{5, "random ports", []string{"r5"}},
-	{6, "two in a row", []string{"r6", "r3"}},
-	{7, "random ports", []string{"r7"}}, {8, "random ports", []string{"r7"}}, // which has both
+	{1, "public", nil, true},
+	{2, "firewall", nil, false},
+	{3, "keeps ports", []string{"r3"}, false}, {4, "keeps ports", []string{"r4"}, true},
+	{5, "random ports", []string{"r5"}, true},
+	{6, "two in a row", []string{"r6", "r3"}, false},
+	{7, "random ports", []string{"r7"}, true}, {8, "random ports", []string{"r7"}, false}, // which has both
 }
 
 // outer is the last router; "": there is none.
@@ -55,6 +56,8 @@ func wanted(a, b place) string {
 		return "direct (LAN)"
 	case public(a) || public(b):
 		return "direct"
+	case a.six && b.six:
+		return "direct (punched)"
 	case random(a) || random(b), a.outer() != "" && a.outer() == b.outer(): // which does not lead back inside
 		return "carried"
 	}
@@ -85,7 +88,7 @@ func TestNATGrid(t *testing.T) {
 	n.wantWays("other ports")
 	n.outage("host 5 moves into the network of host 3", func() {
 		n.attach("h5", "r3", 5)
-		grid[4].kind, grid[4].routers = "keeps ports", []string{"r3"}
+		grid[4].kind, grid[4].routers, grid[4].six = "keeps ports", []string{"r3"}, false
 	})
 	n.wantWays("after the move")
 }
@@ -121,6 +124,7 @@ func newGrid(t *testing.T) *gridNet {
 		ids = append(ids, p.id)
 	}
 	n := &gridNet{liveNet: emptyLiveNet(t, 2*time.Millisecond, ids...)}
+	n.second = map[uint16]netip.AddrPort{1: netip.MustParseAddrPort("[2001:db8::1]:51820")} // so that MTUs have room for it
 	n.hidden, n.dataEvery = map[uint16]bool{}, 200*time.Millisecond
 	n.shifts = map[uint16]uint16{5: 5, 6: 6, 8: 8} // of two hosts with one port a NAT keeps one's
 	netnstest.Namespace(t, "outside")
@@ -144,6 +148,9 @@ func newGrid(t *testing.T) *gridNet {
 		} else {
 			n.attach(name, p.routers[0], p.id)
 		}
+		if p.six {
+			n.attach6(p)
+		}
 		if p.kind == "firewall" {
 			netnstest.Run(t, name, "nft", "add table inet f; add chain inet f in { type filter hook input priority 0; policy drop; }; add rule inet f in iifname lo accept; add rule inet f in ct state established,related accept")
 		}
@@ -166,6 +173,12 @@ func (n *gridNet) host(id uint16, namespace string) {
 		t.Fatal(err)
 	}
 	h.begins(live, inside, carried, below, openLocal(namespace, port))
+	if grid[id-1].six {
+		if h.below6, err = rawudp.Listen6(namespace, port, probe.Magic); err != nil {
+			t.Fatal(err)
+		}
+		h.outside6 = func() (netip.Addr, error) { return links.Outside6(namespace) }
+	}
 	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(namespace) }
 }
 
@@ -186,6 +199,25 @@ func (n *gridNet) router(name, how string) {
 func (n *gridNet) attach(host, router string, id uint16) {
 	network := "192.168." + router[1:]
 	n.connect(host, "up", router, fmt.Sprintf("%s.%d/24", network, 100+id), network+".1")
+}
+
+// attach6 gives a host an IPv6 address, and the router in front of it one and a firewall. Outside
+// the hosts that have one are in one network.
+func (n *gridNet) attach6(p place) {
+	at := func(format string) string { return fmt.Sprintf(format, p.id) }
+	if len(p.routers) == 0 {
+		netnstest.Run(n.t, at("h%d"), "ip", "addr", "add", at("2001:db8::%d/64"), "dev", "up", "nodad")
+		netnstest.Run(n.t, at("h%d"), "ip", "route", "add", "2001:db8::/32", "dev", "up")
+		return
+	}
+	r := p.routers[0]
+	netnstest.Run(n.t, r, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.out.proxy_ndp=1")
+	netnstest.Run(n.t, r, "ip", "addr", "add", at("2001:db8:%d::1/64"), "dev", "lan", "nodad")
+	netnstest.Run(n.t, r, "ip", "route", "add", "2001:db8::/32", "dev", "out")
+	netnstest.Run(n.t, r, "ip", "neigh", "add", "proxy", at("2001:db8:%d::7"), "dev", "out")
+	netnstest.Run(n.t, r, "nft", "add table ip6 f; add chain ip6 f fw { type filter hook forward priority 0; policy drop; }; add rule ip6 f fw iifname lan accept; add rule ip6 f fw ct state established accept")
+	netnstest.Run(n.t, at("h%d"), "ip", "addr", "add", at("2001:db8:%d::7/64"), "dev", "up", "nodad")
+	netnstest.Run(n.t, at("h%d"), "ip", "route", "add", "default", "via", at("2001:db8:%d::1"))
 }
 
 // connect puts a link of a namespace into the network of another one.

@@ -81,6 +81,7 @@ func start(ctx context.Context, c Config, namespace uint64, running *store.Chang
 		}
 	}
 	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(underlayNamespace(self)) }
+	h.outside6 = func() (netip.Addr, error) { return links.Outside6(underlayNamespace(self)) }
 	if err := h.Follow(running); err != nil {
 		for _, s := range sockets {
 			err = errors.Join(err, s.Close())

@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"mobula/helper/internal/network"
 	"mobula/helper/internal/spec"
 )
 
@@ -165,3 +166,23 @@ func isMachine(l netlink.Link) bool {
 	tap, ok := l.(*netlink.Tuntap)
 	return ok && tap.Flags&netlink.TUNTAP_VNET_HDR != 0
 }
+
+// Outside6 returns the IPv6 address from which the named namespace ("": the host's own) sends to hosts
+// that are in none of its networks, temporary ones among them (RFC 8981); zero: it has none that others
+// can answer to.
+func Outside6(namespace string) (at netip.Addr, err error) {
+	err = in(namespace, func(h *netlink.Handle) error {
+		routes, err := h.RouteGet(internet6)
+		if err != nil || len(routes) == 0 {
+			return nil // there is no way: an error of the kernel's, one of many
+		}
+		if source, ok := netip.AddrFromSlice(routes[0].Src); ok && network.IsGlobal6(source) {
+			at = source
+		}
+		return nil
+	})
+	return at, err
+}
+
+// internet6 is an address that is in nobody's network, and has the way of those that are in others'.
+var internet6 = net.ParseIP("2000::1")

@@ -175,6 +175,12 @@ func IsPrivate(a netip.Addr) bool {
 	return a.IsPrivate() || slices.ContainsFunc(ofOurOwn, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
+// internet6 are the IPv6 addresses that lead anywhere (IANA, IPv6 Global Unicast Address Assignments).
+var internet6 = netip.MustParsePrefix("2000::/3")
+
+// IsGlobal6 reports that an address is one of IPv6 that may be reached from everywhere.
+func IsGlobal6(a netip.Addr) bool { return internet6.Contains(a) }
+
 // Check returns what is wanted instead of a network that cannot be wire_network or
 // access_network, "" if it can.
 func (n Slash16) Check() (want string) {

@@ -13,8 +13,6 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
-
-	"mobula/helper/internal/netns"
 )
 
 // Message is the kind of a WireGuard packet, as its first byte says (the protocol's
@@ -84,7 +82,7 @@ func NewLive(u *Underlay, at netip.AddrPort, receive func(packet []byte)) (*Live
 // NewLiveIn returns a device whose UDP sockets are the kernel's, in a named network namespace.
 func NewLiveIn(namespace string, receive func(packet []byte)) (*Live, error) {
 	l := newLive(receive)
-	return l, l.up(kernelBind{conn.NewStdNetBind(), namespace})
+	return l, l.up(&kernelBind{namespace: namespace})
 }
 
 func newLive(receive func(packet []byte)) *Live {
@@ -95,31 +93,6 @@ func (l *Live) up(bind conn.Bind) error {
 	silent := func(string, ...any) {}
 	l.device = device.NewDevice((*liveTUN)(l), bind, &device.Logger{Verbosef: silent, Errorf: silent})
 	return l.device.Up()
-}
-
-// kernelBind opens its sockets in a namespace. What comes out of them leaves by the address that
-// the kernel chooses, as with Linux' own device when the one before is gone
-// (drivers/net/wireguard/socket.c).
-type kernelBind struct {
-	conn.Bind
-	namespace string
-}
-
-func (b kernelBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
-	err = netns.Do(b.namespace, func() error {
-		receive, actual, err = b.Bind.Open(port)
-		return err
-	})
-	for i, f := range receive {
-		receive[i] = func(packets [][]byte, sizes []int, from []conn.Endpoint) (int, error) {
-			n, err := f(packets, sizes, from)
-			for _, e := range from[:n] {
-				e.ClearSrc()
-			}
-			return n, err
-		}
-	}
-	return receive, actual, err
 }
 
 // Also gives the device another address of the underlay, in a /24 that leads to those
