@@ -58,6 +58,11 @@ func (h *Healer) announceAnew() {
 	}
 }
 
+// speaks reports that this host can send to an address: one over IPv6 only if there is a way to others.
+func (h *Healer) speaks(a netip.Addr) bool {
+	return h.beside(a) != nil && (a.Is4() || h.outside6 == nil || h.from6.IsValid() || h.isNear(a))
+}
+
 // ownAddresses are those of the host's interfaces at which no endpoint is, first the one from which it
 // sends to all others over IPv6, if that may help.
 func (h *Healer) ownAddresses() (all []netip.Addr) {
@@ -111,6 +116,7 @@ func (r *remote) prove(at netip.AddrPort) {
 // takeAnnounced takes what a peer's agent says.
 func (h *Healer) takeAnnounced(id uint16, r *remote, session uint64, all []netip.Addr) {
 	a := &r.announced
+	h.forgetAnnounced(id, r, session)
 	if a.session = session; slices.Equal(a.all, all) || !a.taken.Take(h.clock(), announcedPerSecond, announcedAtOnce) {
 		return
 	}

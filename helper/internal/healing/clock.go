@@ -10,12 +10,16 @@ import (
 // shortestSleep bounds how often the engine is served.
 const shortestSleep = 5 * time.Millisecond
 
+// shakesShare is how many times what a look takes passes, at least, between two of them that
+// handshakes need.
+const shakesShare = 20
+
 // run is the engine's clock.
 func (h *Healer) run(ctx context.Context) {
 	defer h.ended.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var nextLook, noSooner time.Duration
+	var nextLook, noSooner, unhurried time.Duration
 	for {
 		h.mu.Lock()
 		now := h.now()
@@ -24,24 +28,31 @@ func (h *Healer) run(ctx context.Context) {
 			h.flush()
 		}
 		sleep := h.engine.Next() - now
-		look := now >= nextLook || h.observe && now >= noSooner
-		h.observe = h.observe && !look
-		observe, peers := h.observe, len(h.peers)
+		if h.observe {
+			nextLook = min(nextLook, noSooner)
+		}
+		if h.shakes {
+			nextLook = min(nextLook, unhurried)
+		}
+		look := now >= nextLook
+		if look {
+			h.observe, h.shakes = false, false
+		}
+		peers := len(h.peers)
 		h.mu.Unlock()
 		if look {
+			began := time.Now()
 			h.look()
-			nextLook = now + time.Second*time.Duration(1+peers/500)
-			noSooner = now + 50*time.Millisecond + time.Duration(peers)*100*time.Microsecond
+			took := time.Since(began)
+			nextLook = now + took + time.Second*time.Duration(1+peers/500)
+			noSooner = now + took + 50*time.Millisecond + time.Duration(peers)*100*time.Microsecond
+			unhurried = max(noSooner, now+shakesShare*took)
 			continue
 		}
 		if sleep < shortestSleep {
 			sleep = shortestSleep
 		}
-		most := nextLook - now
-		if observe {
-			most = max(noSooner-now, shortestSleep)
-		}
-		if sleep > most {
+		if most := nextLook - now; sleep > most {
 			sleep = most
 		}
 		timer.Reset(sleep)
@@ -100,6 +111,6 @@ func (h *Healer) look() {
 		delete(byHost, id) // they are looked at more often
 	}
 	if h.shakeAgain(time.Now(), byHost) {
-		h.observe = true
+		h.shakes = true
 	}
 }

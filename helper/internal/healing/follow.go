@@ -56,7 +56,7 @@ func (h *Healer) Follow(running *store.Change) error {
 		if h.below6 == nil {
 			host = host.IPv4Only()
 		}
-		r.host, r.secrets = host, nil
+		r.host, r.secrets, r.shaking.leads = host, nil, 0
 		h.peers[host.ID] = r
 		for _, key := range host.Keys() {
 			h.byKey[key] = host.ID
@@ -66,7 +66,7 @@ func (h *Healer) Follow(running *store.Change) error {
 		}
 		all = append(all, paths.Peer{ID: host.ID, Endpoint: host.Endpoint, Others: host.OtherPlaces(), NoRelay: !relays[host.ID]})
 	}
-	h.engine.SetPeers(h.now(), paths.Config{Self: self.ID, Relays: h.relays(), Exact: self.SharedUplink, Local: h.local}, all)
+	h.engine.SetPeers(h.now(), paths.Config{Self: self.ID, Relays: h.relays(), Exact: self.SharedUplink, Local: h.local, From6: h.from6}, all)
 	h.announceAnew()
 	h.followNamed()
 	h.tellCarrier()

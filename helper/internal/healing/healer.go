@@ -74,6 +74,7 @@ type Healer struct {
 	hasIPv6    bool           // the MTUs leave room for it
 	unable     bool           // this host relays for nobody
 	observe    bool           // the engine wants a look at the kernel
+	shakes     bool           // handshakes may have to be tried again soon
 	local      []netip.Prefix // the host's own addresses, each with its network
 	from6      netip.Addr     // from where it sends to others over IPv6; zero: from nowhere
 	tells      []netip.Addr   // those of these that peers are told

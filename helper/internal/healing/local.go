@@ -37,7 +37,7 @@ func (h *Healer) lookAtNetworks() {
 		return
 	}
 	h.local, h.from6 = local, from6
-	h.engine.SetLocal(local)
+	h.engine.SetLocal(local, from6)
 	h.announceAnew()
 	wake(h.poke)
 }

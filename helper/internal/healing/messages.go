@@ -115,7 +115,7 @@ func (h *Healer) takeInside(b []byte, from netip.AddrPort) {
 		}
 		h.engine.Asked(now, id, m.Sequence, targets...)
 	case probe.Sighting:
-		if h.ranges.CheckEndpoint(m.At.Addr()) == "" && m.At.Port() != 0 && h.beside(m.At.Addr()) != nil {
+		if h.ranges.CheckEndpoint(m.At.Addr()) == "" && m.At.Port() != 0 && h.speaks(m.At.Addr()) {
 			h.engine.Sighted(now, id, m.Target, m.At)
 		}
 	case probe.OwnAddresses:
@@ -283,7 +283,7 @@ func (h *Healer) lead(route paths.Route) {
 	}
 	h.settings++
 	if now := time.Now(); !r.shaking.session(now) {
-		r.shaking, h.observe = r.shaking.lead(now), true
+		r.shaking, h.shakes = r.shaking.lead(now), true
 	}
 	for _, key := range r.host.Keys() {
 		if err := h.device.SetEndpoint(key, route.Endpoint); err != nil {
@@ -318,7 +318,7 @@ func (h *Healer) sendProbe(p paths.Probe) {
 	}
 	if r != nil && r.owes.IsZero() {
 		r.owes = time.Now()
-		h.observe = h.observe || !r.shaking.session(r.owes)
+		h.shakes = h.shakes || !r.shaking.session(r.owes)
 	}
 	h.sendInside(p.Peer, r, m)
 }

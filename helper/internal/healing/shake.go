@@ -19,6 +19,8 @@ const (
 	laterShake  = 500 * time.Millisecond
 	pauseShakes = time.Second
 	quickShakes = 4
+	// mostLeads is how often it begins anew because the host is led elsewhere.
+	mostLeads = 4
 	// After patientShakes times without success the key in use is tried, too.
 	patientShakes = 2
 	// mostShakes is with how many hosts a look begins handshakes: taking a peer away
@@ -40,15 +42,22 @@ type shaking struct {
 	received  int64
 	heard     time.Time // when a look found that more was received
 	handshake time.Time // the last under the key in use
+	shaken    time.Time // when that was, by this host's own clock
 	dead      time.Time // what handshake was when the own key changed: nothing can be sent over that session
 	led       time.Time // when the peer was given another endpoint and there was no session
+	leads     int       // that, since anything was received
 	tries     int
 	due       time.Time // the next
 }
 
 // lead notes that what is for the host goes elsewhere from now on. What WireGuard has sent
-// before has gone nowhere, and still it waits for the answer.
+// before has gone nowhere, and still it waits for the answer. A host that is led here and there and
+// stays silent is tried no more often for it.
 func (s shaking) lead(now time.Time) shaking {
+	if s.leads == mostLeads {
+		return s
+	}
+	s.leads++
 	s.led, s.heard, s.tries, s.due = now, now, 0, time.Time{}
 	return s
 }
@@ -60,7 +69,7 @@ func (s shaking) waits(now, owes time.Time) bool {
 
 // session tells whether there is one over which the key in use can be sent to.
 func (s shaking) session(now time.Time) bool {
-	return !s.handshake.IsZero() && !s.handshake.Equal(s.dead) && now.Sub(s.handshake) < sessionFor
+	return !s.handshake.IsZero() && !s.handshake.Equal(s.dead) && now.Sub(s.shaken) < sessionFor
 }
 
 // next takes a look at the peers of a host into account: one, or two while its keys
@@ -69,16 +78,9 @@ func (s shaking) session(now time.Time) bool {
 // peers that have to be made anew. One with allowed IPs is among them only if there is
 // no session over which it can be sent to; and none is while anything is received.
 func (s shaking) next(now, owes time.Time, first, pause time.Duration, peers []wireguard.PeerState) (after shaking, again []wireguard.PeerState) {
-	var active wireguard.PeerState
-	for _, p := range peers {
-		if len(p.AllowedIPs) > 0 {
-			active = p
-		} else {
-			again = append(again, p)
-		}
-	}
-	if len(again) != len(peers)-1 {
-		return s, nil // somebody is changing them
+	active, again, steady := keys(peers)
+	if !steady {
+		return s, nil
 	}
 	s = s.see(now, active, again)
 	silent := s.heard
@@ -109,6 +111,18 @@ func (s shaking) next(now, owes time.Time, first, pause time.Duration, peers []w
 	return s, again
 }
 
+// keys tells the peer in use from the other one, if any; not while somebody is changing them.
+func keys(peers []wireguard.PeerState) (active wireguard.PeerState, passive []wireguard.PeerState, steady bool) {
+	for _, p := range peers {
+		if len(p.AllowedIPs) > 0 {
+			active = p
+		} else {
+			passive = append(passive, p)
+		}
+	}
+	return active, passive, len(passive) == len(peers)-1
+}
+
 // see notes what the peer in use and the other one, if any, tell.
 func (s shaking) see(now time.Time, active wireguard.PeerState, passive []wireguard.PeerState) shaking {
 	received := active.ReceiveBytes
@@ -116,7 +130,14 @@ func (s shaking) see(now time.Time, active wireguard.PeerState, passive []wiregu
 		received += p.ReceiveBytes
 	}
 	if received > s.received || s.heard.IsZero() {
-		s.heard = now
+		s.heard, s.leads = now, 0
+	}
+	switch {
+	case active.LastHandshake.Equal(s.handshake):
+	case s.own.IsZero(): // it was before the first look
+		s.shaken = now.Add(-max(now.Sub(active.LastHandshake), 0))
+	default:
+		s.shaken = now
 	}
 	if s.own != active.Own {
 		s.dead = time.Time{}
@@ -128,7 +149,7 @@ func (s shaking) see(now time.Time, active wireguard.PeerState, passive []wiregu
 	return s
 }
 
-// onlyBegins reports that this host has to be heard before the other one can send to it.
+// onlyBegins reports that the other host can hardly begin: no document says where this one is.
 func (h *Healer) onlyBegins(r *remote) bool {
 	return h.self.IsUnreached() && !r.host.IsUnreached()
 }
@@ -146,6 +167,9 @@ func (h *Healer) shakeAgain(now time.Time, states map[uint16][]wireguard.PeerSta
 			break
 		}
 		if now.Sub(h.followed) > hasteFor && now.Sub(r.shaking.led) > hasteFor {
+			if active, passive, steady := keys(peers); steady {
+				r.shaking = r.shaking.see(now, active, passive)
+			}
 			continue
 		}
 		rtt := h.engine.RTT(id)

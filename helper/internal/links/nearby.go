@@ -1,6 +1,7 @@
 package links
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -32,10 +33,7 @@ func Nearby(namespace string) (all []netip.Prefix, err error) {
 }
 
 func nearby(links []netlink.Link, addresses []netlink.Addr) (all []netip.Prefix) {
-	g := ground{}
-	for _, l := range links {
-		g[l.Attrs().Index] = l
-	}
+	g := groundOf(links)
 	type network struct {
 		link int
 		of   netip.Prefix
@@ -78,6 +76,14 @@ func prefixOf(a netlink.Addr) (n netip.Prefix, ok bool) {
 
 // ground has the links of a namespace by their indices.
 type ground map[int]netlink.Link
+
+func groundOf(links []netlink.Link) ground {
+	g := ground{}
+	for _, l := range links {
+		g[l.Attrs().Index] = l
+	}
+	return g
+}
 
 // ours are the links that lead into the network itself.
 var ours = []string{spec.AccessLink, spec.AccessPort, spec.DirectHost, spec.DirectGateway, spec.WireLink, spec.SwitchBridge, spec.TunnelPort}
@@ -169,20 +175,53 @@ func isMachine(l netlink.Link) bool {
 
 // Outside6 returns the IPv6 address from which the named namespace ("": the host's own) sends to hosts
 // that are in none of its networks, temporary ones among them (RFC 8981); zero: it has none that others
-// can answer to.
+// can answer to, or sends through Mobula's own network.
 func Outside6(namespace string) (at netip.Addr, err error) {
-	err = in(namespace, func(h *netlink.Handle) error {
-		routes, err := h.RouteGet(internet6)
-		if err != nil || len(routes) == 0 {
-			return nil // there is no way: an error of the kernel's, one of many
-		}
-		if source, ok := netip.AddrFromSlice(routes[0].Src); ok && network.IsGlobal6(source) {
-			at = source
-		}
-		return nil
+	err = again(func() error {
+		return in(namespace, func(h *netlink.Handle) error {
+			at = netip.Addr{}
+			routes, err := h.RouteGet(internet6)
+			switch {
+			case slices.ContainsFunc(noWay, func(e error) bool { return errors.Is(err, e) }):
+				return nil
+			case err != nil:
+				return err
+			case len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST:
+				return nil
+			}
+			links, err := h.LinkList()
+			if err != nil {
+				return err
+			}
+			if source, ok := netip.AddrFromSlice(routes[0].Src); ok && network.IsGlobal6(source) && !groundOf(links).isOurs(routes[0].LinkIndex) {
+				at = source
+			}
+			return nil
+		})
 	})
 	return at, err
 }
 
 // internet6 is an address that is in nobody's network, and has the way of those that are in others'.
 var internet6 = net.ParseIP("2000::1")
+
+// noWay is what the kernel says of an address to which it has no way (ip6_route_output, fib6_rules.c).
+var noWay = []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EOPNOTSUPP, unix.EADDRNOTAVAIL}
+
+// isOurs reports that a link leads into the network itself, or stands on one that does.
+func (g ground) isOurs(index int) bool {
+	l := g[index]
+	if l == nil {
+		return false
+	}
+	a := l.Attrs()
+	if slices.Contains(ours, a.Name) || a.NetNsID < 0 && a.ParentIndex != index && g.isOurs(a.ParentIndex) {
+		return true
+	}
+	for port, other := range g {
+		if other.Attrs().MasterIndex == index && g.isOurs(port) {
+			return true
+		}
+	}
+	return false
+}

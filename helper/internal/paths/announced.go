@@ -15,6 +15,10 @@ const (
 	fruitlessWay = 5 * time.Minute
 	silentWay    = time.Minute
 	silentEvery  = 30 * time.Second
+	// What is in no network of this host is tried again with farTests whenever both ends are told where
+	// the other is, but once in farAgain at most.
+	farTests = 3
+	farAgain = 30 * time.Second
 )
 
 // Announced hands in at which addresses of its own a peer says that it may be reached, besides
@@ -55,16 +59,28 @@ func (w *way) fruitless(now time.Duration) bool {
 	return now-w.answered > silentWay && now-w.lastTest() < silentEvery
 }
 
-// SetLocal takes over the networks of this host's own interfaces. A peer's endpoint in one
-// of them comes before others. What was silent in another network may answer in these.
-func (e *Engine) SetLocal(local []netip.Prefix) {
-	before := e.config.Local
-	e.config.Local = local
+// SetLocal takes over the networks of this host's own interfaces, and from where it sends to hosts
+// that are in none of them, over IPv6. A peer's endpoint in one of them comes before others. What was
+// silent in another network, or from elsewhere, may answer in these.
+func (e *Engine) SetLocal(local []netip.Prefix, from6 netip.Addr) {
+	before, from := e.config.Local, e.config.From6
+	e.config.Local, e.config.From6 = local, from6
 	for _, p := range e.order {
 		for _, w := range p.ways {
-			if networkOf(before, w.to) != networkOf(local, w.to) {
+			was, is := networkOf(before, w.to), networkOf(local, w.to)
+			if was != is || !is.IsValid() && w.announced && from != from6 {
 				w.unanswered, w.answered = 0, 0
 			}
+		}
+	}
+}
+
+// tryFar has the ways to a peer that are in no network of this host tried again, once in farAgain:
+// the peer does so now as well, and each opens its own firewall for the other.
+func (e *Engine) tryFar(p *peer) {
+	for _, w := range p.ways {
+		if w.fruitless(e.now) && !e.local(w.to) && e.now-w.lastTest() > farAgain {
+			w.unanswered = newTests - farTests
 		}
 	}
 }

@@ -12,7 +12,7 @@ func newWorldTelling(t testing.TB, n int, seed int64, seconds map[uint16]netip.A
 	w := newWorldBehind(t, n, seed, routers...)
 	w.seconds, w.telling = seconds, true
 	for _, h := range w.hosts {
-		h.engine.SetLocal(w.local(h.id))
+		h.engine.SetLocal(w.local(h.id), netip.Addr{})
 		w.tell(h)
 	}
 	return w
@@ -100,7 +100,7 @@ func TestAnAnnouncedNetwork(t *testing.T) {
 	w.check(150*time.Millisecond, nil)
 	delete(w.seconds, 1)
 	for _, id := range []uint16{1, 2} {
-		w.host(id).engine.SetLocal(w.local(id))
+		w.host(id).engine.SetLocal(w.local(id), netip.Addr{})
 		w.hand(w.host(id), func() { w.host(id).engine.Announced(w.now, 3-id, nil) })
 		if p := w.host(id).engine.peers[3-id]; p.ways != nil {
 			t.Errorf("%d still tests %d ways", id, len(p.ways))
@@ -166,7 +166,7 @@ func TestAnAnnouncedAddressThatAnsweredOnce(t *testing.T) {
 	if n := count(10 * time.Minute); n < 10 || n > 30 {
 		t.Errorf("tried %d times in ten minutes, wanted one each half a minute", n)
 	}
-	c.engine.SetLocal([]netip.Prefix{netip.MustParsePrefix("10.9.0.5/24")})
+	c.engine.SetLocal([]netip.Prefix{netip.MustParsePrefix("10.9.0.5/24")}, netip.Addr{})
 	if n := count(time.Minute); n < newTests || n > newTests+4 {
 		t.Errorf("tried %d times in another network", n)
 	}
@@ -253,7 +253,7 @@ func TestARouterInTheSameNetworkIsNotThePeer(t *testing.T) {
 	w.log = true
 	outside := netip.MustParsePrefix("192.0.0.0/24")
 	for _, id := range []uint16{1, 2} {
-		w.host(id).engine.SetLocal(append(w.local(id), outside))
+		w.host(id).engine.SetLocal(append(w.local(id), outside), netip.Addr{})
 	}
 	w.second = func(_, _ uint16, _ int) (time.Duration, bool) { return 0, true }
 	w.run(5 * time.Second)

@@ -23,7 +23,7 @@ func (e *Engine) judge(p *peer) {
 		}
 	case p.phase == down:
 		if p.small.lastAnswer > p.since {
-			p.phase, p.since, p.search, p.exhausted = up, e.now, nil, 0
+			p.phase, p.since, p.search, p.exhausted, p.unsettled = up, e.now, nil, 0, 0
 			p.small.clear(e.now)
 			if p.via == 0 {
 				p.direct = p.kernel
@@ -33,7 +33,7 @@ func (e *Engine) judge(p *peer) {
 	case p.phase == settling:
 		switch {
 		case p.small.lastAnswer > 0: // restart set it to zero
-			p.phase, p.search, p.exhausted, p.back = up, nil, 0, false
+			p.phase, p.search, p.exhausted, p.unsettled, p.back = up, nil, 0, 0, false
 			if p.via != 0 && !p.carried() {
 				p.portsFail = [2]portsFail{}
 			}
@@ -109,15 +109,21 @@ func (e *Engine) settleFailed(p *peer) {
 		p.flapped(e.now)
 	}
 	p.phase, p.since = down, e.now
+	if p.unsettled++; p.unsettled > quickSettles { // it takes nobody's packets, as it seems
+		p.nextSearch = e.now + backOff(time.Second, p.unsettled-quickSettles, 30*time.Second)
+	}
 	if w := p.wayTo(p.kernel); w != nil && p.via == 0 {
 		w.avoid = e.now + avoidFor
 	}
 	if p.via != 0 {
 		if relay := e.peers[p.via]; relay != nil && relay.carrier && !p.carried() { // its agent may do
-			p.portsFail = [2]portsFail{{p.via, e.now}, p.portsFail[0]}
-			p.search, p.nextSearch = nil, 0 // what was answered is as old as the attempt
+			p.portsLedNowhere(e.now)
+			if s := p.search; s != nil && e.now-s.lastAsked > answerLife {
+				p.search = nil // so that all are asked anew
+			}
 		} else {
 			p.shun(p.via, e.now+avoidFor)
+			p.portsFail = [2]portsFail{} // they are not to blame
 		}
 		e.event(p, "the relay brings no answer")
 	} else {
@@ -313,6 +319,9 @@ func (p *peer) watchAside(now time.Duration) {
 	p.directSmall.restart(now, 0)
 	p.directFull.restart(now, 0)
 	p.wellSince = now
+	for _, w := range p.ways { // the other end does so, too, by now
+		w.unanswered = 0
+	}
 }
 
 // canWait reports that there is much to do for others, and no traffic with the peer.

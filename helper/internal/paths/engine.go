@@ -18,6 +18,8 @@ type Config struct {
 	Exact bool
 	// Local are the networks of this host's own interfaces.
 	Local []netip.Prefix
+	// From6 is the address from which the host sends to others over IPv6; zero: none.
+	From6 netip.Addr
 }
 
 // phase is how the engine sees the path that traffic takes now.
@@ -77,6 +79,7 @@ type peer struct {
 
 	search     *search
 	exhausted  int                      // searches without a result, one after another
+	unsettled  int                      // ways that brought no answer, one after another
 	nextSearch time.Duration            // not before
 	avoid      map[uint16]time.Duration // relays, until
 	portsFail  [2]portsFail             // the last ones, unless ports led to the peer since

@@ -52,7 +52,10 @@ func (e *Engine) traffic(p *peer, k Kernel) {
 		p.leaveUntil = 0
 	}
 	if !first && e.now-at < 200*time.Millisecond {
-		p.seen.HandshakeAge = k.HandshakeAge - (e.now - at) // too short to tell a rate
+		p.seen.HandshakeAge = k.HandshakeAge // too short to tell a rate
+		if k.HandshakeAge >= 0 {
+			p.seen.HandshakeAge = max(k.HandshakeAge-(e.now-at), 0)
+		}
 		return
 	}
 	p.seen, p.seenAt = k, e.now
@@ -60,7 +63,8 @@ func (e *Engine) traffic(p *peer, k Kernel) {
 		return
 	}
 	bytes := k.ReceiveBytes - before.ReceiveBytes + k.TransmitBytes - before.TransmitBytes - (k.OwnBytes - before.OwnBytes)
-	if float64(bytes) < activeBytes*(e.now-at).Seconds() {
+	// A handshake alone is no traffic.
+	if float64(bytes) < activeBytes*max((e.now-at).Seconds(), 1) {
 		return
 	}
 	if e.now >= p.activeUntil { // it was idle

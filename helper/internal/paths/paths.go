@@ -99,8 +99,11 @@ const (
 	// rekeyTime if WireGuard has to shake hands first: twice, if the first handshakes cross.
 	settleTime = 700 * time.Millisecond
 	rekeyTime  = time.Second
-	sessionAge = 170 * time.Second // WireGuard's own limit is 180 s
-	avoidFor   = 10 * time.Second  // a relay that did not work
+	// quickSettles are the ways that are tried one at once after the other, though none of
+	// them brings an answer.
+	quickSettles = 6
+	sessionAge   = 170 * time.Second // WireGuard's own limit is 180 s
+	avoidFor     = 10 * time.Second  // a relay that did not work
 )
 
 // Peer is another host as the document has it.

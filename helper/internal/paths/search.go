@@ -278,6 +278,14 @@ type portsFail struct {
 	at    time.Duration
 }
 
+// portsLedNowhere notes that the peer did not answer by the ports of who relays.
+func (p *peer) portsLedNowhere(now time.Duration) {
+	if p.portsFail[0].relay != p.via {
+		p.portsFail[1] = p.portsFail[0]
+	}
+	p.portsFail[0] = portsFail{p.via, now}
+}
+
 // portsDo reports that a relay has ports, and they may lead to the peer.
 func (e *Engine) portsDo(p, relay *peer) bool {
 	for _, f := range p.portsFail {

@@ -35,7 +35,13 @@ func (p *peer) hidden() bool { return !p.Endpoint.IsValid() && len(p.Others) == 
 func (e *Engine) introduce(a, b *peer) {
 	for _, pair := range [][2]*peer{{a, b}, {b, a}} {
 		to, of := pair[0], pair[1]
-		if at := e.placeOf(of); of.hidden() && of.via == 0 && of.phase == up && at.IsValid() && e.tellings.take(e.now, 0) {
+		at := e.placeOf(of)
+		if speaks := family(to.kernel.Addr()); at.IsValid() && family(at.Addr()) != speaks { // maybe that one alone
+			if seen := e.seenOutside(of, speaks); seen.IsValid() {
+				at = seen
+			}
+		}
+		if of.hidden() && of.via == 0 && of.phase == up && at.IsValid() && e.tellings.take(e.now, 0) {
 			e.out.Sightings = append(e.out.Sightings, Sighting{To: to.ID, Of: of.ID, At: at})
 		}
 	}
@@ -47,7 +53,10 @@ func (e *Engine) introduce(a, b *peer) {
 func (e *Engine) Sighted(now time.Duration, from, of uint16, at netip.AddrPort) {
 	e.advance(now)
 	p := e.peers[of]
-	if p == nil || !p.hidden() || p.phase == up && p.via == 0 || p.direct == at || e.directWorks(p) {
+	if p == nil || !p.hidden() || p.phase == up && p.via == 0 || e.directWorks(p) {
+		return
+	}
+	if e.tryFar(p); p.direct == at {
 		return
 	}
 	since := now - p.sightedAt

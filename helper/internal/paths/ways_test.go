@@ -219,7 +219,7 @@ func TestBothNetworksBreak(t *testing.T) {
 func TestEndsThatPreferDifferentWays(t *testing.T) {
 	w := newWorldOf(t, 2, 1, inSecond(1, 2))
 	w.log = true
-	w.host(2).engine.SetLocal([]netip.Prefix{netip.PrefixFrom(underlay(1).Addr(), 24)})
+	w.host(2).engine.SetLocal([]netip.Prefix{netip.PrefixFrom(underlay(1).Addr(), 24)}, netip.Addr{})
 	for w.now < time.Hour {
 		w.run(w.now + 100*time.Millisecond)
 		if w.now > time.Second {
