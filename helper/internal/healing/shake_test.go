@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mobula/helper/internal/network"
+	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/wireguard"
 	"mobula/helper/internal/wireguard/wireguardtest"
@@ -273,5 +274,59 @@ func TestLedElsewhereIsTriedAtOnce(t *testing.T) {
 	}
 	if _, tries := look(s, 2*time.Second); tries != 2 {
 		t.Errorf("found %d tries in the first two seconds, wanted 2", tries)
+	}
+}
+
+// TestLedHereAndThereIsTriedNoMore: nothing is received of the host, wherever its packets go.
+func TestLedHereAndThereIsTriedNoMore(t *testing.T) {
+	at, p := time.Now(), wireguard.PeerState{PublicKey: network.Key{1}, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}, Endpoint: plantest.Host(2).Endpoint}
+	owes, tries := at, 0
+	var s shaking
+	minutes := func(n int) {
+		tries = 0
+		for end := at.Add(time.Duration(n) * time.Minute); at.Before(end); at = at.Add(time.Second) {
+			if at.Unix()%10 == 0 {
+				s = s.lead(at)
+			}
+			var again []wireguard.PeerState
+			if s, again = s.next(at, owes, firstShake, pauseShakes, []wireguard.PeerState{p}); len(again) > 0 {
+				tries++
+			}
+		}
+	}
+	if minutes(5); tries > 40 {
+		t.Errorf("found %d tries in the first five minutes", tries)
+	}
+	if minutes(5); tries > 5 || s.waits(at, owes) {
+		t.Errorf("found %d tries in the next five minutes", tries)
+	}
+	p.ReceiveBytes += 148
+	if minutes(1); tries < 5 {
+		t.Errorf("found %d tries when it was heard again", tries)
+	}
+}
+
+// TestSessionsAreKnownLongAfterTheDocumentCame: a probe to a host that has one needs no look.
+func TestSessionsAreKnownLongAfterTheDocumentCame(t *testing.T) {
+	one, _, _ := unheard(t, 2, nobody{})
+	one.device = &turningDevice{}
+	one.followed = time.Now().Add(-hasteFor - time.Second)
+	r := one.peers[2]
+	began := time.Now()
+	for at := began; at.Before(began.Add(10 * time.Minute)); at = at.Add(10 * time.Second) {
+		shaken := began.Add(at.Sub(began).Truncate(2 * time.Minute)) // as WireGuard does
+		one.shakeAgain(at, map[uint16][]wireguard.PeerState{2: {{PublicKey: r.host.PublicKey, Own: network.Key{99}, LastHandshake: shaken, Endpoint: r.host.Endpoint,
+			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.30.0.2/32")}}}})
+		if !r.shaking.session(at) {
+			t.Fatalf("after %v it has no session", at.Sub(began))
+		}
+	}
+	one.shakes = false
+	if one.sendProbe(paths.Probe{Peer: 2, Sequence: 1}); one.shakes {
+		t.Error("a probe to a host that has a session asks for a look")
+	}
+	r.owes, r.shaking = time.Time{}, shaking{}
+	if one.sendProbe(paths.Probe{Peer: 2, Sequence: 2}); !one.shakes {
+		t.Error("a probe to a host that has none asks for no look: this tests nothing")
 	}
 }

@@ -158,3 +158,62 @@ func TestOneQuestionForMany(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyIsLedInCirclesForEver: all relays reach a host that answers nothing by any of them,
+// as one that has not been deployed anew and does not know this host's key.
+func TestNobodyIsLedInCirclesForEver(t *testing.T) {
+	w := newWorld(t, 12, 1)
+	w.run(20 * time.Second)
+	p := w.host(1).engine.peers[2]
+	w.deaf = [2]uint16{1, 2}
+	w.run(w.now + 30*time.Second)
+	before := w.moves
+	w.run(w.now + 5*time.Minute)
+	if p.phase == up {
+		t.Fatal("they talk: this tests nothing")
+	}
+	if n := w.moves - before; n < 5 || n > 80 {
+		t.Errorf("%d ways were tried in five minutes", n)
+	}
+	w.deaf = [2]uint16{}
+	w.run(w.now + 31*time.Second)
+	if p.phase != up {
+		t.Error("they do not talk, though they could")
+	}
+}
+
+// TestWhoseFaultItIs: a relay's ports that led nowhere are avoided for a while, those of all after two
+// relays; not where the relay's agent led nowhere either.
+func TestWhoseFaultItIs(t *testing.T) {
+	e := New(Config{Self: 9}, 1)
+	e.SetPeers(0, Config{Self: 9}, []Peer{{ID: 1, Endpoint: underlay(1)}, {ID: 2, Endpoint: underlay(2)}, {ID: 3, Endpoint: underlay(3)}})
+	for _, id := range []uint16{2, 3} {
+		e.IsCarrier(id, true)
+		e.peers[id].kernel = underlay(id)
+	}
+	p := e.peers[1]
+	fails := func(at Route) {
+		p.via, p.kernel, p.phase = e.classify(p, at.Endpoint), at.Endpoint, settling
+		e.settleFailed(p)
+	}
+	want := func(when string, two, three, all bool) {
+		t.Helper()
+		if a, b, c := e.portsDo(p, e.peers[2]), e.portsDo(p, e.peers[3]), !p.portsDoNot(e.now); a != two || b != three || c != all {
+			t.Errorf("%s: ports of 2 %v, of 3 %v, of all %v", when, a, b, c)
+		}
+	}
+	ports := func(relay uint16) Route { return Route{1, relayEndpoint(e.peers[relay].Peer, 1)} }
+	e.advance(time.Minute)
+	want("at first", true, true, true)
+	fails(ports(2))
+	want("ports of 2", false, true, true)
+	e.advance(e.now + avoidFor)
+	fails(ports(2))
+	want("of 2 again", false, true, true)
+	fails(ports(3))
+	want("of both", false, false, false)
+	e.advance(e.now + avoidFor)
+	want("later", true, true, false)
+	fails(Route{1, Carried(2, 1)})
+	want("carried as well", true, true, true)
+}

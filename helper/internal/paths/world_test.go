@@ -31,11 +31,12 @@ type world struct {
 	// other endpoints, and second is its link.
 	seconds   map[uint16]netip.AddrPort
 	second    func(from, to uint16, size int) (delay time.Duration, lost bool)
-	telling   bool // documents do not know it: who is in it says so
-	sightings int  // told
-	packets   int  // on the underlay, probes and all
-	switches  int  // endpoints set by engines
-	moves     int  // and those of them that were others than before
+	deaf      [2]uint16 // two hosts whose WireGuard drops what is the other's
+	telling   bool      // documents do not know it: who is in it says so
+	sightings int       // told
+	packets   int       // on the underlay, probes and all
+	switches  int       // endpoints set by engines
+	moves     int       // and those of them that were others than before
 	log       bool
 }
 
@@ -333,6 +334,9 @@ func (w *world) inside(h *simHost, to uint16, size int, arrive func(*simHost)) {
 			if len(w.routers) == 0 {
 				w.t.Fatalf("%d sent a packet for %d to %d", h.id, to, target.id)
 			}
+			return
+		}
+		if w.deaf == [2]uint16{min(h.id, to), max(h.id, to)} {
 			return
 		}
 		target.endpoints[h.id] = source // roaming
