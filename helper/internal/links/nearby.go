@@ -215,13 +215,16 @@ func (g ground) isOurs(index int) bool {
 		return false
 	}
 	a := l.Attrs()
-	if slices.Contains(ours, a.Name) || a.NetNsID < 0 && a.ParentIndex != index && g.isOurs(a.ParentIndex) {
-		return true
+	switch l.Type() {
+	case "vlan", "macvlan", "macvtap", "ipvlan": // of a veth it is the other end
+		if a.NetNsID < 0 && g.isOurs(a.ParentIndex) {
+			return true
+		}
 	}
 	for port, other := range g {
 		if other.Attrs().MasterIndex == index && g.isOurs(port) {
 			return true
 		}
 	}
-	return false
+	return slices.Contains(ours, a.Name)
 }

@@ -64,6 +64,21 @@ func TestNearby(t *testing.T) {
 	}
 }
 
+// TestIsOurs: what of a host's own leads into the network itself.
+func TestIsOurs(t *testing.T) {
+	links, index := linksOf(t, "eth0 device, veth_fac0 veth, v7 vlan on veth_fac0, m macvlan on v7, br0 bridge, g veth in br0, ovsbr-mobula openvswitch, "+
+		"br1 bridge, v8 vlan on veth_fac0 in br1, v9 vlan on eth0, va veth here, br2 bridge, eth1 device in br2, wg0 wireguard")
+	want := map[string]bool{"veth_fac0": true, "v7": true, "m": true, "ovsbr-mobula": true, "br1": true, "v8": true}
+	for name, i := range index {
+		if got := groundOf(links).isOurs(i); got != want[name] {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if groundOf(links).isOurs(99) {
+		t.Error("one that is not there is")
+	}
+}
+
 // linksOf makes links of "NAME KIND [on NAME] [in BRIDGE] [down] [loopback] [virtual] [here]": virtual is no
 // device of anything, here a veth whose other end is in the same namespace.
 func linksOf(t *testing.T, text string) (links []netlink.Link, index map[string]int) {

@@ -123,7 +123,9 @@ func (e *Engine) settleFailed(p *peer) {
 			}
 		} else {
 			p.shun(p.via, e.now+avoidFor)
-			p.portsFail = [2]portsFail{} // they are not to blame
+			if p.carried() { // ports are not to blame
+				p.portsFail = [2]portsFail{}
+			}
 		}
 		e.event(p, "the relay brings no answer")
 	} else {
