@@ -95,22 +95,33 @@ func TestNATGrid(t *testing.T) {
 
 // logTalk says when hosts heard each other for the first time.
 func (n *gridNet) logTalk(began time.Time) {
+	n.t.Helper()
 	var all []time.Duration
-	worst := map[string]time.Duration{}
+	_, lines := worst(func(by, of uint16) time.Duration {
+		all = append(all, n.hosts[by].since[of].Sub(began))
+		return all[len(all)-1]
+	})
+	slices.Sort(all)
+	n.t.Logf("they talk after %.1f s (p50), %.1f s (p90), %.1f s (all)\n%s", all[len(all)/2].Seconds(), all[len(all)*9/10].Seconds(), all[len(all)-1].Seconds(), lines)
+}
+
+// worst has each host measured with each other one, and returns the most of each pair of kinds.
+func worst(measure func(by, of uint16) time.Duration) (most map[string]time.Duration, lines string) {
+	most = map[string]time.Duration{}
 	for _, a := range grid {
 		for _, b := range grid {
 			if a.id != b.id {
-				d := n.hosts[a.id].since[b.id].Sub(began)
 				pair := a.kind + " from " + b.kind
-				all, worst[pair] = append(all, d), max(worst[pair], d)
+				most[pair] = max(most[pair], measure(a.id, b.id))
 			}
 		}
 	}
-	slices.Sort(all)
-	n.t.Logf("they talk after %.1f s (p50), %.1f s (p90), %.1f s (all)", all[len(all)/2].Seconds(), all[len(all)*9/10].Seconds(), all[len(all)-1].Seconds())
-	for pair, d := range worst {
-		n.t.Logf("%-40s %5.2f s", pair, d.Seconds())
+	var said []string
+	for pair, d := range most {
+		said = append(said, fmt.Sprintf("%-40s %5.2f s", pair, d.Seconds()))
 	}
+	slices.Sort(said)
+	return most, strings.Join(said, "\n")
 }
 
 type gridNet struct {
@@ -306,22 +317,11 @@ func (n *gridNet) outage(what string, do func()) {
 	}
 	do()
 	time.Sleep(8 * time.Second)
-	worst := map[string]time.Duration{}
-	for _, a := range grid {
-		for _, b := range grid {
-			if a.id != b.id {
-				pair := a.kind + " from " + b.kind
-				worst[pair] = max(worst[pair], n.hosts[a.id].silence(b.id))
-			}
-		}
-	}
-	var lines []string
-	for pair, d := range worst {
-		lines = append(lines, fmt.Sprintf("%-40s %5.2f s", pair, d.Seconds()))
+	most, lines := worst(func(by, of uint16) time.Duration { return n.hosts[by].silence(of) })
+	for pair, d := range most {
 		if d > 7*time.Second {
 			n.t.Errorf("%s: %s heard nothing for %v", what, pair, d)
 		}
 	}
-	slices.Sort(lines)
-	n.t.Logf("%s:\n%s", what, strings.Join(lines, "\n"))
+	n.t.Logf("%s:\n%s", what, lines)
 }
