@@ -1,6 +1,10 @@
 package paths
 
-import "time"
+import (
+	"time"
+
+	"mobula/helper/internal/bucket"
+)
 
 // count notes whether a peer is in trouble: its answers are late, or it has just fallen.
 func (e *Engine) count(p *peer, trouble bool) {
@@ -49,7 +53,7 @@ func (e *Engine) searchesAt(p *peer) int { return max((e.needed(p)+1)/2, 2) }
 // mayTry bounds what is sent to a peer that does not answer.
 func (e *Engine) mayTry(p *peer) bool {
 	rate := float64(time.Second) / float64(e.perTry(p))
-	p.tries.rate, p.tries.most = rate, max(rate, float64(e.needed(p)))
+	p.tries.perSecond, p.tries.most = rate, max(rate, float64(e.needed(p)))
 	return p.tries.take(e.now, 0)
 }
 
@@ -65,32 +69,23 @@ func (e *Engine) perTry(p *peer) time.Duration {
 	return e.perSilent()
 }
 
-// bucket bounds a rate: a token bucket.
-type bucket struct {
-	rate, most float64
-	tokens     float64
-	at         time.Duration
-	begun      bool
+// limit bounds a rate, in the engine's own time.
+type limit struct {
+	perSecond, most float64
+	bucket          bucket.Bucket
 }
 
 // take returns whether one more is allowed while at least spare stay left.
-func (b *bucket) take(now time.Duration, spare float64) bool {
-	if !b.has(now, spare) {
-		return false
-	}
-	b.tokens--
-	return true
+func (l *limit) take(now time.Duration, spare float64) bool {
+	return l.bucket.TakeSparing(moment(now), l.perSecond, l.most, spare)
 }
 
 // has returns whether take would.
-func (b *bucket) has(now time.Duration, spare float64) bool {
-	if !b.begun {
-		b.begun, b.tokens, b.at = true, b.most, now
-	}
-	b.tokens += b.rate * (now - b.at).Seconds()
-	b.at = now
-	if b.tokens > b.most {
-		b.tokens = b.most
-	}
-	return b.tokens >= 1+spare
+func (l *limit) has(now time.Duration, spare float64) bool {
+	return l.bucket.Has(moment(now), l.perSecond, l.most, spare)
 }
+
+// exhaust has everything be used up.
+func (l *limit) exhaust(now time.Duration) { l.bucket.Empty(moment(now)) }
+
+func moment(now time.Duration) time.Time { return time.Time{}.Add(now) }

@@ -68,7 +68,7 @@ func (e *Engine) fall(p *peer, why string) {
 		e.fallen, p.fallen = append(e.fallen, p), true
 	}
 	if p.rumored() { // so a relay will hardly help, and all others try it, too
-		p.tries = bucket{begun: true, at: e.now}
+		p.tries.exhaust(e.now)
 		if !e.urgent(p) {
 			p.nextSearch = e.now + e.spread(p)
 		}
@@ -357,7 +357,7 @@ func (e *Engine) moved(p *peer, to netip.AddrPort, via uint16, rtt time.Duration
 	if age := p.seen.HandshakeAge + e.now - p.seenAt; p.seen.HandshakeAge < 0 || age > sessionAge {
 		p.settleUntil += rekeyTime
 	}
-	p.tries = bucket{} // it is another path that is tried
+	p.tries = limit{} // it is another path that is tried
 	p.small.restart(e.now, rtt)
 	if p.full != nil {
 		p.full.restart(e.now, 0)

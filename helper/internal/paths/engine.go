@@ -90,8 +90,8 @@ type peer struct {
 	wellSince   time.Duration // the direct path, while traffic is relayed
 	cameBack    time.Duration // when the direct path was last returned to
 	askers      []asker
-	questions   bucket        // that it asks
-	tries       bucket        // what is sent to it while it does not answer
+	questions   limit         // that it asks
+	tries       limit         // what is sent to it while it does not answer
 	denied      time.Duration // until then its silence is known, and no relay's business
 	lists       bool          // its agent takes questions with many targets
 	carrier     bool          // its agent carries
@@ -103,7 +103,7 @@ type peer struct {
 	busy        int           // hosts that it has traffic with, as it says
 	tellers     []uint16      // who said that it is dead, since it was last heard
 	calmUntil   time.Duration // until then nobody is heeded who says so
-	tells       bucket        // of what it says of others
+	tells       limit         // of what it says of others
 	leaveUntil  time.Duration // until then its silence says nothing
 	seen        Kernel
 	seenAt      time.Duration
@@ -125,18 +125,18 @@ type Engine struct {
 	active   int           // peers with traffic
 	troubles int           // see count
 	stray    float64       // share of all probes that gets lost by chance
-	probes   bucket
-	queries  bucket
-	replies  bucket
-	checks   bucket
-	tellings bucket // of where others are seen
+	probes   limit
+	queries  limit
+	replies  limit
+	checks   limit
+	tellings limit  // of where others are seen
 	query    uint32 // last sequence number
 
 	seeking  []*peer // that wait for a question
 	answered []*peer // relays that answered one lately, the last first
 
 	fallen []*peer // of whom others are told, in turn
-	rumors bucket
+	rumors limit
 
 	helpers   []*peer // see helping
 	helpersAt time.Duration
@@ -149,12 +149,12 @@ type Engine struct {
 func New(config Config, seed int64) *Engine {
 	return &Engine{
 		config: config, random: rand.New(rand.NewSource(seed)), peers: map[uint16]*peer{},
-		probes:   bucket{rate: probesPerSecond, most: probesPerSecond / 4},
-		queries:  bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
-		replies:  bucket{rate: 4 * queriesPerSecond, most: 8 * queriesPerSecond},
-		checks:   bucket{rate: checksPerSecond, most: checksPerSecond / 2},
-		tellings: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond},
-		rumors:   bucket{rate: rumorsPerSecond, most: rumorsPerSecond},
+		probes:   limit{perSecond: probesPerSecond, most: probesPerSecond / 4},
+		queries:  limit{perSecond: queriesPerSecond, most: 2 * queriesPerSecond},
+		replies:  limit{perSecond: 4 * queriesPerSecond, most: 8 * queriesPerSecond},
+		checks:   limit{perSecond: checksPerSecond, most: checksPerSecond / 2},
+		tellings: limit{perSecond: queriesPerSecond, most: 2 * queriesPerSecond},
+		rumors:   limit{perSecond: rumorsPerSecond, most: rumorsPerSecond},
 	}
 }
 
@@ -170,7 +170,7 @@ func (e *Engine) SetPeers(now time.Duration, config Config, peers []Peer) {
 		known := old[p.ID]
 		if known == nil || known.Endpoint != p.Endpoint {
 			known = &peer{Peer: p, endpoint: p.Endpoint, direct: p.Endpoint, away: p.Endpoint, small: &line{since: now, period: now}, hold: firstHold, since: now, leaveUntil: now + leaveFor,
-				questions: bucket{rate: queriesPerSecond, most: 2 * queriesPerSecond}, tells: bucket{rate: tellsPerSecond, most: 2 * tellsPerSecond}}
+				questions: limit{perSecond: queriesPerSecond, most: 2 * queriesPerSecond}, tells: limit{perSecond: tellsPerSecond, most: 2 * tellsPerSecond}}
 			// Hosts that start together do not fall into step.
 			every := max(idleInterval, share(len(peers), idleProbesPerSecond))
 			known.nextProbe = now + e.within(min(every, share(len(peers), firstPerSecond)))

@@ -96,11 +96,12 @@ func (e *Engine) sendSmall(p *peer, every time.Duration, late int) {
 		p.nextProbe, p.held = e.now+max(burstInterval, e.perTry(p)/4), true
 		return
 	}
-	e.probes.tokens--
 	p.held = false
+	cost := 1.0
 	if late > 1 || p.phase == down {
-		e.probes.tokens += 0.5 // no echo is to be expected, which is half of what a probe costs
+		cost = 0.5 // no echo is to be expected, which is half of what a probe costs
 	}
+	e.probes.bucket.Spend(cost)
 	p.history.send(e.now)
 	e.kind(p).Sent++
 	e.emit(p, false, p.small)
@@ -124,7 +125,7 @@ func (e *Engine) Heard(now time.Duration, from uint16) {
 		e.out.Observe, p.nextLook = true, now+directInterval
 	}
 	if p.phase == down && !e.urgent(p) && now-p.lastSmall() >= activeInterval { // it may be back
-		p.tries, p.nextProbe, p.held = bucket{}, now, false
+		p.tries, p.nextProbe, p.held = limit{}, now, false
 		e.touch(p)
 	}
 	if p.phase != up || p.held || now < p.activeUntil || p.small.last == 0 || p.small.last > p.small.reached {
@@ -300,7 +301,7 @@ func (e *Engine) Echo(now time.Duration, from uint16, plane Plane, full bool, se
 		}
 	}
 	if rtt <= usual { // who answers late is asked no more often than who does not
-		p.tries = bucket{}
+		p.tries = limit{}
 	}
 	e.alive(p)
 	if now < p.leaveUntil && now-rtt > p.leaveUntil-leaveFor { // asked after the goodbye, so it is back
