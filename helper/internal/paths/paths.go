@@ -70,11 +70,13 @@ const (
 	activeInterval = 150 * time.Millisecond
 	idleInterval   = time.Second
 	directInterval = 200 * time.Millisecond // while traffic with the peer is relayed
-	fullInterval   = time.Second
+	fullInterval   = time.Second            // of probes of full size, with traffic
 	// Own probes a second that all idle and all active peers share. The other
 	// side probes as often, and each probe has an echo: four packets.
 	idleProbesPerSecond   = 375
 	activeProbesPerSecond = 200
+	// fullProbesPerSecond are those of full size for active peers.
+	fullProbesPerSecond = 100
 	// firstPerSecond are those with which hosts begin that hardly know each other yet.
 	firstPerSecond = 80
 	// probesPerSecond bounds everything, bursts included, and leaves room for

@@ -82,20 +82,39 @@ func TestOneWay(t *testing.T) {
 	}
 }
 
+// TestSmallerMTU: where what is longer than some size gets lost, whatever size that is, traffic goes
+// another way within 3 s, and stays there.
 func TestSmallerMTU(t *testing.T) {
-	w := newWorld(t, 4, 3)
-	w.log = true
-	w.run(10 * time.Second)
-	w.cut(func(from, to uint16, size int) bool { return size > 1300 && between(1, 2)(from, to, size) })
-	w.run(14 * time.Second)
-	if w.host(1).endpoints[2] == underlay(2) {
-		t.Error("full-size packets get lost and the path was kept")
+	for seed := int64(0); seed < 20; seed++ {
+		w := newWorld(t, 4, seed)
+		w.run(10*time.Second + time.Duration(seed)*137*time.Millisecond)
+		most := 1280 + int(seed)*11
+		w.cut(func(from, to uint16, size int) bool { return size > most && between(1, 2)(from, to, size) })
+		w.run(w.now + 3*time.Second)
+		if w.host(1).endpoints[2] == underlay(2) || w.host(2).endpoints[1] == underlay(1) {
+			t.Errorf("seed %d: what is longer than %d bytes gets lost, and 3 s later the path was kept", seed, most)
+		}
+		w.run(w.now + time.Minute)
+		if w.switches > 4 {
+			t.Errorf("seed %d: %d switches", seed, w.switches)
+		}
+		w.check(200*time.Millisecond, nil)
 	}
-	w.run(60 * time.Second)
-	if w.switches > 4 {
-		t.Errorf("%d switches", w.switches)
+}
+
+// TestFullSizeIsTestedOften: the more peers have traffic, the less often, but within a budget.
+func TestFullSizeIsTestedOften(t *testing.T) {
+	e := New(Config{}, 1)
+	p := &peer{activeUntil: time.Second}
+	for _, c := range []struct {
+		active int
+		every  time.Duration
+	}{{1, time.Second}, {30, time.Second}, {100, time.Second}, {140, 1400 * time.Millisecond}, {3000, 10 * time.Second}} {
+		e.active = c.active
+		if got := e.fullEvery(p, max(activeInterval, min(sharePerActive(c.active), idleInterval))); got != c.every {
+			t.Errorf("%d peers with traffic: found %v between probes of full size, wanted %v", c.active, got, c.every)
+		}
 	}
-	w.check(200*time.Millisecond, nil)
 }
 
 func TestLossDoesNotFlap(t *testing.T) {

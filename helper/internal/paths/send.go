@@ -165,7 +165,7 @@ func (e *Engine) sendFull(p *peer, every time.Duration) {
 		}
 		p.full = &line{since: e.now, period: e.now}
 	}
-	next := 10 * every
+	next := e.fullEvery(p, every)
 	if misses, _ := p.full.misses(e.now); misses > 0 && !fullDown(p.full, e.now) {
 		next = fullDownAfter / downMisses
 		if due := p.full.ring[p.full.last%ringSize].at + next; due < p.nextFull {
@@ -181,6 +181,15 @@ func (e *Engine) sendFull(p *peer, every time.Duration) {
 	}
 	e.emit(p, true, p.full)
 	p.nextFull = e.now + e.jitter(next)
+}
+
+// fullEvery is the distance of probes of full size to a peer that is well. Where there is traffic it
+// waits for them: with up to 140 such peers nothing longer than a smaller MTU is lost for over 3 s.
+func (e *Engine) fullEvery(p *peer, every time.Duration) time.Duration {
+	if e.now < p.activeUntil {
+		return min(10*every, max(fullInterval, share(e.active, fullProbesPerSecond)))
+	}
+	return 10 * every
 }
 
 // fullDown reports that packets of full size get lost.
