@@ -121,7 +121,7 @@ type parts struct {
 func (a *Agent) parts() *parts {
 	p := &parts{names: &publicNames{}, teller: &healing.Teller{Log: a.Log}, repair: a.repairer(), relays: relaysAt{path: a.RelaysPath}}
 	p.healing = healing.Config{Log: a.Log, PrivateKey: a.PrivateKey, Names: p.names, About: a.about}
-	p.page = &pageServer{log: a.Log, ask: p.teller.Mesh, ways: p.teller.Ways}
+	p.page = newPageServer(a.Log, p.teller.Mesh, p.teller.Ways)
 	p.metrics = newMetricsServer(a, p.teller.Metrics, p.repair.Counted)
 	p.metrics.callsRefused, p.metrics.pageRefused = p.teller.Refused, p.page.refused.Load
 	a.failing = p.repair.Failing
@@ -150,7 +150,7 @@ func (a *Agent) follow(ctx context.Context, p *parts, running *store.Change) {
 }
 
 func (p *parts) stop() {
-	p.metrics.stop()
+	p.metrics.inside.stop()
 	p.page.stop()
 	p.heal.Stop()
 	p.dns.stop()

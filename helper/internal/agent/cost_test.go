@@ -94,7 +94,7 @@ func followed(tb testing.TB, peers int) (a *Agent, p *parts, running *store.Chan
 		tb.Fatal(err)
 	}
 	p.dns = &dnsService{server: nameserver.New(nameserver.Config{}, log), address: network.Ranges{}.GatewayAddress(1), namespace: inode}
-	p.page.address, p.page.namespace, p.page.ended = p.dns.address, inode, make(chan struct{})
+	p.page.place, p.page.ended = pageAt(running), make(chan struct{})
 	p.page.cancel, p.page.door = func() { close(p.page.ended) }, &web.Door{}
 	a.follow(context.Background(), p, running)
 	return a, p, running, m

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -22,18 +21,14 @@ import (
 	"mobula/helper/internal/web"
 )
 
-const (
-	// maxScrapers bounds the connections to each of the sockets. Who comes then waits at the
-	// host's, and is turned away inside.
-	maxScrapers = 16
-	// maxScrapersOfHost bounds those of one host inside. They are fewer than what is answered
-	// at a time: whatever runs on a host may ask, and must not keep Prometheus out.
-	maxScrapersOfHost = 3
-)
+// maxScrapers bounds the connections to each of the sockets. Who comes then waits at the
+// host's, and is turned away inside.
+const maxScrapers = 16
 
 // scrapeLimits are those inside: for some Prometheus that look every few seconds, and less
-// than a twentieth of a processor with 3,000 peers.
-var scrapeLimits = web.Limits{Each: 1, EachBurst: 5, All: 3, AllBurst: 20}
+// than a twentieth of a processor with 3,000 peers. One host's connections are fewer than what is
+// answered at a time: whatever runs there may ask, and must not keep Prometheus out.
+var scrapeLimits = web.Limits{Each: 1, EachBurst: 5, All: 3, AllBurst: 20, Conns: maxScrapers, ConnsEach: 3}
 
 // metricsServer tells Prometheus what the agent knows: on a socket that is root's alone, and
 // inside, where the document says so, to programs of the hosts.
@@ -45,28 +40,18 @@ type metricsServer struct {
 	// callsRefused are of those who asked for what all hosts say, pageRefused the page's.
 	callsRefused, pageRefused func() uint64
 
-	handler http.Handler  // of all sockets: one scrape at a time
-	serving insideService // what runs; only follow touches it
-	failed  string        // what was said last of why it does not
-	refused atomic.Uint64 // scrapes beyond scrapeLimits
+	handler http.Handler // of all sockets: one scrape at a time
+	inside  insideServer
 
 	mu  sync.Mutex
 	dns *nameserver.Server // nil: there is none
-}
-
-// insideService is where the series are inside.
-type insideService struct {
-	namespace uint64 // inode; 0: nowhere
-	at        netip.AddrPort
-	change    *store.Change // of which the door knows the names
-	door      *web.Door
-	close     func()
 }
 
 func newMetricsServer(a *Agent, network func() (*metrics.Network, bool), repairs func() metrics.Repairs) *metricsServer {
 	none := func() uint64 { return 0 }
 	m := &metricsServer{agent: a, network: network, repairs: repairs, callsRefused: none, pageRefused: none}
 	m.handler = metrics.Handler(metrics.Collector(m.look))
+	m.inside = insideServer{what: "metrics", log: a.Log, limits: scrapeLimits, server: func(d *web.Door) *http.Server { return metrics.Server(d.Guard(m.handler)) }}
 	return m
 }
 
@@ -79,17 +64,12 @@ func (m *metricsServer) start(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	m.serve(ctx, netutil.LimitListener(listener, maxScrapers), m.handler)
+	go func() {
+		if err := web.Serve(ctx, []net.Listener{netutil.LimitListener(listener, maxScrapers)}, nil, metrics.Server(m.handler)); err != nil {
+			m.agent.Log.Warn("serving metrics ended", "error", err)
+		}
+	}()
 	return nil
-}
-
-// serve answers until the context ends, or what it returns is called.
-func (m *metricsServer) serve(ctx context.Context, listener net.Listener, h http.Handler) (stop func()) {
-	server := metrics.Server(h)
-	ctx, stop = context.WithCancel(ctx)
-	context.AfterFunc(ctx, func() { server.Close() })
-	go func() { _ = server.Serve(listener) }() // until it is closed
-	return stop
 }
 
 // follow has the series be inside where what runs says so.
@@ -99,55 +79,20 @@ func (m *metricsServer) follow(ctx context.Context, p *parts, running *store.Cha
 		m.dns = p.dns.server
 	}
 	m.mu.Unlock()
-	want := insideService{}
+	var want place
 	if running != nil && running.Document != nil {
 		if self, _ := running.Document.Host(running.HostID); self.Metrics {
-			want = insideService{namespace: netns.Inode(spec.Namespace), at: netip.AddrPortFrom(running.Document.DirectGateway(), spec.MetricsTCPPort)}
+			want = place{namespace: netns.Inode(spec.Namespace), at: []netip.AddrPort{netip.AddrPortFrom(running.Document.DirectGateway(), spec.MetricsTCPPort)}}
 		}
 	}
-	if m.serving.namespace == want.namespace && m.serving.at == want.at {
-		if m.serving.change != running && want.namespace != 0 {
-			m.serving.change = running
-			m.serving.door.Know(namesOfGateway(running))
-		}
-		return
-	}
-	m.stop()
-	if want.namespace == 0 {
-		return
-	}
-	var listener net.Listener
-	err := netns.Do(spec.Namespace, func() (err error) {
-		listener, err = net.Listen("tcp4", want.at.String())
-		return err
-	})
-	if err != nil {
-		if m.failed != err.Error() {
-			m.failed = err.Error()
-			m.agent.Log.Warn("serving metrics inside", "error", err)
-		}
-		return
-	}
-	want.change, want.door = running, &web.Door{Limits: scrapeLimits, Refused: &m.refused}
-	want.door.Know(namesOfGateway(running))
-	m.failed, want.close = "", m.serve(ctx, web.Bounded(listener, maxScrapers, maxScrapersOfHost), want.door.Guard(m.handler))
-	m.serving = want
-	m.agent.Log.Info("serving metrics inside", "address", want.at)
-}
-
-// stop ends what is served inside.
-func (m *metricsServer) stop() {
-	if m.serving.close != nil {
-		m.serving.close()
-	}
-	m.serving = insideService{}
+	m.inside.follow(ctx, want, running)
 }
 
 // look takes a snapshot for one scrape.
 func (m *metricsServer) look() metrics.Snapshot {
 	a := m.agent
 	s := metrics.Snapshot{Version: a.Version, GoVersion: runtime.Version(), Repairs: m.repairs(), CallsRefused: m.callsRefused(),
-		ScrapesRefused: m.refused.Load(), PageRefused: m.pageRefused()}
+		ScrapesRefused: m.inside.refused.Load(), PageRefused: m.pageRefused()}
 	if a.Pending != nil {
 		s.Pending = a.Pending()
 	}

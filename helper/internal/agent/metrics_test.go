@@ -171,10 +171,10 @@ func TestMetricsInside(t *testing.T) {
 			t.Errorf("by the name %s: found %d %.200s, wanted %d", name, code, text, want)
 		}
 	}
-	before := m.serving.door
+	before := m.inside.door
 	document.Names = []network.Name{{Address: document.DirectGateway(), Names: []string{"new.example.com"}}}
 	follow(true)
-	if code, _ := askMetrics(t, "new.example.com", dial); code != 200 || m.serving.door != before {
+	if code, _ := askMetrics(t, "new.example.com", dial); code != 200 || m.inside.door != before {
 		t.Errorf("by a name of another document: found %d, wanted 200 without a new start", code)
 	}
 	refused := 0
@@ -189,7 +189,7 @@ func TestMetricsInside(t *testing.T) {
 	netnstest.Run(t, "", "ip", "netns", "delete", spec.Namespace)
 	stand()
 	follow(true)
-	held := make([]net.Conn, maxScrapersOfHost+1) // of one program; another host's are not kept out by it
+	held := make([]net.Conn, scrapeLimits.ConnsEach+1) // of one program; another host's are not kept out by it
 	for i := range held {
 		conn, err := dial()
 		if err != nil {
@@ -198,7 +198,7 @@ func TestMetricsInside(t *testing.T) {
 		defer conn.Close()
 		held[i] = conn
 	}
-	last := held[maxScrapersOfHost]
+	last := held[scrapeLimits.ConnsEach]
 	_ = last.SetReadDeadline(time.Now().Add(3 * time.Second))
 	if n, err := last.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("found %d bytes, %v, wanted that one connection of a host too many is closed", n, err)

@@ -50,7 +50,7 @@ func TestPageOfTheAgent(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	ways := []report.Way{{To: 2, State: report.Up, RTT: 1}, {To: 3, State: report.Down}}
 	var known atomic.Bool
-	page := &pageServer{log: log, ask: func(context.Context) (*report.Mesh, error) {
+	page := newPageServer(log, func(context.Context) (*report.Mesh, error) {
 		if !known.Load() {
 			return nil, errors.New("nothing is known yet")
 		}
@@ -60,12 +60,12 @@ func TestPageOfTheAgent(t *testing.T) {
 			Clients: &report.Clients{List: []report.Client{{Address: netip.MustParseAddr("10.30.128.1")}}, UnknownAt: []uint16{3}}}
 		m.Judge()
 		return m, nil
-	}, ways: func() []report.Way {
+	}, func() []report.Way {
 		if !known.Load() {
 			return nil
 		}
 		return ways
-	}}
+	})
 	ctx := context.Background()
 	change := func(name string) *store.Change {
 		d := &network.Document{Hosts: []network.Host{{ID: 1, Hostname: "one.example.com"}, {ID: 2, Hostname: "two.example.com"}}}

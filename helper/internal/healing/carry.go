@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mobula/helper/internal/metrics"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/probe"
 	"mobula/helper/internal/spec"
@@ -38,6 +39,8 @@ type carrier struct {
 	bytes      map[uint16]int64             // of messages, as WireGuard counts, by the host at the other end
 	distrusted map[netip.AddrPort]time.Time // until; as pairs
 	number     uint16                       // of the last datagram
+	counts     metrics.Carried
+	refused    uint64 // messages of which nothing was taken
 }
 
 // reached is what the carrier has to know of the engine, as of a moment ago.
@@ -128,6 +131,7 @@ func (c *carrier) send(p *pair, note func(error)) {
 		c.mu.Lock()
 		p.used = time.Now()
 		c.number++
+		c.counts.Own.Add(n)
 		whole := probe.Carry{Host: p.target, Number: c.number, Datagram: buf[:n]}
 		c.mu.Unlock()
 		for _, m := range whole.Cut(known.most) {
@@ -161,6 +165,23 @@ func (c *carrier) counted(other uint16) int64 {
 	return c.bytes[other]
 }
 
+// refuse counts a message of which nothing was taken.
+func (c *carrier) refuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused++
+}
+
+// metrics are what it carried, and what it refused.
+func (c *carrier) metrics() (metrics.Carried, uint64) {
+	if c == nil {
+		return metrics.Carried{}, 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts, c.refused
+}
+
 // takeCarried handles a message that came through WireGuard, which vouches for who carries,
 // and no more: WireGuard decides whose the datagram in it is.
 func (h *Healer) takeCarried(b []byte, from netip.AddrPort) {
@@ -168,11 +189,13 @@ func (h *Healer) takeCarried(b []byte, from netip.AddrPort) {
 	m, err := probe.ParseCarry(b)
 	known, sender := c.known.Load(), c.ranges.HostID(from.Addr())
 	if err != nil || from.Port() != spec.CarryUDPPort || known == nil || sender == m.Host {
+		c.refuse()
 		return
 	}
 	direct, member := known.outside[sender]
 	onward, isHost := known.outside[m.Host]
 	if !member || !isHost {
+		c.refuse()
 		return
 	}
 	c.count(sender, len(b))
@@ -180,26 +203,41 @@ func (h *Healer) takeCarried(b []byte, from netip.AddrPort) {
 	case m.On && direct:
 		err = h.giveCarried(sender, m)
 	case !m.On && onward:
-		to := m.Host
-		m.On, m.Host = true, sender
-		err = c.write(m.Append(nil), to)
+		err = c.passOn(sender, m)
+	default:
+		c.refuse()
 	}
 	h.noteCarryError(err)
+}
+
+// passOn sends on what a host asks this one to carry to another one.
+func (c *carrier) passOn(sender uint16, m probe.Carry) error {
+	c.mu.Lock()
+	c.counts.Others.Add(len(m.Datagram))
+	c.mu.Unlock()
+	to := m.Host
+	m.On, m.Host = true, sender
+	return c.write(m.Append(nil), to)
 }
 
 // giveCarried gives WireGuard what a relay has carried here. It sends there from now on, if that
 // is genuine, whoever it is from: so the kernel is looked at soon.
 func (h *Healer) giveCarried(relay uint16, m probe.Carry) error {
+	c := h.carrier
 	p, err := h.cameCarried(relay, m.Host)
 	if p == nil {
+		c.refuse()
 		return err
 	}
 	datagram := p.join(m)
 	if datagram == nil {
 		return nil
 	}
+	c.mu.Lock()
+	c.counts.Own.Add(len(datagram))
+	c.mu.Unlock()
 	_, err = p.Write(datagram)
-	if c := h.carrier; c.soon.CompareAndSwap(false, true) {
+	if c.soon.CompareAndSwap(false, true) {
 		time.AfterFunc(carriedLook, func() {
 			c.soon.Store(false)
 			c.look()

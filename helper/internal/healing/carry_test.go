@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mobula/helper/internal/metrics"
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan/plantest"
@@ -97,15 +98,24 @@ func TestCarriesForMembers(t *testing.T) {
 	nothing("for the sender", probe.Carry{Host: 2, Datagram: data}.Append(nil), two)
 	nothing("for this host", probe.Carry{Host: 1, Datagram: data}.Append(nil), two)
 	nothing("of a stranger", probe.Carry{On: true, Host: 9, Datagram: data}.Append(nil), two)
+	if _, refused := h.carrier.metrics(); refused != 8 {
+		t.Errorf("%d messages of which nothing was taken are counted, wanted 8", refused)
+	}
 	nothing("no datagram of WireGuard's", probe.Carry{Host: 3, Datagram: []byte("MOBUla")}.Append(nil), two)
 	if h.takeCarried(good.Append(nil), two); len(sent.drain()) != 1 {
 		t.Error("what is for host 3 was not carried")
+	}
+	if n, _ := h.carrier.metrics(); n.Others != (metrics.Volume{Datagrams: 1, Bytes: uint64(len(data))}) {
+		t.Errorf("found %+v, wanted what was carried for others counted", n)
 	}
 	for i := 0; i < 3; i++ {
 		h.takeCarried(on.Append(nil), two)
 	}
 	if opened != 1 {
 		t.Errorf("found %d sockets for one pair", opened)
+	}
+	if n, _ := h.carrier.metrics(); n.Own.Datagrams != 3 {
+		t.Errorf("found %+v, wanted the three that came for this host counted", n)
 	}
 	// Host 2 has given its own packet for one of host 3: WireGuard sends what is for host 2 there.
 	out := observe(paths.Carried(2, 3), plantest.Host(3).Endpoint)

@@ -18,9 +18,10 @@ func (h *Healer) metrics() *metrics.Network {
 	if h.leaving != nil {
 		n.Refused.FirstPackets = h.leaving.Lost()
 	}
+	n.Carried, n.Refused.Carried = h.carrier.metrics()
 	for _, r := range h.engine.Reports(h.now()) {
 		other := h.peers[r.Peer]
-		p := metrics.Peer{ID: r.Peer, Hostname: other.host.Hostname, State: r.State, Relayed: r.Via != 0, Poor: r.State == paths.StateUp && r.Problem != "",
+		p := metrics.Peer{ID: r.Peer, Hostname: other.host.Hostname, State: r.State, Relayed: r.Via != 0, Carried: r.Carried, Poor: r.State == paths.StateUp && r.Problem != "",
 			Endpoint: r.Endpoint, Loss: r.LossMinutes, Handshake: other.shaken, Generation: h.sameGeneration(other)}
 		if r.State == paths.StateUp {
 			p.RTT = r.RTT

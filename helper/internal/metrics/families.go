@@ -57,6 +57,10 @@ var ofPaths = []family{
 		})},
 	{name: "mobula_peers_poor", kind: gauge, help: "Other hosts that are up, on a path that loses packets.",
 		values: running(func(n *Network, add emit) { add(count(n.Peers, func(p Peer) bool { return p.Poor })) })},
+	{name: "mobula_peers_carried", kind: gauge, help: "Other hosts that are up and to which an agent carries, in place of relay ports; they are relayed ones, too.",
+		values: running(func(n *Network, add emit) {
+			add(count(n.Peers, func(p Peer) bool { return p.State == paths.StateUp && p.Carried }))
+		})},
 	{name: "mobula_peers_by_generation", kind: gauge, labels: []string{"generation"}, help: "Other hosts by whether they run the same generation as this one: same, different, or unknown.",
 		values: running(func(n *Network, add emit) {
 			for _, g := range []string{"same", "different", "unknown"} {
@@ -96,10 +100,20 @@ var ofPaths = []family{
 		values: gateway(func(g *Gateway, add emit) { add(float64(g.Stranded)) })},
 	{name: "mobula_relayed_bytes_total", kind: counter, help: "Bytes of these packets.",
 		values: gateway(func(g *Gateway, add emit) { add(float64(g.RelayedBytes)) })},
+	{name: "mobula_carried_datagrams_total", kind: counter, labels: []string{"of"}, help: "WireGuard's datagrams that agents carried: to and from this host (own), and by this host from one host to another (others, where one in two parts counts twice).",
+		values: running(func(n *Network, add emit) {
+			add(float64(n.Carried.Own.Datagrams), "own")
+			add(float64(n.Carried.Others.Datagrams), "others")
+		})},
+	{name: "mobula_carried_bytes_total", kind: counter, labels: []string{"of"}, help: "Bytes of these datagrams.",
+		values: running(func(n *Network, add emit) {
+			add(float64(n.Carried.Own.Bytes), "own")
+			add(float64(n.Carried.Others.Bytes), "others")
+		})},
 }
 
 var ofServices = []family{
-	{name: "mobula_refused_total", kind: counter, labels: []string{"bound"}, help: "What was beyond a bound of the agent: probes not answered (echoes), direct messages not verified (peer_macs, stranger_macs), questions for a relay not answered (relay_questions) or not looked into (relay_checks), dead hosts of which others told and that were not tried for that (rumors), askers forgotten (relay_askers), questions how the network is (mesh_questions) who asks for it on the host (mesh_calls), and who asks for the page (page) or the metrics inside (scrapes) too often, and packets that begin to leave of which the kernel could not tell (first_packets).",
+	{name: "mobula_refused_total", kind: counter, labels: []string{"bound"}, help: "What was beyond a bound of the agent: probes not answered (echoes), direct messages not verified (peer_macs, stranger_macs), questions for a relay not answered (relay_questions) or not looked into (relay_checks), dead hosts of which others told and that were not tried for that (rumors), askers forgotten (relay_askers), questions how the network is (mesh_questions) who asks for it on the host (mesh_calls), and who asks for the page (page) or the metrics inside (scrapes) too often, packets that begin to leave of which the kernel could not tell (first_packets), carried datagrams that were not taken (carried), and addresses of which a host told too often (announcements).",
 		values: func(s *Snapshot, add emit) {
 			add(float64(s.CallsRefused), "mesh_calls")
 			add(float64(s.PageRefused), "page")
@@ -114,6 +128,8 @@ var ofServices = []family{
 				add(float64(n.Refused.Askers), "relay_askers")
 				add(float64(n.Refused.Questions), "mesh_questions")
 				add(float64(n.Refused.FirstPackets), "first_packets")
+				add(float64(n.Refused.Carried), "carried")
+				add(float64(n.Refused.Announcements), "announcements")
 			}
 		}},
 	{name: "mobula_gateway_refused_packets_total", kind: counter, labels: []string{"reason"}, help: "Packets of guests and clients that the gateway dropped, since its rules were loaded: to a cloud's metadata service, from an address of another network, beyond the bounds of connections and of neighbors, or to the host's addresses outside.",
@@ -127,10 +143,11 @@ var ofServices = []family{
 				add(float64(g.Refused[reason]), reason)
 			}
 		})},
-	{name: "mobula_switch_dropped_frames_total", kind: counter, help: "Frames on the access network that were dropped because they claimed somebody else's address.",
+	{name: "mobula_switch_dropped_frames_total", kind: counter, labels: []string{"reason"}, help: "Frames on the access network that were dropped: they claimed somebody else's address (address), or came from more stations or addresses than one port or host may have (bound).",
 		values: func(s *Snapshot, add emit) {
 			if s.DroppedFrames != nil {
-				add(float64(*s.DroppedFrames))
+				add(float64(s.DroppedFrames.Claimed), "address")
+				add(float64(s.DroppedFrames.Beyond), "bound")
 			}
 		}},
 	{name: "mobula_switch_flooded_frames_total", kind: counter, help: "Frames to everybody, or to stations that nobody knows, that were too many for the other hosts and dropped, since their bound was set; there is none where the kernel's Open vSwitch cannot bound them.",

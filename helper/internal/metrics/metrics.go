@@ -14,6 +14,7 @@ import (
 
 	"mobula/helper/internal/nameserver"
 	"mobula/helper/internal/paths"
+	"mobula/helper/internal/vswitch"
 )
 
 // MaxPeers is up to how many peers there are series for each of them.
@@ -31,9 +32,9 @@ type Snapshot struct {
 	DNS *nameserver.Stats
 	// Gateway counts what the rules of the host's gateway did; nil: nobody knows.
 	Gateway *Gateway
-	// DroppedFrames are those on the access network that claimed somebody else's address;
+	// DroppedFrames are those on the access network that were not their senders' to send;
 	// nil: nobody knows.
-	DroppedFrames *uint64
+	DroppedFrames *vswitch.DroppedFrames
 	// FloodedFrames are those to everybody that were too many; nil: nobody counts them.
 	FloodedFrames *uint64
 	// CallsRefused counts who asked for what all hosts say while too many did.
@@ -67,8 +68,19 @@ type Network struct {
 	PerPeer bool
 	Peers   []Peer
 	Paths   paths.Stats
+	Carried Carried
 	Refused Refused
 }
+
+// Carried is what agents carried for WireGuard, in place of relay ports: to and from this host, and
+// by this host for others.
+type Carried struct{ Own, Others Volume }
+
+// Volume is an amount of datagrams, in parts where they did not fit.
+type Volume struct{ Datagrams, Bytes uint64 }
+
+// Add adds one of some bytes.
+func (v *Volume) Add(bytes int) { v.Datagrams, v.Bytes = v.Datagrams+1, v.Bytes+uint64(bytes) }
 
 // Peer is another host.
 type Peer struct {
@@ -77,6 +89,7 @@ type Peer struct {
 	// State is one of package paths.
 	State    string
 	Relayed  bool
+	Carried  bool // by an agent, which is relayed, too
 	Poor     bool // up, and loses packets
 	Endpoint netip.AddrPort
 	RTT      time.Duration // 0: not known
@@ -99,6 +112,10 @@ type Refused struct {
 	Askers uint64
 	// FirstPackets is how often the kernel could not tell of packets that leave.
 	FirstPackets uint64
+	// Carried are messages by which WireGuard's datagrams are carried of which nothing was taken.
+	Carried uint64
+	// Announcements are addresses of which a host told.
+	Announcements uint64
 }
 
 // Gateway counts packets since the rules were loaded.

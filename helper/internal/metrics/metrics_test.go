@@ -21,6 +21,7 @@ import (
 
 	"mobula/helper/internal/nameserver"
 	"mobula/helper/internal/paths"
+	"mobula/helper/internal/vswitch"
 )
 
 var update = flag.Bool("update", false, "write the table of docs/monitoring/README.md anew")
@@ -28,26 +29,27 @@ var update = flag.Bool("update", false, "write the table of docs/monitoring/READ
 const (
 	// mostSeries is how many series a host of any network has, those of the process among them,
 	// and mostPerPeer how many more each of MaxPeers peers may add.
-	mostSeries  = 120
+	mostSeries  = 130
 	mostPerPeer = 6
 )
 
 // full is a snapshot in which there is something of all, with so many peers.
 func full(peers int) Snapshot {
 	at := time.Unix(1_700_000_000, 500_000_000)
-	dropped, flooded := uint64(23), uint64(25)
+	dropped, flooded := vswitch.DroppedFrames{Claimed: 23, Beyond: 35}, uint64(25)
 	s := Snapshot{DroppedFrames: &dropped, FloodedFrames: &flooded, Version: "v1", GoVersion: "go1.21", Pending: true, CallsRefused: 1, ScrapesRefused: 27, PageRefused: 28,
 		Repairs: Repairs{Succeeded: 2, Failed: 3, Deferred: 4, Found: 26, Last: at, Differences: 5},
 		DNS:     &nameserver.Stats{Private: 1, CacheHits: 2, Upstream: 3, Declined: 4, Malformed: 5, Forwarded: 6, Failed: 7, Unanswered: 8, Refused: 9, Overloaded: 10, Forged: 11, Outstanding: 12, Entries: 13, CacheBytes: 14, Names: 15},
 		Gateway: &Gateway{RelayedPackets: 16, RelayedBytes: 17, Stranded: 24, Refused: map[string]uint64{"source": 18, "connections": 19, "neighbors": 20, "metadata": 21, "host": 22}},
 		Network: &Network{HostID: 1, Hostname: "a.example.com", Generation: "0123456789abcdef", Since: at, Relays: true,
-			Refused: Refused{Echoes: 1, PeerMACs: 2, StrangerMACs: 3, Questions: 4, Askers: 5, FirstPackets: 6},
+			Refused: Refused{Echoes: 1, PeerMACs: 2, StrangerMACs: 3, Questions: 4, Askers: 5, FirstPackets: 6, Carried: 29, Announcements: 30},
+			Carried: Carried{Own: Volume{31, 32}, Others: Volume{33, 34}},
 			Paths:   paths.Stats{Falls: 7, Searches: 8, SearchesFailed: 9, QuestionsRefused: 10, ChecksRefused: 11, RumorsRefused: 26, ProbesHeld: 12}}}
 	s.Network.Paths.Direct = paths.WayStats{Sent: 5, Taken: 2, RoundTrips: paths.RoundTrips{Count: 3, Sum: 3500 * time.Millisecond}}
 	s.Network.Paths.Direct.RoundTrips.Buckets[0], s.Network.Paths.Direct.RoundTrips.Buckets[2] = 1, 1 // and one beyond all
 	for i := 0; i < peers; i++ {
 		s.Network.Peers = append(s.Network.Peers, Peer{ID: uint16(i + 2), Hostname: fmt.Sprintf("h%d.example.com", i), State: [...]string{paths.StateUp, paths.StateDown, paths.StateUnknown}[i%3],
-			Relayed: i%2 == 0, Poor: i%5 == 0, Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 51820), RTT: time.Millisecond, Loss: 0.25,
+			Relayed: i%2 == 0, Carried: i%4 == 0, Poor: i%5 == 0, Endpoint: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 51820), RTT: time.Millisecond, Loss: 0.25,
 			Handshake: at.Add(time.Duration(i) * time.Second), Generation: [...]string{"same", "different", "unknown"}[i%3]})
 	}
 	return s
@@ -139,15 +141,17 @@ func TestValues(t *testing.T) {
 		`mobula_comparisons_total{result="success"} 2`, `mobula_comparisons_total{result="failure"} 3`, `mobula_comparisons_total{result="deferred"} 4`,
 		"mobula_comparison_timestamp_seconds 1.7000000005e+09", "mobula_comparison_differences 5", "mobula_differences_found_total 26",
 		`mobula_peers{state="up",way="direct"} 1`, `mobula_peers{state="up",way="relayed"} 1`, `mobula_peers{state="down",way="relayed"} 1`, `mobula_peers{state="unknown",way="direct"} 1`,
-		"mobula_peers_poor 2", `mobula_peers_by_generation{generation="different"} 2`, "mobula_peers_without_handshake 0",
+		"mobula_peers_poor 2", "mobula_peers_carried 1", `mobula_peers_by_generation{generation="different"} 2`, "mobula_peers_without_handshake 0",
 		"mobula_handshake_oldest_timestamp_seconds 1.7000000005e+09", "mobula_handshake_newest_timestamp_seconds 1.7000000055e+09",
 		`mobula_probes_sent_total{way="direct"} 5`, `mobula_probe_round_trip_seconds_bucket{way="direct",le="0.0005"} 1`, `mobula_probe_round_trip_seconds_bucket{way="direct",le="0.001"} 1`,
 		`mobula_probe_round_trip_seconds_bucket{way="direct",le="2"} 2`, `mobula_probe_round_trip_seconds_bucket{way="direct",le="+Inf"} 3`,
 		`mobula_probe_round_trip_seconds_sum{way="direct"} 3.5`, `mobula_probe_round_trip_seconds_count{way="relayed"} 0`,
 		"mobula_probes_held_total 12", `mobula_path_changes_total{way="direct"} 2`, "mobula_path_failures_total 7", "mobula_relay_searches_total 8", "mobula_relay_search_failures_total 9",
-		"mobula_relayed_packets_total 16", "mobula_relayed_bytes_total 17", "mobula_relay_stranded_packets_total 24", "mobula_switch_dropped_frames_total 23", "mobula_switch_flooded_frames_total 25",
+		"mobula_relayed_packets_total 16", "mobula_relayed_bytes_total 17", "mobula_relay_stranded_packets_total 24", `mobula_switch_dropped_frames_total{reason="address"} 23`, `mobula_switch_dropped_frames_total{reason="bound"} 35`, "mobula_switch_flooded_frames_total 25",
 		`mobula_refused_total{bound="echoes"} 1`, `mobula_refused_total{bound="peer_macs"} 2`, `mobula_refused_total{bound="stranger_macs"} 3`, `mobula_refused_total{bound="mesh_questions"} 4`,
 		`mobula_refused_total{bound="relay_askers"} 5`, `mobula_refused_total{bound="first_packets"} 6`, `mobula_refused_total{bound="relay_questions"} 10`, `mobula_refused_total{bound="relay_checks"} 11`, `mobula_refused_total{bound="rumors"} 26`, `mobula_refused_total{bound="mesh_calls"} 1`,
+		`mobula_carried_datagrams_total{of="own"} 31`, `mobula_carried_bytes_total{of="own"} 32`, `mobula_carried_datagrams_total{of="others"} 33`, `mobula_carried_bytes_total{of="others"} 34`,
+		`mobula_refused_total{bound="carried"} 29`, `mobula_refused_total{bound="announcements"} 30`,
 		`mobula_refused_total{bound="scrapes"} 27`, `mobula_refused_total{bound="page"} 28`,
 		`mobula_gateway_refused_packets_total{reason="source"} 18`,
 		`mobula_dns_questions_total{result="private"} 1`, `mobula_dns_questions_total{result="cached"} 2`, `mobula_dns_questions_total{result="upstream"} 3`, `mobula_dns_questions_total{result="declined"} 4`, `mobula_dns_questions_total{result="malformed"} 5`,
@@ -175,7 +179,7 @@ func TestValues(t *testing.T) {
 func TestNothingRuns(t *testing.T) {
 	all := scrape(t, Handler(collectorOf(Snapshot{Version: "v1"})))
 	for _, line := range all {
-		for _, not := range []string{"mobula_peer", "mobula_dns", "mobula_relay", "mobula_probe", "mobula_comparison_", "mobula_generation", "mobula_gateway", "mobula_switch"} {
+		for _, not := range []string{"mobula_peer", "mobula_dns", "mobula_relay", "mobula_carried", "mobula_probe", "mobula_comparison_", "mobula_generation", "mobula_gateway", "mobula_switch"} {
 			if strings.HasPrefix(line, not) {
 				t.Errorf("found %s", line)
 			}

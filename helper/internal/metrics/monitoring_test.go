@@ -232,3 +232,59 @@ func TestWhatIsToldIsRead(t *testing.T) {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 }
+
+// TestNodeGraph: what the graph of the dashboard asks Prometheus for has the columns that the
+// panel reads, each host once, and no way to a host that is not there.
+func TestNodeGraph(t *testing.T) {
+	program := promtool(t)
+	data, err := os.ReadFile(monitoring + "dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			Type    string
+			Targets []struct{ RefID, Expr string }
+		}
+	}
+	if err := json.Unmarshal(data, &d); err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]string{}
+	for _, p := range d.Panels {
+		for _, q := range p.Targets {
+			if p.Type == "nodeGraph" {
+				asked[q.RefID] = strings.ReplaceAll(q.Expr, "$instance", ".*")
+			}
+		}
+	}
+	// Host a tells of b and c, which it does not reach; b is asked, too, and c is not.
+	file := filepath.Join(t.TempDir(), "graph_test.yml")
+	text := fmt.Sprintf(`tests:
+  - interval: 1m
+    input_series:
+      - {series: 'mobula_host_info{instance="1:1",host_id="1",hostname="a"}', values: '1'}
+      - {series: 'mobula_host_info{instance="2:1",host_id="2",hostname="b"}', values: '1'}
+      - {series: 'mobula_peer_up{instance="1:1",peer="b"}', values: '1'}
+      - {series: 'mobula_peer_up{instance="1:1",peer="c"}', values: '0'}
+      - {series: 'mobula_peer_up{instance="2:1",peer="a"}', values: '1'}
+      - {series: 'mobula_peer_round_trip_seconds{instance="1:1",peer="b"}', values: '0.25'}
+      - {series: 'mobula_peer_round_trip_seconds{instance="2:1",peer="a"}', values: '0.5'}
+    promql_expr_test:
+      - expr: %q
+        exp_samples:
+          - {labels: '{id="a",title="a"}', value: 1}
+          - {labels: '{id="b",title="b"}', value: 1}
+          - {labels: '{id="c",title="c"}', value: 0}
+      - expr: %q
+        exp_samples:
+          - {labels: '{id="a to b",source="a",target="b"}', value: 0.25}
+          - {labels: '{id="b to a",source="b",target="a"}', value: 0.5}
+`, asked["nodes"], asked["edges"])
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(program, "test", "rules", file).CombinedOutput(); err != nil || !strings.Contains(string(out), "SUCCESS") {
+		t.Errorf("promtool test rules: %v\n%s", err, out)
+	}
+}

@@ -44,14 +44,22 @@ func CountFlows(runDir, bridge string, timeout time.Duration) (FlowCounts, error
 	return FlowCounts{Static: all[1].flows, Dropping: all[2].flows, Foreign: all[0].flows - all[1].flows - all[2].flows - all[3].flows}, nil
 }
 
-// CountDropped returns how many frames were dropped because they claimed somebody else's
-// address, since the bridge was made. It asks as CountFlows does.
-func CountDropped(runDir, bridge string, timeout time.Duration) (frames uint64, err error) {
-	all, err := aggregates(runDir, bridge, timeout, []flowClass{{cookieTag | classDropped, 0xffff<<48 | classMask}})
+// DroppedFrames counts frames since the bridge was made, by why they were dropped.
+type DroppedFrames struct {
+	Claimed uint64 // somebody else's address, or something else that is not theirs to say
+	Beyond  uint64 // came from more stations or addresses than one port or host may have
+}
+
+// CountDropped counts the frames that were dropped. It asks as CountFlows does.
+func CountDropped(runDir, bridge string, timeout time.Duration) (d DroppedFrames, err error) {
+	all, err := aggregates(runDir, bridge, timeout, []flowClass{
+		{cookieTag | classDropped, 0xffff<<48 | classMask},
+		{cookieTag | classDropped | uint64(PinStations)<<36, 0xffff<<48 | classMask | 0xf<<36},
+	})
 	if err != nil {
-		return 0, err
+		return d, err
 	}
-	return all[0].packets, nil
+	return DroppedFrames{Claimed: all[0].packets - min(all[0].packets, all[1].packets), Beyond: all[1].packets}, nil
 }
 
 // flowClass are the flows whose cookies are this one as far as the mask says.

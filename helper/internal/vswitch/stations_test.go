@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"mobula/helper/internal/spec"
 )
 
 // TestStations: a guest that invents Ethernet addresses takes room up to a bound
@@ -38,6 +40,9 @@ func TestStations(t *testing.T) {
 	t.Logf("a new station takes %v, one too many %v", room/maxLearned, time.Since(began)/more)
 	if n := b.dropped(t)[PinStations]; n != more {
 		t.Errorf("counted %d frames of too many stations, wanted %d", n, more)
+	}
+	if n, err := CountDropped(b.dir, spec.SwitchBridge, 5*time.Second); err != nil || n.Beyond != more {
+		t.Errorf("the agent counts %+v (%v), wanted %d beyond the bound", n, err, more)
 	}
 	for _, f := range []frame{
 		{"guest", guestC, all, "", "too many stations or addresses from guest"},

@@ -15,7 +15,7 @@ type Door struct {
 	// Guests are the addresses that guests can have; the zero Prefix: there are none.
 	Guests netip.Prefix
 	Limits Limits
-	// Refused, if it is not nil, counts who asked too often.
+	// Refused, if it is not nil, counts who asked too often, and connections that were too many.
 	Refused *atomic.Uint64
 
 	names atomic.Pointer[map[string]bool]
@@ -23,8 +23,11 @@ type Door struct {
 }
 
 // Limits are how often one address may ask, and all together: so often a second, and so many
-// times at once.
-type Limits struct{ Each, EachBurst, All, AllBurst float64 }
+// times at once; and how many connections there may be, and from one address.
+type Limits struct {
+	Each, EachBurst, All, AllBurst float64
+	Conns, ConnsEach               int
+}
 
 // Know gives the service these names and addresses, in lower case and without a port, in
 // place of others. What a browser is told by a foreign name, whose owner has it lead here (DNS

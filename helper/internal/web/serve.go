@@ -8,38 +8,47 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// What one who asks may take, and all together. A browser opens six connections to a host.
+// What one who asks for the page may take.
 const (
-	maxConns          = 64
-	maxConnsPerSource = 12
-	maxHeaderBytes    = 8 << 10
-	headerTimeout     = 5 * time.Second
+	maxHeaderBytes = 8 << 10
+	headerTimeout  = 5 * time.Second
 	// writeTimeout is for asking all hosts and for a slow phone.
 	writeTimeout = patience + 30*time.Second
 	idleTimeout  = 15 * time.Second
 )
 
-// PageLimits are those of the page.
-var PageLimits = Limits{Each: 5, EachBurst: 30, All: 100, AllBurst: 200}
+// PageLimits are those of the page. A browser opens six connections to a host.
+var PageLimits = Limits{Each: 5, EachBurst: 30, All: 100, AllBurst: 200, Conns: 64, ConnsEach: 12}
 
-// Serve answers on the listeners until the context ends, and closes them.
-func Serve(ctx context.Context, listeners []net.Listener, h *Handler) error {
-	server := &http.Server{
+// Server returns one for the page that gives nobody much: not of its time, and not of its memory.
+func Server(h *Handler) *http.Server {
+	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(h.Log.Handler(), slog.LevelDebug),
-		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
-	shared := newQuota(maxConns, maxConnsPerSource, h.Door.isGuest)
+}
+
+// Serve answers on the listeners until the context ends, and closes them. Of all of them together
+// it closes connections beyond the door's limits; nil: there are none.
+func Serve(ctx context.Context, listeners []net.Listener, door *Door, server *http.Server) error {
+	server.BaseContext = func(net.Listener) context.Context { return ctx }
+	if door != nil {
+		shared := newQuota(door.Limits, door.isGuest)
+		for i, l := range listeners {
+			listeners[i] = bounded{l, shared, door.Refused}
+		}
+	}
 	failed := make(chan error, len(listeners))
 	var running sync.WaitGroup
 	for _, l := range listeners {
 		running.Add(1)
 		go func() {
 			defer running.Done()
-			failed <- server.Serve(bounded{l, shared})
+			failed <- server.Serve(l)
 		}()
 	}
 	var err error
@@ -55,16 +64,11 @@ func Serve(ctx context.Context, listeners []net.Listener, h *Handler) error {
 	return err
 }
 
-// Bounded returns a listener that closes connections beyond so many, and beyond so many of one
-// address.
-func Bounded(l net.Listener, all, each int) net.Listener {
-	return bounded{l, newQuota(all, each, func(netip.Addr) bool { return false })}
-}
-
 // bounded closes connections that are too many.
 type bounded struct {
 	net.Listener
-	quota *quota
+	quota   *quota
+	refused *atomic.Uint64 // nil: nobody counts
 }
 
 func (b bounded) Accept() (net.Conn, error) {
@@ -78,6 +82,9 @@ func (b bounded) Accept() (net.Conn, error) {
 			return &counted{Conn: c, release: func() { b.quota.release(source) }}, nil
 		}
 		c.Close()
+		if b.refused != nil {
+			b.refused.Add(1)
+		}
 	}
 }
 
@@ -112,8 +119,8 @@ type quota struct {
 	isGuest func(netip.Addr) bool
 }
 
-func newQuota(most, each int, isGuest func(netip.Addr) bool) *quota {
-	return &quota{most: most, each: each, sources: map[netip.Addr]int{}, isGuest: isGuest}
+func newQuota(l Limits, isGuest func(netip.Addr) bool) *quota {
+	return &quota{most: l.Conns, each: l.ConnsEach, sources: map[netip.Addr]int{}, isGuest: isGuest}
 }
 
 func (q *quota) take(source netip.Addr) bool {

@@ -30,7 +30,8 @@ type network struct {
 	asked atomic.Int32
 	past  Past
 	// guests are whom it takes for such.
-	guests netip.Prefix
+	guests  netip.Prefix
+	refused atomic.Uint64
 }
 
 func (n *network) ask(context.Context) (*report.Mesh, error) {
@@ -132,9 +133,9 @@ func serve(t *testing.T, n *network, fresh time.Duration) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		door := &Door{Limits: PageLimits, Guests: n.guests}
+		door := &Door{Limits: PageLimits, Guests: n.guests, Refused: &n.refused}
 		door.Know(map[string]bool{"127.0.0.1": true, "alice": true})
-		ended <- Serve(ctx, []net.Listener{l}, &Handler{Status: &Status{Ask: n.ask, Fresh: fresh}, Past: &n.past, Door: door, Log: quiet})
+		ended <- Serve(ctx, []net.Listener{l}, door, Server(&Handler{Status: &Status{Ask: n.ask, Fresh: fresh}, Past: &n.past, Door: door, Log: quiet}))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -293,9 +294,10 @@ func TestManyViewers(t *testing.T) {
 
 // TestBounds: who takes more than a part is refused, and gets it back.
 func TestBounds(t *testing.T) {
-	address := serve(t, wellNetwork(2), time.Minute)
+	network := wellNetwork(2)
+	address := serve(t, network, time.Minute)
 	var open []net.Conn
-	for i := 0; i < maxConnsPerSource; i++ {
+	for i := 0; i < PageLimits.ConnsEach; i++ {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -310,6 +312,9 @@ func TestBounds(t *testing.T) {
 	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
 	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("found %d bytes, %v, wanted the connection to be closed", n, err)
+	}
+	if n := network.refused.Load(); n != 1 {
+		t.Errorf("%d are counted that were refused, wanted that connection", n)
 	}
 	// One that says nothing, or little, is closed.
 	_ = open[0].SetDeadline(time.Now().Add(headerTimeout + 5*time.Second))
@@ -347,19 +352,19 @@ func TestBounds(t *testing.T) {
 // guests, who take whatever addresses they like, leave room for others.
 func TestQuotaOfAll(t *testing.T) {
 	door := Door{Guests: netip.MustParsePrefix("10.31.0.0/16")}
-	q := newQuota(maxConns, maxConnsPerSource, door.isGuest)
+	q := newQuota(PageLimits, door.isGuest)
 	taken := func(format string) (n int) {
-		for i := 0; i < 2*maxConns; i++ {
+		for i := 0; i < 2*PageLimits.Conns; i++ {
 			if q.take(sourceOf(fmt.Sprintf(format, i))) {
 				n++
 			}
 		}
 		return n
 	}
-	if n := taken("10.31.200.%d:1"); n != maxConns/guestsPart {
-		t.Errorf("found %d connections of guests, wanted %d", n, maxConns/guestsPart)
+	if n := taken("10.31.200.%d:1"); n != PageLimits.Conns/guestsPart {
+		t.Errorf("found %d connections of guests, wanted %d", n, PageLimits.Conns/guestsPart)
 	}
-	if n := taken("10.30.0.%d:1"); n != maxConns-maxConns/guestsPart {
+	if n := taken("10.30.0.%d:1"); n != PageLimits.Conns-PageLimits.Conns/guestsPart {
 		t.Errorf("found %d connections of hosts, wanted the rest", n)
 	}
 	q.release(sourceOf("10.31.200.0:1"))
