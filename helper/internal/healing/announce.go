@@ -58,8 +58,14 @@ func (h *Healer) announceAnew() {
 	}
 }
 
-// speaks reports that this host can send to an address: one over IPv6 only if there is a way to others.
+// speaks reports that this host can send to an address: one over IPv6 only if there is a way to others,
+// and a private one only if it is in private networks itself. From elsewhere that leads nowhere, and
+// providers take packets to many of them for a scan.
 func (h *Healer) speaks(a netip.Addr) bool {
+	private := func(n netip.Prefix) bool { return network.IsPrivate(n.Addr()) }
+	if network.IsPrivate(a) && len(h.local) > 0 && !slices.ContainsFunc(h.local, private) {
+		return false
+	}
 	return h.beside(a) != nil && (a.Is4() || h.outside6 == nil || h.from6.IsValid() || h.isNear(a))
 }
 
@@ -117,7 +123,11 @@ func (r *remote) prove(at netip.AddrPort) {
 func (h *Healer) takeAnnounced(id uint16, r *remote, session uint64, all []netip.Addr) {
 	a := &r.announced
 	h.forgetAnnounced(id, r, session)
-	if a.session = session; slices.Equal(a.all, all) || !a.taken.Take(h.clock(), announcedPerSecond, announcedAtOnce) {
+	if a.session = session; slices.Equal(a.all, all) {
+		return
+	}
+	if !a.taken.Take(h.clock(), announcedPerSecond, announcedAtOnce) {
+		h.refused.Announcements++
 		return
 	}
 	a.all = all

@@ -10,6 +10,26 @@ import (
 	"mobula/helper/internal/probe"
 )
 
+// TestNothingIsSentToPrivateAddressesFromPublicOnes, whoever says that a peer is seen there.
+func TestNothingIsSentToPrivateAddressesFromPublicOnes(t *testing.T) {
+	n := still(t, 3)
+	one := n.healers[1]
+	for _, c := range []struct{ own, at, speaks string }{
+		{"", "10.7.0.7", "true"}, // where it is itself is not known yet
+		{"203.0.113.9/24", "10.7.0.7", "false"}, {"203.0.113.9/24", "192.168.1.7", "false"}, {"203.0.113.9/24", "100.64.3.7", "false"},
+		{"203.0.113.9/24", "198.51.100.7", "true"}, {"203.0.113.9/24", "203.0.113.7", "true"},
+		{"192.168.1.9/24", "10.7.0.7", "true"}, // it may be routed there
+	} {
+		one.local = nil
+		if c.own != "" {
+			one.local = []netip.Prefix{netip.MustParsePrefix(c.own)}
+		}
+		if got := fmt.Sprint(one.speaks(netip.MustParseAddr(c.at))); got != c.speaks {
+			t.Errorf("from %q to %s: found %s, wanted %s", c.own, c.at, got, c.speaks)
+		}
+	}
+}
+
 // TestAnnouncedAddresses: a peer is tried where this host is, too, and nowhere else.
 func TestAnnouncedAddresses(t *testing.T) {
 	n := still(t, 3)
