@@ -38,8 +38,15 @@ func (h *Healer) run(ctx context.Context) {
 		if look {
 			h.observe, h.shakes = false, false
 		}
-		peers := len(h.peers)
+		peers, deaf, self := len(h.peers), h.deaf, h.self
+		h.deaf = false
 		h.mu.Unlock()
+		switch {
+		case deaf:
+			h.takeAnotherPort(self.ListenPort())
+		case h.rewriting != nil && !self.IsUnreached():
+			h.keepPort() // others look for it at its endpoint
+		}
 		if look {
 			began := time.Now()
 			h.look()
@@ -103,6 +110,7 @@ func (h *Healer) look() {
 		all = append(all, paths.Kernel{Peer: id, Endpoint: s.Endpoint, ReceiveBytes: s.ReceiveBytes, TransmitBytes: s.TransmitBytes,
 			HandshakeAge: age, OwnBytes: h.peers[id].ownBytes + h.carrier.counted(id)})
 	}
+	h.deaf = h.looksDeaf(time.Now(), byHost)
 	h.insiders.look(h.self.ID, states)
 	h.engine.Observe(h.now(), all)
 	h.flush()

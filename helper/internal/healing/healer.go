@@ -19,6 +19,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/probe"
+	"mobula/helper/internal/sourceport"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/wireguard"
 )
@@ -47,6 +48,8 @@ type Healer struct {
 	carrier       *carrier                       // nil: it carries for nobody
 	networks      func() ([]netip.Prefix, error) // own addresses, each with its network; nil: nobody knows
 	outside6      func() (netip.Addr, error)     // from where it sends over IPv6; nil: nobody knows
+	underlay      *string                        // the namespace in which WireGuard's own packets leave; nil: they are nobody's to change
+	rewriting     *sourceport.Rewriting          // of their port; only run touches it
 	namespace     uint64                         // inode, which tells namespaces of the same name apart
 	began         time.Time
 	clock         func() time.Time // of the budgets
@@ -74,6 +77,8 @@ type Healer struct {
 	hasIPv6    bool           // the MTUs leave room for it
 	unable     bool           // this host relays for nobody
 	observe    bool           // the engine wants a look at the kernel
+	deafness   deafness       // of a host without an endpoint
+	deaf       bool           // it is time for another port
 	shakes     bool           // handshakes may have to be tried again soon
 	local      []netip.Prefix // the host's own addresses, each with its network
 	from6      netip.Addr     // from where it sends to others over IPv6; zero: from nowhere
@@ -161,6 +166,7 @@ func (h *Healer) Stop() {
 		h.mesh.Close()
 	}
 	h.ended.Wait()
+	h.keepPort()
 	if h.leaving != nil {
 		if err := h.leaving.Close(); err != nil {
 			h.Log.Warn("ending to watch what leaves", "error", err)

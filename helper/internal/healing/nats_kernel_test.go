@@ -86,11 +86,44 @@ func TestNATGrid(t *testing.T) {
 		netnstest.Run(t, "r4", "conntrack", "-F")
 	})
 	n.wantWays("other ports")
+	n.deadFlows()
 	n.outage("host 5 moves into the network of host 3", func() {
 		n.attach("h5", "r3", 5)
 		grid[4].kind, grid[4].routers, grid[4].six = "keeps ports", []string{"r3"}, false
 	})
 	n.wantWays("after the move")
+}
+
+// deadFlows has the address of the NAT of host 6 become another, and the flows that it knows sent by
+// the old one, where no answer comes back: what keeps them alive is what the host sends.
+func (n *gridNet) deadFlows() {
+	n.t.Helper()
+	translates := func(address string) {
+		netnstest.Run(n.t, "r6", "nft", "flush chain ip nat post; add rule ip nat post oifname out snat to "+address)
+	}
+	translates("192.168.3.6")
+	netnstest.Run(n.t, "r6", "conntrack", "-F")
+	n.wantWays("flows of the old address")
+	began := time.Now()
+	translates("192.168.3.66")
+	netnstest.Run(n.t, "r6", "sh", "-ec", "ip addr del 192.168.3.6/24 dev out; ip addr add 192.168.3.66/24 dev out; ip route replace default via 192.168.3.1")
+	h := n.hosts[6]
+	for deadline := began.Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		up := 0
+		for _, p := range h.state().Peers {
+			if p.State == paths.StateUp {
+				up++
+			}
+		}
+		if up == len(grid)-1 && time.Since(began) > portAfter {
+			break
+		}
+		if time.Now().After(deadline) {
+			n.t.Errorf("a NAT sends by an address that it no longer has: after 2 minutes host 6 reaches %d others, wanted all", up)
+			return
+		}
+	}
+	n.t.Logf("a NAT sends by an address that it no longer has: host 6 reaches all again after %.1f s", time.Since(began).Seconds())
 }
 
 // logTalk says when hosts heard each other for the first time.
@@ -191,6 +224,7 @@ func (n *gridNet) host(id uint16, namespace string) {
 		h.outside6 = func() (netip.Addr, error) { return links.Outside6(namespace) }
 	}
 	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(namespace) }
+	h.underlay = &namespace
 }
 
 // router makes a NAT with a network inside. It drops what nobody inside

@@ -14,6 +14,7 @@ import (
 	"mobula/helper/internal/network"
 	"mobula/helper/internal/probe"
 	"mobula/helper/internal/rawudp"
+	"mobula/helper/internal/sourceport"
 	"mobula/helper/internal/spec"
 	"mobula/helper/internal/store"
 	"mobula/helper/internal/wireguard"
@@ -73,15 +74,19 @@ func start(ctx context.Context, c Config, namespace uint64, running *store.Chang
 		return nil, errors.Join(err, inside.Close(), below.Close())
 	}
 	h := New(c, namespace, inside, below, wireguard.On(kept, spec.WireLink, nil))
-	h.kept = kept
+	underlay := underlayNamespace(self)
+	h.kept, h.underlay = kept, &underlay
+	if err := sourceport.End(underlay); err != nil {
+		c.Log.Warn("an agent that was killed may have left another port", "error", err)
+	}
 	sockets := []io.Closer{inside, below, kept}
 	if self.SharedUplink {
 		if h.below6 = below6(c, self); h.below6 != nil {
 			sockets = append(sockets, h.below6)
 		}
 	}
-	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(underlayNamespace(self)) }
-	h.outside6 = func() (netip.Addr, error) { return links.Outside6(underlayNamespace(self)) }
+	h.networks = func() ([]netip.Prefix, error) { return links.Nearby(underlay) }
+	h.outside6 = func() (netip.Addr, error) { return links.Outside6(underlay) }
 	if err := h.Follow(running); err != nil {
 		for _, s := range sockets {
 			err = errors.Join(err, s.Close())
@@ -95,7 +100,7 @@ func start(ctx context.Context, c Config, namespace uint64, running *store.Chang
 		c.Log.Warn("answering how the network is", "error", err)
 	}
 	if socket, err := listen(fmt.Sprintf("%s:%d", running.Document.DirectGateway(), spec.CarryUDPPort)); err == nil {
-		h.carrier = h.newCarrier(roomy(socket), openLocal(underlayNamespace(self), self.ListenPort()))
+		h.carrier = h.newCarrier(roomy(socket), openLocal(underlay, self.ListenPort()))
 	} else {
 		c.Log.Warn("carrying for others", "error", err)
 	}

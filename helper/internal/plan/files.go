@@ -93,7 +93,7 @@ func (b builder) render(path, name string) spec.File {
 	var s strings.Builder
 	err := fileTemplates.ExecuteTemplate(&s, name, map[string]any{
 		"Shared": b.self.SharedUplink, "OwnResolver": b.self.SharedUplink && !b.self.GatewayResolver, "Helper": program, "Namespace": spec.Namespace, "State": spec.StateDir + "/confirmed.json", "WayBack": "/run/systemd/transient/" + spec.UnitsRollback + "*", "OVSDir": spec.OVSDir,
-		"Uplink": b.facts.Uplink, "UplinkVeth": spec.UplinkVeth(b.facts.Uplink), "AccessLink": spec.AccessLink, "Keeping": keeping(),
+		"Uplink": b.facts.Uplink, "UplinkVeth": spec.UplinkVeth(b.facts.Uplink), "AccessLink": spec.AccessLink, "Keeping": keeping(), "SourcePortTable": spec.SourcePortTable,
 	})
 	if err != nil {
 		panic(err)

@@ -18,6 +18,10 @@ const (
 	UplinkPort    = "mo-mid-gw"    // veth_<uplink>'s end on that bridge
 	SwitchBridge  = "ovsbr-mobula" // the gateway on the access network
 	TunnelPort    = "mo-tunnel"    // Geneve
+
+	// SourcePortTable is the agent's table of nftables, there while its host's packets leave
+	// with another port than WireGuard's.
+	SourcePortTable = "mobula_source_port"
 )
 
 const (
