@@ -219,9 +219,17 @@ func (h *liveHost) talk() {
 // silence is the longest time in which a host heard nothing of the other, until now. Time
 // in which the other sends nothing, because it has no processor, is none.
 func (h *liveHost) silence(of uint16) time.Duration {
+	now := h.silent(of)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return time.Duration(max(h.gaps[of], h.net.hosts[of].sent.Load()-h.heard[of])) * h.net.dataEvery
+	return max(time.Duration(h.gaps[of])*h.net.dataEvery, now)
+}
+
+// silent is how long it has heard nothing of the other by now.
+func (h *liveHost) silent(of uint16) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Duration(h.net.hosts[of].sent.Load()-h.heard[of]) * h.net.dataEvery
 }
 
 // datagram is UDP in IPv4 between intrawire addresses, with the same port at both ends.
