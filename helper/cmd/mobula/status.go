@@ -367,24 +367,13 @@ func (p *peerReport) pathColumns() string {
 	if p.Path == nil {
 		return "-\t-\t-\t-\t-\t-"
 	}
-	way := "direct"
-	switch {
-	case p.Path.Punched:
-		way = "direct (punched)"
-	case p.Path.Local && p.Path.Endpoint.Addr().Is6():
-		way = "direct (LAN, IPv6)"
-	case p.Path.Local:
-		way = "direct (LAN)"
-	case p.Path.Endpoint.Addr().Is6():
-		way = "direct (IPv6)"
-	}
-	if p.Relay != "" {
-		if way = "via " + p.Relay; p.Path.Carried {
-			way += " (carried)"
+	way := p.Path.State
+	if kind := p.Path.Kind(); kind != "" {
+		relay := p.Relay
+		if relay == "" { // the document has changed
+			relay = fmt.Sprint("host ", p.Path.Via)
 		}
-	}
-	if p.Path.State != "up" {
-		way = p.Path.State
+		way = kind.Words(relay)
 	}
 	rtt := "-"
 	if p.Path.RTT > 0 {

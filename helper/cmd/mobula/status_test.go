@@ -62,7 +62,13 @@ func TestStatusTellsTheWay(t *testing.T) {
 		{healing.PeerState{State: "up", Local: true}, "direct (LAN)"},
 		{healing.PeerState{State: "up"}, "direct"},
 		{healing.PeerState{State: "up", OtherEndpoints: []healing.EndpointState{{Endpoint: netip.MustParseAddrPort("192.0.2.2:51820"), Works: true, RTT: 1.5, Loss: 0.1}, {Endpoint: netip.MustParseAddrPort("10.9.0.2:7"), Local: true}}}, "direct"},
+		{healing.PeerState{State: "up", Endpoint: netip.MustParseAddrPort("[2001:db8::2]:51820")}, "direct (IPv6)"},
+		{healing.PeerState{State: "up", Local: true, Endpoint: netip.MustParseAddrPort("[fd00::2]:51820")}, "direct (LAN, IPv6)"},
+		{healing.PeerState{State: "up", Punched: true}, "direct (punched)"},
 		{healing.PeerState{State: "up", Via: 3}, "via carol.example.com"},
+		{healing.PeerState{State: "up", Via: 3, Carried: true}, "via carol.example.com (carried)"},
+		{healing.PeerState{State: "up", Via: 9, Carried: true}, "via host 9 (carried)"},
+		{healing.PeerState{State: "unknown", Punched: true}, "unknown"},
 		{healing.PeerState{State: "down", Local: true}, "down"},
 	} {
 		report := &statusReport{Hostname: "alice", HostID: 1, Peers: []peerReport{{Name: "bob", HostID: 2, Endpoint: at}}}

@@ -12,6 +12,7 @@ import (
 	"mobula/helper/internal/paths"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/probe"
+	"mobula/helper/internal/report"
 	"mobula/helper/internal/spec"
 	"mobula/helper/internal/wireguard/wireguardtest"
 )
@@ -45,6 +46,11 @@ func TestCarriedByAnAgent(t *testing.T) {
 		}
 	}
 	time.Sleep(3 * time.Second)
+	for _, w := range n.hosts[1].view().Ways {
+		if want := map[uint16]report.Kind{2: report.Carried, 3: report.Direct}[w.To]; w.Kind != want {
+			t.Errorf("host 1 says %+v of its way, wanted %q", w, want)
+		}
+	}
 	for _, pair := range [][2]uint16{{1, 2}, {2, 1}} {
 		if gap := n.hosts[pair[0]].silence(pair[1]); gap > 500*time.Millisecond {
 			t.Errorf("%d heard nothing of %d for %v", pair[0], pair[1], gap)

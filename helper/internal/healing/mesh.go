@@ -48,7 +48,7 @@ func (h *Healer) view() mesh.View {
 		Names: h.insiders.names, Clients: h.insiders.list()}
 	for _, r := range h.engine.Reports(now) {
 		other := h.peers[r.Peer]
-		w := wayOf(r, now, other.shaken)
+		w := wayOf(r, now, other.shaken, h.kindOf(r, other))
 		v.Ways = append(v.Ways, w)
 		v.Targets = append(v.Targets, mesh.Target{ID: r.Peer, Name: other.host.Hostname, Way: w,
 			SameGeneration:  other.generation == h.number,
@@ -57,8 +57,14 @@ func (h *Healer) view() mesh.View {
 	return v
 }
 
-func wayOf(r paths.Report, now time.Duration, shaken time.Time) report.Way {
-	w := report.Way{To: r.Peer, State: r.State, Via: r.Via, SinceSeconds: mesh.Seconds(now - r.Since), RTT: milliseconds(r.RTT),
+// kindOf is by what way traffic goes to a peer. The caller holds the lock.
+func (h *Healer) kindOf(r paths.Report, other *remote) report.Kind {
+	return report.Facts{State: r.State, Via: r.Via, Carried: r.Carried, Local: r.Local, IPv6: r.Endpoint.Addr().Is6(),
+		Unreached: h.self.IsUnreached() && other.host.IsUnreached()}.Kind()
+}
+
+func wayOf(r paths.Report, now time.Duration, shaken time.Time, kind report.Kind) report.Way {
+	w := report.Way{To: r.Peer, State: r.State, Via: r.Via, Kind: kind, SinceSeconds: mesh.Seconds(now - r.Since), RTT: milliseconds(r.RTT),
 		Loss: r.LossNow, LossMinutes: r.LossMinutes, LargeLost: r.LargeLost, HandshakeSeconds: -1}
 	if r.State == paths.StateUnknown {
 		w.RTT = 0

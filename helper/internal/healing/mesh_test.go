@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"mobula/helper/internal/paths"
 	"mobula/helper/internal/report"
 	"mobula/helper/internal/spec"
 )
@@ -96,11 +97,44 @@ func TestMeshOfHealers(t *testing.T) {
 			t.Errorf("found %+v, wanted what %s says", h, name)
 		}
 	}
-	if w := m.Hosts[0].Ways[0]; w.To != 2 || w.State != report.Up || w.Via == 0 || w.HandshakeSeconds != 0 {
+	if w := m.Hosts[0].Ways[0]; w.To != 2 || w.State != report.Up || w.Via == 0 || w.Kind != report.Relayed || w.HandshakeSeconds != 0 {
 		t.Errorf("found %+v, wanted a way to host 2 by a relay, with a handshake just now", w)
+	}
+	if w := m.Hosts[2].Ways[0]; w.To != 1 || w.Kind != report.Direct {
+		t.Errorf("found %+v, wanted that host 3 says that it reaches host 1 directly", w)
 	}
 	if four := m.Hosts[3]; four.Answer != report.Silent || four.Generation != m.Generation {
 		t.Errorf("found %+v, wanted that it does not answer, and its generation", four)
+	}
+}
+
+// TestKindsOfWays: what the others are told and what mobula status says of a way is the same, and
+// is punched where neither end has an endpoint.
+func TestKindsOfWays(t *testing.T) {
+	h := still(t, 2).healers[1]
+	other, document := h.peers[2], h.self.Endpoint
+	for _, c := range []struct {
+		self, peer bool // has an endpoint
+		local      bool
+		via        uint16
+		want       report.Kind
+	}{
+		{true, true, false, 0, report.Direct}, {false, true, false, 0, report.Direct}, {true, false, false, 0, report.Direct},
+		{false, false, false, 0, report.Punched}, {false, false, true, 0, report.LAN}, {false, false, false, 3, report.Relayed},
+	} {
+		h.self.Endpoint, other.host.Endpoint = netip.AddrPort{}, netip.AddrPort{}
+		if c.self {
+			h.self.Endpoint = document
+		}
+		if c.peer {
+			other.host.Endpoint = document
+		}
+		r := paths.Report{Peer: 2, State: paths.StateUp, Via: c.via, Local: c.local, Endpoint: document}
+		kind := h.kindOf(r, other)
+		state := PeerState{State: r.State, Via: r.Via, Local: r.Local, Endpoint: r.Endpoint, Punched: kind == report.Punched}
+		if kind != c.want || state.Kind() != c.want {
+			t.Errorf("%+v: found %q and %q, wanted %q", c, kind, state.Kind(), c.want)
+		}
 	}
 }
 

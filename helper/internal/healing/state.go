@@ -6,6 +6,7 @@ import (
 
 	"mobula/helper/internal/endpoints"
 	"mobula/helper/internal/paths"
+	"mobula/helper/internal/report"
 )
 
 // State is what the agent tells whoever connects to its socket.
@@ -61,6 +62,11 @@ type PeerState struct {
 	LastHeard *time.Time `json:"last_heard"`
 }
 
+// Kind is by what way traffic goes to the peer.
+func (p *PeerState) Kind() report.Kind {
+	return report.Facts{State: p.State, Via: p.Via, Carried: p.Carried, Local: p.Local, IPv6: p.Endpoint.Addr().Is6(), Unreached: p.Punched}.Kind()
+}
+
 // EndpointState is how an endpoint is by its own tests.
 type EndpointState struct {
 	Endpoint netip.AddrPort `json:"endpoint"`
@@ -99,7 +105,7 @@ func (h *Healer) state() State {
 	s := State{Generation: h.generation, Peers: []PeerState{}, Unverified: h.refused.StrangerMACs}
 	for _, r := range h.engine.Reports(now) {
 		other := h.peers[r.Peer]
-		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Carried: r.Carried, Punched: r.Via == 0 && !r.Local && r.State == paths.StateUp && h.self.IsUnreached() && other.host.IsUnreached(), Local: r.Local, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
+		p := PeerState{HostID: r.Peer, State: r.State, Via: r.Via, Carried: r.Carried, Punched: h.kindOf(r, other) == report.Punched, Local: r.Local, Since: began.Add(r.Since), RTT: milliseconds(r.RTT),
 			Loss: r.LossNow, LossMinutes: r.LossMinutes, DirectRTT: milliseconds(r.DirectRTT), DirectLoss: r.DirectLoss,
 			DirectWell: r.DirectWell.Seconds(), DirectHold: r.DirectHold.Seconds(),
 			Problem: r.Problem, Endpoint: r.Endpoint, Generation: h.sameGeneration(other),

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"time"
 	"unicode/utf8"
@@ -64,8 +65,11 @@ const (
 //
 // A way:
 //
-//	0 host ID, 2 state and flags, 3 zero, 4 relay, 6 loss, 8 loss over five minutes, 10
+//	0 host ID, 2 state and flags, 3 kind, 4 relay, 6 loss, 8 loss over five minutes, 10
 //	seconds since the last handshake, 12 round trip, 16 seconds since the way is so
+//
+// A kind is its place in report.Kinds, from 1; 0: not known. A version before does not read it,
+// and has it 0.
 //
 // A client: see heardSize.
 //
@@ -223,6 +227,7 @@ func appendWay(b []byte, w report.Way) []byte {
 	if w.LargeLost {
 		p[2] |= flagLargeLost
 	}
+	p[3] = byte(1 + slices.Index(report.Kinds, w.Kind))
 	binary.BigEndian.PutUint16(p[4:], w.Via)
 	binary.BigEndian.PutUint16(p[6:], permille(w.Loss))
 	binary.BigEndian.PutUint16(p[8:], permille(w.LossMinutes))
@@ -328,6 +333,12 @@ func readWay(b []byte) (report.Way, error) {
 		RTT: float64(binary.BigEndian.Uint32(b[12:])) / 1000, SinceSeconds: binary.BigEndian.Uint32(b[16:])}
 	if shaken := short(10); shaken != neverShaken {
 		w.HandshakeSeconds = int32(shaken)
+	}
+	if kind := int(b[3]); kind > 0 && kind <= len(report.Kinds) { // beyond: a later version's
+		w.Kind = report.Kinds[kind-1]
+	}
+	if w.Contradictory() {
+		return w, fmt.Errorf("a way of state %s by %d that is %s", w.State, w.Via, w.Kind)
 	}
 	return w, nil
 }

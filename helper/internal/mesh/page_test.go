@@ -112,6 +112,7 @@ func TestBadPages(t *testing.T) {
 		"ways out of order": func(b []byte) []byte { copy(b[first+waySize:], b[first:first+waySize]); return b },
 		"short ways":        func(b []byte) []byte { b[3] = waySize - 1; return b },
 		"no such state":     func(b []byte) []byte { b[first+2] = 3; return b },
+		"no such relay":     func(b []byte) []byte { b[first+3] = 7; return b },
 		"too much loss":     func(b []byte) []byte { b[first+6] = 255; return b },
 		"escape sequences":  func(b []byte) []byte { return bytes.Replace(b, []byte("v1-2"), []byte("\x1b[2J"), 1) },
 		"a text too long":   func(b []byte) []byte { b[headerSize+32] = 255; return b },
@@ -151,6 +152,8 @@ func FuzzMesh(f *testing.F) {
 	s := NewSnapshot(someHost(), someWays(99), someHeard(300))
 	f.Add(question{clients: true, after: 100, afterClient: 0x8010}.append(nil))
 	f.Add(s.page(question{clients: true, after: 80, nonce: 4}))
+	kinds, _ := ofAllKinds(someWays(30))
+	f.Add(NewSnapshot(someHost(), kinds, nil).page(question{nonce: 4}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if q, err := parseQuestion(b); err == nil && len(s.page(q)) > MaxPage {
 			t.Errorf("%x: a long answer", b)

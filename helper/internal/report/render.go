@@ -197,7 +197,11 @@ func (r *renderer) cell(w Way) cell {
 	}
 	c := cell{text: trip(w.RTT)}
 	if w.Via != 0 {
-		c = cell{r.label(w.Via) + " " + c.text, yellow}
+		by := r.label(w.Via)
+		if w.Kind == Carried {
+			by += " (carried)"
+		}
+		c = cell{by + " " + c.text, yellow}
 	}
 	if w.Lossy() {
 		c = cell{fmt.Sprintf("%s -%.0f%%", c.text, 100*max(w.LossMinutes, w.Loss)), yellow}
@@ -293,17 +297,17 @@ func (r *renderer) exceptions() {
 }
 
 func (r *renderer) exception(from, to uint16, w Way) []cell {
-	way := cell{"direct", plain}
+	way := cell{w.words(r.label(w.Via)), plain}
 	switch {
 	case w.State == Down:
 		way = cell{"down", red}
 	case w.State == Unknown:
 		way = cell{"unknown", faint}
+	case w.LargeLost && w.Via != 0:
+		way = cell{"loses packets of full size, " + way.text, red}
 	case w.LargeLost:
 		way = cell{"loses packets of full size", red}
-	case w.Via != 0:
-		way = cell{"via " + r.label(w.Via), yellow}
-	case w.Lossy():
+	case w.Via != 0, w.Lossy():
 		way.paint = yellow
 	}
 	rtt, handshake := "-", "never"

@@ -92,6 +92,8 @@ type Way struct {
 	State string `json:"state"`
 	// Via is the ID of the host that relays; 0: direct.
 	Via uint16 `json:"via,omitempty"`
+	// Kind is one of Kinds; "": not known.
+	Kind Kind `json:"kind,omitempty"`
 	// SinceSeconds is for how long State and Via have been so.
 	SinceSeconds uint32 `json:"since_s"`
 	// RTT is the round trip in milliseconds; 0: not known.
@@ -190,6 +192,9 @@ func (h *Host) Validate() error {
 		share := func(f float64) bool { return f >= 0 && f <= 1 }
 		if w.State != Up && w.State != Down && w.State != Unknown || !share(w.Loss) || !share(w.LossMinutes) || w.RTT < 0 || w.HandshakeSeconds < -1 {
 			return fmt.Errorf("way to %d: found %+v, wanted a state, shares in 0..1 and no negative time", w.To, w)
+		}
+		if !Printable(string(w.Kind)) || w.Contradictory() {
+			return fmt.Errorf("way to %d: found %+v, wanted a kind that it can be of", w.To, w)
 		}
 	}
 	return nil

@@ -62,8 +62,9 @@ var networks = map[string]func() *Mesh{
 	"broken": func() *Mesh {
 		m := well("alice.example.com", "bob.example.com", "carol.example.com", "dave.example.com", "erin.example.com")
 		m.fails(5, Unreachable, 1, 2, 3, 4)
-		m.to(1, 2).Via, m.to(1, 2).RTT = 3, 7.5
-		m.to(2, 1).Via = 3
+		m.to(1, 2).Via, m.to(1, 2).RTT, m.to(1, 2).Kind = 3, 7.5, Carried
+		m.to(2, 1).Via, m.to(2, 1).Kind = 3, Relayed
+		m.to(3, 4).Kind, m.to(4, 3).Kind = Punched, LANIPv6
 		m.to(3, 4).LossMinutes, m.to(3, 4).Loss = 0.08, 0.07
 		m.to(4, 3).LargeLost = true
 		m.host(4).Generation, m.host(4).Version = "fedcba9876543210", "v1-2-g123456"
@@ -249,6 +250,9 @@ func TestHostileText(t *testing.T) {
 		"answer":     func(m *Mesh) { m.host(2).Answer = "maybe" },
 		"loss":       func(m *Mesh) { m.to(2, 1).Loss = 7 },
 		"state":      func(m *Mesh) { m.to(2, 1).State = "\x1b" },
+		"a way":      func(m *Mesh) { m.to(2, 1).Kind = "\x1b[2J" },
+		"no relay":   func(m *Mesh) { m.to(2, 1).Kind = Carried },
+		"no packets": func(m *Mesh) { m.to(2, 1).State, m.to(2, 1).Kind = Down, Direct },
 		"ways":       func(m *Mesh) { m.Ways = "" },
 		"a name":     func(m *Mesh) { m.Names.List[0].Name = "\x1b[2J" },
 		"a kind":     func(m *Mesh) { m.Names.List[0].Of = "\a" },
