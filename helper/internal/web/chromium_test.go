@@ -156,10 +156,12 @@ func alone(t *testing.T) bool {
 	return netnstest.Alone(t)
 }
 
-// five has five hosts, of which one is down and a pair is relayed.
+// five has five hosts, of which one is down, a pair is relayed, one is carried, and one is punched.
 func five() *network {
 	n := wellNetwork(5)
 	n.both(1, 3, relayed(2))
+	n.both(2, 4, carried(1))
+	n.both(3, 4, punched)
 	n.hour()
 	n.lose(5)
 	return n
@@ -259,26 +261,33 @@ func TestPageOfManyHosts(t *testing.T) {
 	}
 	n := wellNetwork(60)
 	n.both(7, 9, relayed(2))
+	n.both(12, 14, carried(2))
+	n.both(16, 18, punched)
 	n.lose(31)
 	b := open(t, n, 1200, 900)
 	if found := eval[int](b, "document.querySelectorAll('canvas').length"); found != 1 {
 		t.Errorf("found %d matrices", found)
 	}
-	if found := eval[string](b, "[...document.querySelectorAll('#ways tbody tr')].map(r => [...r.children].slice(0, 3).map(c => c.innerText).join(' ')).join('; ')"); found != "host-7.example host-9.example by bob; host-9.example host-7.example by bob" {
+	if found := eval[string](b, "[...document.querySelectorAll('#ways tbody tr')].map(r => [...r.children].slice(0, 3).map(c => c.innerText).join(' ')).join('; ')"); found != "host-7.example host-9.example by bob; host-9.example host-7.example by bob; "+
+		"host-12.example host-14.example by bob (carried); host-14.example host-12.example by bob (carried)" {
 		t.Errorf("found the ways %q", found)
 	}
-	// One point of the matrix for each kind: what is well, relayed, and where nobody answers.
+	// One point of the matrix for each color: what is well, relayed, where nobody answers, down, and
+	// punched; then those of a place that is carried, and the rest of one that is punched.
 	colors := eval[[]string](b, `(() => {
 		const c = document.querySelector('canvas'), cell = c.width / 60, all = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
 		const at = (x, y) => 4 * (Math.floor((y + .3) * cell) * c.width + Math.floor((x + .5) * cell));
-		return [[20, 10], [8, 6], [40, 30], [30, 5]].map(([x, y]) => [...all.slice(at(x, y), at(x, y) + 4)].join());
+		return [[20, 10], [8, 6], [40, 30], [30, 5], [17.35, 15.2], [13, 11], [13, 11.4], [16.7, 15.2]].map(([x, y]) => [...all.slice(at(x, y), at(x, y) + 4)].join());
 	})()`)
-	for i, a := range colors {
-		for _, other := range colors[i+1:] {
+	for i, a := range colors[:5] {
+		for _, other := range colors[i+1 : 5] {
 			if a == other {
-				t.Errorf("found the colors %q, wanted four", colors)
+				t.Errorf("found the colors %q, wanted five", colors[:5])
 			}
 		}
+	}
+	if well, poor := colors[0], colors[1]; colors[5] != well || colors[6] != poor || colors[7] != well {
+		t.Errorf("found %q, wanted the upper half of what is carried to be empty, and the lower one not, and the left of what is punched to be empty", colors)
 	}
 	b.do(chromedp.SendKeys("#find", "host-52", chromedp.ByID))
 	if found := eval[string](b, "[...document.querySelectorAll('#hosts tbody th')].map(r => r.innerText).join()"); found != "host-52.example" {

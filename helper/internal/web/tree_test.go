@@ -201,8 +201,13 @@ func wordsOf(m report.Mesh, w report.Way) string {
 	if w.RTT < 10 {
 		text = fmt.Sprintf("%.1f ms", w.RTT)
 	}
-	if w.Via != 0 {
-		text = "by " + m.Name(w.Via) + " " + text
+	switch {
+	case w.Kind == report.Carried:
+		return "by " + m.Name(w.Via) + " (carried) " + text
+	case w.Via != 0:
+		return "by " + m.Name(w.Via) + " " + text
+	case w.Kind == report.Punched:
+		return "punched " + text
 	}
 	return text
 }

@@ -118,7 +118,7 @@ func (n *network) lose(id uint16) {
 }
 
 func relayed(by uint16) func(*report.Way) {
-	return func(w *report.Way) { w.Via, w.RTT, w.SinceSeconds = by, 21.4, 1830 }
+	return func(w *report.Way) { w.Via, w.Kind, w.RTT, w.SinceSeconds = by, report.Relayed, 21.4, 1830 }
 }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
