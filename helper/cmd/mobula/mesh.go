@@ -95,7 +95,8 @@ func (c *call) printMesh(m *report.Mesh, problem error, watch, asJSON bool) erro
 		return c.printJSON(m)
 	}
 	width, terminal := terminalWidth(c.stdout)
-	if watch && terminal {
+	obeys := terminal && os.Getenv("TERM") != "dumb" // escape sequences
+	if watch && obeys {
 		fmt.Fprint(c.stdout, "\x1b[H\x1b[2J") // ECMA-48: home, and erase
 	}
 	if watch {
@@ -105,7 +106,7 @@ func (c *call) printMesh(m *report.Mesh, problem error, watch, asJSON bool) erro
 		_, err := fmt.Fprintf(c.stdout, "this host's agent does not answer: %v\n", problem)
 		return err
 	}
-	return report.Render(c.stdout, m, report.Options{Width: width, Color: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}) // no-color.org
+	return report.Render(c.stdout, m, report.Options{Width: width, Color: obeys && os.Getenv("NO_COLOR") == ""}) // no-color.org
 }
 
 // defaultWidth is that of what is no terminal and says nothing, in columns.
