@@ -105,12 +105,13 @@ vet() { go vet -tags 'lab ovs ansible kernel page' ./...; }
 # deploys find what it is made of compiled.
 build() { CGO_ENABLED=0 GOOS=linux GOARCH=$1 GOARM=7 go build -trimpath -buildvcs=false -o "$logs/mobula-$1" ./helper/cmd/mobula; }
 
-# before: the same of the version from which a scenario upgrades.
+# before: the same of the versions from which scenarios upgrade.
 before() {
 	local version dir
-	version=$(sed -n 's/^const lastVersion = "\(.*\)"$/\1/p' lab/scenarios/upgrade_test.go)
-	dir=$(mktemp -d) && git -c safe.directory='*' archive "$version" | tar -x -C "$dir" &&
-		(cd "$dir" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /dev/null ./helper/cmd/mobula) && rm -r "$dir"
+	sed -n 's/^\tlast[A-Z][a-z]* *= "\(.*\)"$/\1/p' lab/scenarios/upgrade_test.go | while read -r version; do
+		dir=$(mktemp -d) && git -c safe.directory='*' archive "$version" | tar -x -C "$dir" &&
+			(cd "$dir" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o /dev/null ./helper/cmd/mobula </dev/null) && rm -r "$dir" || return
+	done
 }
 
 # tests FLAG…: what all tests have in common. Vet has a stage of its own, and nobody debugs

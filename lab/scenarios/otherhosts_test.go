@@ -22,6 +22,7 @@ var otherHosts = []step{
 	{"the NIC stays", nicStays},
 	{"names where the NIC stays", namesWhereTheNICStays},
 	{"a guest of a host that keeps its NIC", guestThrough},
+	{"downgrade and upgrade where the NIC stays", upgradeWhereTheNICStays},
 	{"one of two endpoints fails", oneOfTwoEndpoints},
 	{"over IPv6", overIPv6},
 	{"beside Docker, on a bridge over a VLAN over a bond", besideDocker},

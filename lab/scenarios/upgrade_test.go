@@ -14,8 +14,12 @@ import (
 	"mobula/lab"
 )
 
-// lastVersion is the last one that had its program in /usr/local/sbin itself.
-const lastVersion = "4978688"
+// lastVersion is the last one that had its program in /usr/local/sbin itself, lastLanded the last
+// one that others have.
+const (
+	lastVersion = "4978688"
+	lastLanded  = "b80536b"
+)
 
 // upgrade takes the hosts of the fleet back to the version before, and to this one
 // again, one after the other, while all pairs exchange packets: old with new, old with
@@ -50,29 +54,64 @@ func upgrade(t *testing.T, w *world) {
 	lossless(t, w, m)
 }
 
-// oldCheckout is the operator's folder with the version before.
-func (w *world) oldCheckout(t *testing.T) string {
+// upgradeWhereTheNICStays takes a host that keeps its NIC back to the last version that others have,
+// and to this one again, while all pairs exchange packets. A deploy then changes nothing.
+func upgradeWhereTheNICStays(t *testing.T, w *world) {
+	const host = "heidi"
+	h := w.Host(host)
+	running := func() string { return w.on(t, host, "readlink -f /usr/local/sbin/mobula") }
+	program := running()
+	old := w.checkout(t, lastLanded, "hosts.yml", "extra_hosts.yml", "wireguard_pubkeys.yml", "mobula_state.yml")
+	m := w.streams(t, w.members())
+	w.deployFrom(t, old, h)
+	if now := running(); now == program {
+		t.Errorf("after the downgrade %s still runs %s", host, now)
+	} else {
+		w.runs(t, h, now)
+	}
+	w.deployFrom(t, w.dir, h)
+	w.runs(t, h, program)
+	if now := w.status(t, host); running() != program || len(now.Differences) > 0 {
+		t.Errorf("after the upgrade %s runs %s, wanted %s, with the differences %v", host, running(), program, now.Differences)
+	}
+	for host, r := range w.deploy(t) {
+		if r.changed != 0 {
+			t.Errorf("%s: changed=%d after the upgrade, wanted 0", host, r.changed)
+		}
+	}
+	lossless(t, w, m)
+}
+
+// checkout is an operator's folder with another version and these of the files that are here.
+func (w *world) checkout(t *testing.T, version string, files ...string) (dir string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "mobula")
+	dir = filepath.Join(t.TempDir(), "mobula")
 	const script = `mkdir "$1" && git -c safe.directory='*' -C "$0" archive "$2" | tar -x -C "$1"`
-	if out, err := exec.CommandContext(w.ctx, "bash", "-c", "set -o pipefail; "+script, root, dir, lastVersion).CombinedOutput(); err != nil {
-		t.Fatalf("commit %s, from which the upgrade begins, is not in this clone: found %v: %s; wanted a full one (git fetch --unshallow)", lastVersion, err, out)
+	if out, err := exec.CommandContext(w.ctx, "bash", "-c", "set -o pipefail; "+script, root, dir, version).CombinedOutput(); err != nil {
+		t.Fatalf("commit %s, from which the upgrade begins, is not in this clone: found %v: %s; wanted a full one (git fetch --unshallow)", version, err, out)
 	}
+	for _, name := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(read(t, w, name)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// oldCheckout is the operator's folder with the version before, which kept all that it knew in one file.
+func (w *world) oldCheckout(t *testing.T) string {
+	t.Helper()
+	dir := w.checkout(t, lastVersion, "hosts.yml", "extra_hosts.yml", "extra_wires.yml")
 	keys := "wireguard_pubkeys:\n"
 	for _, h := range w.members() {
 		keys += fmt.Sprintf("  %s: {host_id: %d, public_key: '%s', underlay_mtu: 1500}\n", h.Address, h.ID, w.status(t, h.Name).PublicKey)
 	}
-	for name, content := range map[string]string{
-		"hosts.yml": read(t, w, "hosts.yml"), "extra_hosts.yml": read(t, w, "extra_hosts.yml"), "extra_wires.yml": read(t, w, "extra_wires.yml"),
-		"wireguard_pubkeys.yml": keys,
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(dir, "wireguard_pubkeys.yml"), []byte(keys), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
