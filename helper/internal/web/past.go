@@ -117,7 +117,7 @@ func (p *Past) forget(steps int, told map[uint16]bool, ways []report.Way) {
 	}
 }
 
-// pastJSON is what /past.json says, see docs/json.md.
+// pastJSON is what /past.json says, see docs/how-to/page.md.
 type pastJSON struct {
 	Every float64      `json:"every_s"`
 	Last  *time.Time   `json:"last"`
