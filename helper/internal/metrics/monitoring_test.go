@@ -167,6 +167,29 @@ func TestAlertNames(t *testing.T) {
 	}
 }
 
+// TestAlertsAreExplained: the document says of each rule, and of no other, what it means and what to do.
+func TestAlertsAreExplained(t *testing.T) {
+	text, err := os.ReadFile(monitoring + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (Mobula\w+) \| [^|]+ \| [^|]+ \|$`).FindAllSubmatch(text, -1) {
+		explained[string(row[1])] = true
+	}
+	all := alerts(t)
+	for name := range all {
+		if !explained[name] {
+			t.Errorf("%s: found no row, wanted one with what it means and what to do", name)
+		}
+	}
+	for name := range explained {
+		if _, is := all[name]; !is {
+			t.Errorf("%s: found a row, and no such rule", name)
+		}
+	}
+}
+
 // promtool is Prometheus' own, as lab/deps.sh unpacks it.
 func promtool(t *testing.T) string {
 	t.Helper()
