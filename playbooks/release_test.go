@@ -30,8 +30,10 @@ func (d *deployer) standIn(arch, pkg string) []byte {
 	if standIns.built[key] == nil {
 		dir := d.TempDir()
 		source, err := os.ReadFile(filepath.Join(d.tools, "release/main.go"))
+		own, wrong := os.ReadFile("../go.mod")
+		module, _, _ := strings.Cut(string(own), "\n")
 		at := filepath.Join(dir, pkg)
-		err = errors.Join(err, os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module mobula\n\ngo 1.21\n"), 0o644),
+		err = errors.Join(err, wrong, os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(dir, "go.mod"), []byte(module+"\n\ngo 1.21\n"), 0o644),
 			os.WriteFile(filepath.Join(at, "main.go"), source, 0o644))
 		if err != nil {
 			d.Fatal(err)

@@ -11,8 +11,6 @@ import (
 	"testing"
 )
 
-const module = "mobula/"
-
 // layers are the packages from the lowest to the highest: each may import those
 // of the layers above its own line only.
 var layers = [][]string{
@@ -45,6 +43,17 @@ var owners = map[string][]string{
 	"github.com/florianl/go-nflog":        {"helper/internal/firstpacket"},
 	"github.com/prometheus/client_golang": {"helper/internal/metrics"},
 	"github.com/miekg/dns":                {"helper/internal/nameserver", "lab"},
+}
+
+// modulePath is the name of the project's module, with the slash that begins a package's.
+func modulePath(t *testing.T) string {
+	t.Helper()
+	first, _, _ := strings.Cut(readText(t, "go.mod"), "\n")
+	name, found := strings.CutPrefix(first, "module ")
+	if !found {
+		t.Fatalf("go.mod: found %q, wanted the name of the module", first)
+	}
+	return name + "/"
 }
 
 // packages returns the imports of each package of the project that are not for
@@ -119,6 +128,7 @@ func TestImportDirections(t *testing.T) {
 		names = append(names, name)
 	}
 	sort.Strings(names)
+	module, own := modulePath(t), 0
 	for _, name := range names {
 		layer := layerOf(name)
 		if layer < 0 {
@@ -129,6 +139,9 @@ func TestImportDirections(t *testing.T) {
 		}
 		for imported := range found[name] {
 			path, ours := strings.CutPrefix(imported, module)
+			if ours {
+				own++
+			}
 			switch {
 			case !ours || within(path, packageRoot(name)) || within(name, path):
 			case isForTests(path) && !isForTests(name):
@@ -137,6 +150,9 @@ func TestImportDirections(t *testing.T) {
 				t.Errorf("%s imports %s, which is not below it", name, path)
 			}
 		}
+	}
+	if own < 50 {
+		t.Errorf("found %d imports of packages of %s", own, module)
 	}
 }
 
@@ -153,13 +169,20 @@ func packageRoot(name string) string {
 }
 
 func TestOneOwnerForEachDependency(t *testing.T) {
+	used := map[string]bool{}
 	for name, imports := range packages(t) {
 		for imported := range imports {
 			for dependency, allowed := range owners {
+				used[dependency] = used[dependency] || within(imported, dependency)
 				if within(imported, dependency) && !within(name, allowed...) {
 					t.Errorf("%s imports %s, which belongs to %s", name, imported, strings.Join(allowed, " and "))
 				}
 			}
+		}
+	}
+	for dependency := range owners {
+		if !used[dependency] {
+			t.Errorf("nobody imports %s, which has owners", dependency)
 		}
 	}
 }
