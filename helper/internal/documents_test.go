@@ -124,9 +124,10 @@ func TestReadmeIsShort(t *testing.T) {
 	if lines := strings.Count(text, "\n"); lines > 100 {
 		t.Errorf("README.md: found %d lines, wanted 100 at most", lines)
 	}
-	for _, command := range []string{"make demo", "make test", "ansible-playbook -i hosts.yml deploy.yml", "mobula client add"} {
-		if !strings.Contains(text, command) {
-			t.Errorf("README.md: does not say %q", command)
+	for _, said := range []string{"make demo", "make test", "ansible-playbook -i hosts.yml deploy.yml", "mobula client add",
+		"* Tested: ", "`uplink_mode: moved` with `access_address: manual` is the original Mobula"} {
+		if !strings.Contains(text, said) {
+			t.Errorf("README.md: does not say %q", said)
 		}
 	}
 }
