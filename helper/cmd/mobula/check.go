@@ -281,11 +281,9 @@ func currentKey(s *store.Store) (network.Key, error) {
 	if err != nil {
 		return network.Key{}, err
 	}
-	if confirmed != nil && confirmed.Document != nil {
-		if self, ok := confirmed.Document.Host(confirmed.HostID); ok {
-			if _, err := s.Keys().PrivateKey(self.PublicKey); err == nil {
-				return self.PublicKey, nil
-			}
+	if self, ok := confirmed.Self(); ok {
+		if _, err := s.Keys().PrivateKey(self.PublicKey); err == nil {
+			return self.PublicKey, nil
 		}
 	}
 	return s.Keys().Newest()

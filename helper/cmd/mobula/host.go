@@ -108,5 +108,5 @@ func (c *call) readChange(h *transaction.Host, from source, hostID uint16) (*sto
 		}
 		hostID = confirmed.HostID
 	}
-	return &store.Change{HostID: hostID, Document: document, Helper: h.Programs.Self()}, nil
+	return store.NewChange(hostID, document, h.Programs.Self()), nil
 }

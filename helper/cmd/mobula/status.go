@@ -134,7 +134,7 @@ func (c *call) status(quick, compare bool) (*statusReport, error) {
 	if err != nil || running == nil || running.Document == nil {
 		return report, err
 	}
-	self, _ := running.Document.Host(running.HostID)
+	self, _ := running.Self()
 	report.HostID, report.Hostname, report.Generation, report.PublicKey = running.HostID, self.Hostname, running.Generation(), self.PublicKey
 	if report.Peers, err = c.peerReports(h.Store, running); err != nil {
 		return nil, err

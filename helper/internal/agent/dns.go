@@ -137,7 +137,7 @@ func dialInNamespace(ctx context.Context, network, address string) (net.Conn, er
 // resolverFiles tells of the files with the resolvers of a host that keeps them, which
 // change with its network.
 func (a *Agent) resolverFiles(running *store.Change) (all []watch.File) {
-	if self, _ := running.Document.Host(running.HostID); self.SharedUplink {
+	if self, _ := running.Self(); self.SharedUplink {
 		for _, path := range a.ResolverFiles {
 			all = append(all, watch.FileAt(path))
 		}
@@ -148,7 +148,7 @@ func (a *Agent) resolverFiles(running *store.Change) (all []watch.File) {
 // upstreams returns the resolvers that the document names for this host, those that a
 // host which keeps its own has now, or those it had before.
 func (a *Agent) upstreams(running *store.Change) []netip.AddrPort {
-	self, _ := running.Document.Host(running.HostID)
+	self, _ := running.Self()
 	if len(self.UpstreamDNS) > 0 {
 		return nameserver.Port53(self.UpstreamDNS)
 	}

@@ -20,7 +20,7 @@ func (h *Healer) Follow(running *store.Change) error {
 		return nil
 	}
 	generation := running.Generation()
-	self, ok := running.Document.Host(running.HostID)
+	self, ok := running.Self()
 	if !ok {
 		return errors.New("this host is not in the document")
 	}

@@ -27,7 +27,7 @@ func Serve(ctx context.Context, c Config, current *Healer, running *store.Change
 		current.Stop()
 		return nil
 	}
-	self, ok := running.Document.Host(running.HostID)
+	self, ok := running.Self()
 	inode := netns.Inode(spec.Namespace)
 	if current != nil && current.namespace == inode && current.self.ListenPort() == self.ListenPort() && current.self.ID == self.ID && current.ranges == running.Document.Ranges &&
 		underlayNamespace(current.self) == underlayNamespace(self) {

@@ -77,7 +77,7 @@ func checkChange(t *testing.T, c *Change) {
 	if problems := c.Document.Validate(); len(problems) > 0 {
 		t.Fatalf("a document was taken that is not valid: %v", problems)
 	}
-	self, ok := c.Document.Host(c.HostID)
+	self, ok := c.Self()
 	if !ok {
 		t.Fatalf("host %d was taken and is not in its document", c.HostID)
 	}

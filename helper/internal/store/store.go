@@ -58,7 +58,28 @@ type Change struct {
 	// Helper is the ID of the program that made the change, see spec.ProgramPath:
 	// only that one may plan it. "": one that did not say, see transaction.
 	Helper string `json:"helper,omitempty"`
+
+	digest *digest // nil: the document may still be changed
 }
+
+// digest is the generation of a document that nobody changes any more, computed once for all
+// copies of the change.
+type digest struct {
+	of         *network.Document
+	once       sync.Once
+	generation string
+}
+
+// NewChange returns one that tells a host to have the document, which is not to be changed
+// any more.
+func NewChange(hostID uint16, document *network.Document, helper string) *Change {
+	c := &Change{HostID: hostID, Document: document, Helper: helper}
+	c.seal()
+	return c
+}
+
+// seal has the generation computed once.
+func (c *Change) seal() { c.digest = &digest{of: c.Document} }
 
 // Validate refuses what no host was ever told to have, so that a damaged file
 // is an error that says so, and never a plan. Its document was validated when it was read.
@@ -71,10 +92,18 @@ func (c *Change) Validate() error {
 	case c.Down || c.Document == nil:
 		return errors.New("found a change with both or neither of 'down' and a document, wanted one of them")
 	}
-	if _, ok := c.Document.Host(c.HostID); !ok {
+	if _, ok := c.Self(); !ok {
 		return fmt.Errorf("host_id %d: not in the network document", c.HostID)
 	}
 	return nil
+}
+
+// Self returns this host as the document has it; false: it is not in there, or there is none.
+func (c *Change) Self() (network.Host, bool) {
+	if c == nil || c.Document == nil {
+		return network.Host{}, false
+	}
+	return c.Document.Host(c.HostID)
 }
 
 // Generation returns the document's generation, "none" for a host without.
@@ -82,7 +111,12 @@ func (c *Change) Generation() string {
 	if c == nil || c.Document == nil {
 		return "none"
 	}
-	return c.Document.Generation()
+	d := c.digest
+	if d == nil || d.of != c.Document { // a copy may have got another document
+		return c.Document.Generation()
+	}
+	d.once.Do(func() { d.generation = d.of.Generation() })
+	return d.generation
 }
 
 // Same reports that both tell the same host to have the same, by the same program.
@@ -213,8 +247,8 @@ func read[T any](s *Store, name string) (*T, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	switch any(value).(type) {
-	case *Change, *Applied: // large, and all but their documents is the reader's own
+	if change, ok := any(value).(interface{ seal() }); ok { // large, and all but its document is the reader's own
+		change.seal()
 		kept := *value
 		s.read[name] = reading{data, &kept}
 	}

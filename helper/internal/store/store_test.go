@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,6 +143,55 @@ func TestApplied(t *testing.T) {
 	must(t, s.SetApplied(nil))
 	if a, err := s.Applied(); a != nil || err != nil {
 		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestSelf: this host as the document has it, and none where there is no document.
+func TestSelf(t *testing.T) {
+	if self, ok := change(2).Self(); !ok || self.ID != 1 {
+		t.Errorf("%+v, %v", self, ok)
+	}
+	stranger := change(2)
+	stranger.HostID = 9
+	for _, c := range []*Change{nil, {Down: true}, {}, stranger} {
+		if self, ok := c.Self(); ok || self.ID != 0 {
+			t.Errorf("%+v: %+v", c, self)
+		}
+	}
+}
+
+// TestGenerationIsComputedOnce for what was read, all copies of it and all who ask at once;
+// a copy that got another document has another one.
+func TestGenerationIsComputedOnce(t *testing.T) {
+	s := New(t.TempDir())
+	must(t, s.SetConfirmed(change(1)))
+	read, err := s.Confirmed()
+	must(t, err)
+	again, err := s.Confirmed()
+	must(t, err)
+	made := NewChange(1, change(1).Document, "")
+	copied := *made
+	var all sync.WaitGroup
+	for _, c := range []*Change{read, again, made, &copied} {
+		for range 4 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				if got, want := c.Generation(), change(1).Generation(); got != want {
+					t.Errorf("found %s, wanted %s", got, want)
+				}
+			}()
+		}
+	}
+	all.Wait()
+	for _, c := range []*Change{read, again, made, &copied} {
+		if n := testing.AllocsPerRun(10, func() { c.Generation() }); n > 0 {
+			t.Errorf("it was computed again, with %v allocations", n)
+		}
+	}
+	copied.Document = change(2).Document
+	if got, want := copied.Generation(), change(2).Generation(); got != want || made.Same(&copied) {
+		t.Errorf("with another document: found %s, wanted %s", got, want)
 	}
 }
 

@@ -101,7 +101,7 @@ func (h *Host) check(change *store.Change, o Options) error {
 	if self := h.programs().Self(); change.Helper != self {
 		return fmt.Errorf("helper: found a change by the program %s, wanted one by this one, %s", change.Helper, self)
 	}
-	self, ok := change.Document.Host(change.HostID)
+	self, ok := change.Self()
 	if !ok {
 		return fmt.Errorf("host_id %d: not in the network document; name the one of this host with --host-id, or copy the document of the last deploy once more", change.HostID)
 	}

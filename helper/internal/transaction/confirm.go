@@ -42,7 +42,7 @@ func (h *Host) Confirm(ctx context.Context, generation string) (*store.Change, e
 
 // prune deletes the keys that the confirmed change does not name.
 func (h *Host) prune(confirmed *store.Change) error {
-	self, ok := confirmed.Document.Host(confirmed.HostID)
+	self, ok := confirmed.Self()
 	if !ok {
 		return nil
 	}

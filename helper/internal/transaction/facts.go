@@ -15,7 +15,7 @@ func staysIn(change *store.Change, facts *spec.Facts) bool {
 	if change == nil || change.Document == nil {
 		return facts.IsShared()
 	}
-	self, _ := change.Document.Host(change.HostID)
+	self, _ := change.Self()
 	return self.SharedUplink
 }
 
@@ -90,7 +90,7 @@ func (h *Host) facts(ctx context.Context, change *store.Change) (*spec.Facts, er
 		}
 		return h.withWays(facts, change), nil
 	}
-	self, ok := change.Document.Host(change.HostID)
+	self, ok := change.Self()
 	if !ok {
 		return nil, fmt.Errorf("host_id %d: not in the network document", change.HostID)
 	}

@@ -260,7 +260,7 @@ func (w *world) survive(s scenario, next *store.Change, f fault, ends map[string
 		return "left in the store: " + kept
 	}
 	if confirmed != nil { // its keys are what the host would report to the deployer
-		self, _ := confirmed.Document.Host(confirmed.HostID)
+		self, _ := confirmed.Self()
 		w.own = self.PublicKey
 	}
 	if _, err := w.host.Store.Keys().PrivateKey(w.own); err != nil {

@@ -15,7 +15,7 @@ func publishes(change *store.Change) bool {
 	if change == nil || change.Document == nil {
 		return false
 	}
-	self, _ := change.Document.Host(change.HostID)
+	self, _ := change.Self()
 	return !self.SharedUplink
 }
 
