@@ -147,7 +147,7 @@ func (w *clientHost) deployHost() {
 	w.Helper()
 	input, err := json.Marshal(map[string]any{
 		"inventory": map[string]any{"hosts": []any{map[string]any{"name": "192.0.2.1", "vars": map[string]any{"host_id": 1, "hostname": "h1.example.com", "uplink_mode": "moved"}}}},
-		"collected": map[string]inventory.HostKey{"192.0.2.1": {PublicKey: wireguard.PublicKey(w.private), UnderlayMTU: 1500}},
+		"collected": map[string]inventory.Reported{"192.0.2.1": {PublicKey: wireguard.PublicKey(w.private), UnderlayMTU: 1500}},
 	})
 	if err != nil {
 		w.Fatal(err)

@@ -22,7 +22,9 @@ type compileInput struct {
 	// Inventory is the inventory as Ansible resolved it, see inventory.Input.
 	Inventory json.RawMessage `json:"inventory"`
 	// Collected is what the hosts contacted in this run reported, by name.
-	Collected map[string]inventory.HostKey `json:"collected"`
+	Collected map[string]inventory.Reported `json:"collected"`
+	// Here are the names of the hosts that a phase begins with; null: nobody asks.
+	Here []string `json:"here"`
 }
 
 // compileOutput is what the playbook gets back.
@@ -46,7 +48,7 @@ type compileFlags struct {
 	input                              *source
 	sources                            *[]string
 	extraHosts, extraWires, publicKeys *string
-	state                              *string
+	state, phase                       *string
 }
 
 func newCompileFlags(c *call) compileFlags {
@@ -57,11 +59,13 @@ func newCompileFlags(c *call) compileFlags {
 		extraWires: c.flags.String("extra-wires", "extra_wires.yml", "`FILE` with administrators' WireGuard clients"),
 		publicKeys: c.flags.String("public-keys", "wireguard_pubkeys.yml", "`FILE` with the hosts' public keys"),
 		state:      c.flags.String("state", "mobula_state.yml", "`FILE` with what else the hosts reported"),
+		phase:      c.flags.String("phase", "", "`PHASE` of a rotation of all keys: announce, switch or forget; empty: none"),
 	}
 	c.flags.StringVar(&f.input.path, inputFlag, "-", "`SOURCE` of the inventory")
 	c.file("json", inputFlag)
 	c.file("", "source")
 	c.file("yml", "extra-hosts", "extra-wires", "public-keys", "state")
+	c.choice("phase", string(inventory.Announce), string(inventory.Switch), string(inventory.Forget))
 	return f
 }
 
@@ -86,7 +90,7 @@ func (f compileFlags) compile(c *call) (*inventory.Compiled, error) {
 	}
 	return inventory.Compile(c, inventory.Input{
 		Resolved: in.Inventory, Sources: *f.sources, ExtraHostsFile: *f.extraHosts, ExtraWiresFile: *f.extraWires,
-		KeyFiles: f.keyFiles(), Collected: in.Collected, Resolver: net.DefaultResolver, Now: time.Now(),
+		KeyFiles: f.keyFiles(), Collected: in.Collected, Phase: inventory.Phase(*f.phase), Here: in.Here, Resolver: net.DefaultResolver, Now: time.Now(),
 	})
 }
 
@@ -115,7 +119,9 @@ func parseInput(data []byte) (compileInput, error) {
 }
 
 const inventoryHelp = `Reads {"inventory": …, "collected": …}: the inventory as Ansible resolved it and what
-the hosts reported, the way the playbooks make it, from standard input or from --input.`
+the hosts reported, the way the playbooks make it, from standard input or from --input.
+--phase says which of its keys each host uses while all keys rotate. With "here", a list
+of hosts, it is refused if one of the inventory is not in there.`
 
 func compileCommand() command {
 	return command{

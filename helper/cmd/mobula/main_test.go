@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -229,6 +230,33 @@ func TestCompile(t *testing.T) {
 	if code, stdout, stderr = mobula("", "check", "--document", output); code != exitOK ||
 		stdout != "nothing is wrong: 2 hosts, generation "+d.Generation()+"\n" {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestPhasesOfARotation: compile has the keys of the phase, and check refuses one with which
+// not every host would go on.
+func TestPhasesOfARotation(t *testing.T) {
+	f := files{t, t.TempDir()}
+	output := filepath.Join(f.dir, "network.json")
+	input := strings.Replace(twoHosts, `"underlay_mtu": 1450`, `"made_key": "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="`, 1)
+	for phase, want := range map[string][]network.Key{"": {{2}}, "announce": {{1}, {2}}, "switch": {{2}, {1}}, "forget": {{2}}} {
+		code, _, stderr := mobula(input, f.args("compile", "--output", output, "--phase", phase)...)
+		data, _ := os.ReadFile(output)
+		d, err := network.Parse(data)
+		if code != exitOK || err != nil || !slices.Equal(d.Hosts[0].Keys(), want) {
+			t.Errorf("phase %q: exit code %d, %v, %s\n%s, wanted %v", phase, code, err, stderr, data, want)
+		}
+	}
+	for here, want := range map[string]string{`["192.0.2.1"]`: "left out by --limit: 192.0.2.2.", `["192.0.2.2", "192.0.2.1"]`: ""} {
+		code, stdout, stderr := mobula(strings.TrimSuffix(twoHosts, "}")+`, "here": `+here+"}", f.args("check", "--json", "--phase", "switch")...)
+		var report checkReport
+		err := json.Unmarshal([]byte(stdout), &report)
+		if problems := strings.Join(report.Problems, "\n"); err != nil || stderr != "" || (code == exitOK) != (want == "") || (problems == "") != (want == "") || !strings.Contains(problems, want) {
+			t.Errorf("here %s: exit code %d, %v\n%s%s", here, code, err, stdout, stderr)
+		}
+	}
+	if code, _, stderr := mobula(twoHosts, f.args("compile", "--phase", "swap")...); code != exitUsage || !strings.Contains(stderr, `--phase: found "swap", wanted announce or switch or forget`) {
+		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }
 

@@ -42,9 +42,12 @@ type Input struct {
 	// missing or empty file mean none.
 	ExtraHostsFile, ExtraWiresFile string
 	KeyFiles                       KeyFiles
-	// Collected is what the hosts contacted in this run reported, by inventory
-	// name. Their HostID is taken from the inventory.
-	Collected map[string]HostKey
+	// Collected is what the hosts contacted in this run reported, by inventory name.
+	Collected map[string]Reported
+	// Phase says which of their keys hosts use. Here are the hosts that it begins with, by
+	// inventory name; nil: nobody asks whether that is all of them.
+	Phase Phase
+	Here  []string
 	// Resolver resolves endpoints that are names; nil: none of them resolves.
 	Resolver Resolver
 	// Now becomes the serial of a document that differs from the last one.
@@ -64,19 +67,23 @@ type Compiled struct {
 }
 
 // Compile reads and validates all input. Its error is a Problems with everything
-// that is wrong; nothing is returned besides then.
+// that is wrong, or says why the phase cannot begin; nothing is returned besides then.
 func Compile(ctx context.Context, in Input) (*Compiled, error) {
 	c := newCompilation(in)
 	raw := c.resolved(in.Resolved)
 	hosts := c.readHosts(raw)
-	c.unknownVariables(raw)
-	c.resolveEndpoints(ctx, in.Resolver, hosts)
-
 	names := make([]string, len(hosts))
 	for i, h := range hosts {
 		names[i] = h.Name
 	}
-	c.mergeKeys(in.Collected, hosts, names)
+	if in.Here != nil {
+		if err := in.Phase.begins(names, in.Here); err != nil {
+			return nil, err
+		}
+	}
+	c.unknownVariables(raw)
+	c.resolveEndpoints(ctx, in.Resolver, hosts)
+	c.mergeKeys(in, hosts, names)
 
 	d := &network.Document{Format: network.FormatVersion}
 	d.Ranges = c.ranges(hosts)
@@ -286,15 +293,15 @@ func unknownWant(close string) string {
 }
 
 // mergeKeys gives the hosts their public keys.
-func (c *compilation) mergeKeys(collected map[string]HostKey, hosts []*host, names []string) {
-	c.keys.Merge(collected, names)
+func (c *compilation) mergeKeys(in Input, hosts []*host, names []string) {
+	replaced := c.keys.Merge(in.Phase, in.Collected, names)
 	for _, h := range hosts {
 		k := c.keys.Hosts[h.Name]
-		if _, contacted := collected[h.Name]; contacted && k == collected[h.Name] {
+		if replaced[h.Name] {
 			// What the file says about this host has been replaced.
 			delete(c.places, subject{h.Name, "key"})
 			delete(c.places, subject{h.Name, "reported MTU"})
-			k.HostID, k.NetworkMTU = h.ID, 0
+			k.HostID = h.ID
 		}
 		h.PublicKey, h.AlsoKey = k.PublicKey, k.AlsoKey
 		if h.mode == "" { // as the host has it; new ones keep their NICs
@@ -312,7 +319,7 @@ func (c *compilation) mergeKeys(collected map[string]HostKey, hosts []*host, nam
 
 // runningMTU is the underlay MTU in bytes for members whose own is not known, because
 // mobula_state.yml was lost: that with which they work.
-func runningMTU(collected map[string]HostKey) int {
+func runningMTU(collected map[string]Reported) int {
 	mtu := 0
 	for _, k := range collected {
 		if k.NetworkMTU != 0 && (mtu == 0 || k.NetworkMTU < mtu) {
@@ -326,7 +333,7 @@ func runningMTU(collected map[string]HostKey) int {
 }
 
 // underlayMTU returns the smallest MTU in bytes of all uplinks.
-func (c *compilation) underlayMTU(hosts []*host, collected map[string]HostKey) int {
+func (c *compilation) underlayMTU(hosts []*host, collected map[string]Reported) int {
 	smallest, running := network.MaxUnderlayMTU, runningMTU(collected)
 	least, want := leastUnderlayMTU(hosts)
 	for _, h := range hosts {

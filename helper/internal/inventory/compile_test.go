@@ -158,13 +158,13 @@ func TestUnderlayMTUIsTheSmallest(t *testing.T) {
 		h["vars"].(vars)["underlay_mtu"] = bytes
 		return h
 	}
-	reported := func(bytes int) map[string]HostKey {
-		return map[string]HostKey{"192.0.2.1": {PublicKey: testKey(1), UnderlayMTU: bytes}}
+	reported := func(bytes int) map[string]Reported {
+		return map[string]Reported{"192.0.2.1": {PublicKey: testKey(1), UnderlayMTU: bytes}}
 	}
 	tests := []struct {
 		name      string
 		hosts     []vars
-		collected map[string]HostKey
+		collected map[string]Reported
 		want      int
 	}{
 		{"default", []vars{member(1)}, nil, 1500},
@@ -228,14 +228,14 @@ func TestLifeOfANetwork(t *testing.T) {
 		}
 	}
 	start := testTime.Unix()
-	in.Collected = map[string]HostKey{"192.0.2.1": {PublicKey: testKey(1)}, "192.0.2.2": {PublicKey: testKey(2)}}
+	in.Collected = map[string]Reported{"192.0.2.1": {PublicKey: testKey(1)}, "192.0.2.2": {PublicKey: testKey(2)}}
 	step("first deploy", in, start, true, 1, 2)
 	in.Now = testTime.Add(time.Hour)
 	step("unchanged", in, start, false, 1, 2)
-	in.Collected = map[string]HostKey{"192.0.2.2": {PublicKey: testKey(22)}}
+	in.Collected = map[string]Reported{"192.0.2.2": {PublicKey: testKey(22)}}
 	step("--limit with a new key", in, start+3600, true, 1, 22)
 	in.Now = testTime
-	in.Collected = map[string]HostKey{"192.0.2.3": {PublicKey: testKey(3)}, "192.0.2.7": {PublicKey: testKey(7)}}
+	in.Collected = map[string]Reported{"192.0.2.3": {PublicKey: testKey(3)}, "192.0.2.7": {PublicKey: testKey(7)}}
 	in.Resolved = resolvedHosts(member(2), member(3))
 	step("one goes, one comes, the clock was set back", in, start+3601, true, 22, 3)
 	in.Collected = nil
@@ -248,13 +248,15 @@ func TestLifeOfANetwork(t *testing.T) {
 			}
 		}
 	}
-	in.Collected = map[string]HostKey{"192.0.2.2": {PublicKey: testKey(22), AlsoKey: testKey(222)}, "192.0.2.3": {PublicKey: testKey(3), AlsoKey: testKey(33)}}
+	in.Collected = map[string]Reported{"192.0.2.2": {PublicKey: testKey(22), MadeKey: testKey(222)}, "192.0.2.3": {PublicKey: testKey(3), MadeKey: testKey(33)}}
+	in.Phase = Announce
 	step("keys rotate: announced", in, start+3602, true, 22, 3)
 	other(222, 33)
-	in.Collected = map[string]HostKey{"192.0.2.2": {PublicKey: testKey(222)}}
+	in.Phase = NoRotation
+	in.Collected = map[string]Reported{"192.0.2.2": {PublicKey: testKey(222)}}
 	step("then a deploy that reaches one of them", in, start+3603, true, 222, 3)
 	other(0, 33)
-	in.Collected = map[string]HostKey{"192.0.2.2": {PublicKey: testKey(22)}, "192.0.2.3": {PublicKey: testKey(3)}}
+	in.Collected = map[string]Reported{"192.0.2.2": {PublicKey: testKey(22)}, "192.0.2.3": {PublicKey: testKey(3)}}
 	step("then both", in, start+3604, true, 22, 3)
 	other(0, 0)
 	in.Collected = nil

@@ -29,7 +29,7 @@ type PublicKeys struct {
 	Generation string
 	// Ranges are those of that document.
 	Ranges network.Ranges
-	// Hosts are what each host reported, by inventory name. Never nil when it
+	// Hosts are what is kept of each host, by inventory name. Never nil when it
 	// comes from ReadPublicKeys.
 	Hosts map[string]HostKey
 }
@@ -37,23 +37,20 @@ type PublicKeys struct {
 // KeyFiles are the paths of the two files; an empty path stands for no file.
 type KeyFiles struct{ Keys, State string }
 
-// HostKey is what one host reported.
+// HostKey is what is kept of one host.
 type HostKey struct {
 	// HostID is the ID the host had then; the inventory may have changed since.
 	// 0: not known.
-	HostID    uint16      `json:"host_id,omitempty"`
-	PublicKey network.Key `json:"public_key"`
+	HostID    uint16
+	PublicKey network.Key
 	// AlsoKey is another key of the host that the others accept while keys
 	// rotate; zero: none.
-	AlsoKey network.Key `json:"also_key"`
+	AlsoKey network.Key
 	// UnderlayMTU is the MTU in bytes of the host's uplink; 0: not known.
-	UnderlayMTU int `json:"underlay_mtu,omitempty"`
-	// UplinkMode is that of the host, see UplinkMode; "": as of a host of which this
-	// was never noted.
-	UplinkMode string `json:"uplink_mode,omitempty"`
-	// NetworkMTU is the underlay MTU in bytes of the document that the host has
-	// confirmed; 0: none. It is not kept.
-	NetworkMTU int `json:"network_mtu,omitempty"`
+	UnderlayMTU int
+	// UplinkMode is that of the host, see network.UplinkMode; "": as of a host of which
+	// this was never noted.
+	UplinkMode string
 }
 
 // ReadPublicKeys reads both files. One that is missing or empty holds nothing. The
@@ -200,17 +197,23 @@ func (f *strictFile) integer(entry, field string, n *yaml.Node, low, high int) i
 }
 
 // Merge takes over what the hosts contacted in this run reported and drops hosts
-// that are no longer in the inventory. The others stay.
-func (k *PublicKeys) Merge(collected map[string]HostKey, inventory []string) {
+// that are no longer in the inventory. The others stay. It returns those of which nothing
+// stayed.
+func (k *PublicKeys) Merge(p Phase, collected map[string]Reported, inventory []string) (replaced map[string]bool) {
 	merged := make(map[string]HostKey, len(inventory))
+	replaced = map[string]bool{}
 	for _, name := range inventory {
-		if h, contacted := collected[name]; contacted && !h.PublicKey.IsZero() {
+		kept, known := k.Hosts[name]
+		h, isNew := p.next(kept, collected[name])
+		if isNew || known {
 			merged[name] = h
-		} else if h, known := k.Hosts[name]; known {
-			merged[name] = h
+		}
+		if isNew {
+			replaced[name] = true
 		}
 	}
 	k.Hosts = merged
+	return replaced
 }
 
 // Number gives the document its serial: the previous one if the network is the

@@ -162,14 +162,14 @@ func TestMerge(t *testing.T) {
 	keys := &PublicKeys{Hosts: map[string]HostKey{
 		"stays": {PublicKey: testKey(1)}, "changes": {HostID: 2, PublicKey: testKey(2), AlsoKey: testKey(12)}, "goes": {PublicKey: testKey(3)}, "silent": {PublicKey: testKey(4), AlsoKey: testKey(14)},
 	}}
-	keys.Merge(map[string]HostKey{
-		"changes": {HostID: 7, PublicKey: testKey(22), UnderlayMTU: 1400}, "comes": {PublicKey: testKey(5)}, "stranger": {PublicKey: testKey(6)}, "silent": {},
+	replaced := keys.Merge(NoRotation, map[string]Reported{
+		"changes": {PublicKey: testKey(22), UnderlayMTU: 1400}, "comes": {PublicKey: testKey(5)}, "stranger": {PublicKey: testKey(6)}, "silent": {},
 	}, []string{"stays", "changes", "comes", "silent", "new"})
 	want := map[string]HostKey{
-		"stays": {PublicKey: testKey(1)}, "changes": {HostID: 7, PublicKey: testKey(22), UnderlayMTU: 1400}, "comes": {PublicKey: testKey(5)}, "silent": {PublicKey: testKey(4), AlsoKey: testKey(14)},
+		"stays": {PublicKey: testKey(1)}, "changes": {PublicKey: testKey(22), UnderlayMTU: 1400}, "comes": {PublicKey: testKey(5)}, "silent": {PublicKey: testKey(4), AlsoKey: testKey(14)},
 	}
-	if !reflect.DeepEqual(keys.Hosts, want) {
-		t.Errorf("got %v", keys.Hosts)
+	if !reflect.DeepEqual(keys.Hosts, want) || !reflect.DeepEqual(replaced, map[string]bool{"changes": true, "comes": true}) {
+		t.Errorf("got %v, replaced %v", keys.Hosts, replaced)
 	}
 }
 
@@ -194,9 +194,9 @@ func TestMTUOfMembersWhoseStateWasLost(t *testing.T) {
 	dir := t.TempDir()
 	in := Input{Resolved: resolvedHosts(member(1), member(2)), KeyFiles: KeyFiles{Keys: write(t, dir, "keys.yml", "192.0.2.2: "+testKey(2).String()+"\n")}}
 	for running, want := range map[int]int{0: DefaultUnderlayMTU, 1420: 1420, 9000: 8000, 70000: DefaultUnderlayMTU} {
-		in.Collected = map[string]HostKey{"192.0.2.1": {PublicKey: testKey(1), UnderlayMTU: 8000, NetworkMTU: running}}
-		if out := mustCompile(t, in); out.Document.UnderlayMTU != want || out.PublicKeys.Hosts["192.0.2.1"].NetworkMTU != 0 {
-			t.Errorf("running with %d: %d, %+v, wanted %d", running, out.Document.UnderlayMTU, out.PublicKeys.Hosts["192.0.2.1"], want)
+		in.Collected = map[string]Reported{"192.0.2.1": {PublicKey: testKey(1), UnderlayMTU: 8000, NetworkMTU: running}}
+		if out := mustCompile(t, in); out.Document.UnderlayMTU != want {
+			t.Errorf("running with %d: %d, wanted %d", running, out.Document.UnderlayMTU, want)
 		}
 	}
 }
@@ -232,21 +232,22 @@ func decodePublicKeys(keys, state []byte) (*PublicKeys, error) {
 func TestHostsKeepTheirUplinkMode(t *testing.T) {
 	dir := t.TempDir()
 	files := KeyFiles{Keys: filepath.Join(dir, "keys.yml"), State: filepath.Join(dir, "state.yml")}
-	key := func(mode string) HostKey { return HostKey{HostID: 1, PublicKey: testKey(1), UplinkMode: mode} }
+	key := func(mode string) *HostKey { return &HostKey{HostID: 1, PublicKey: testKey(1), UplinkMode: mode} }
+	reported := func(mode string) *Reported { return &Reported{PublicKey: testKey(1), UplinkMode: mode} }
 	for _, c := range []struct {
 		name, said string
-		noted      *HostKey // in the files
-		reported   *HostKey // in this run
+		noted      *HostKey  // in the files
+		reported   *Reported // in this run
 		want       bool
 	}{
 		{"new", "", nil, nil, true},
 		{"new and told to move", "moved", nil, nil, false},
-		{"older", "", ptr(key("")), nil, false},
-		{"older and reported", "", ptr(key("")), ptr(key("moved")), false},
-		{"noted", "", ptr(key("shared")), nil, true},
-		{"noted and reported as another", "", ptr(key("shared")), ptr(key("moved")), false},
-		{"lost and reported", "", nil, ptr(key("shared")), true},
-		{"told otherwise", "moved", ptr(key("shared")), nil, false},
+		{"older", "", key(""), nil, false},
+		{"older and reported", "", key(""), reported("moved"), false},
+		{"noted", "", key("shared"), nil, true},
+		{"noted and reported as another", "", key("shared"), reported("moved"), false},
+		{"lost and reported", "", nil, reported("shared"), true},
+		{"told otherwise", "moved", key("shared"), nil, false},
 	} {
 		keys := &PublicKeys{Hosts: map[string]HostKey{}}
 		if c.noted != nil {
@@ -261,7 +262,7 @@ func TestHostsKeepTheirUplinkMode(t *testing.T) {
 		}
 		in := Input{Resolved: one(v), KeyFiles: files}
 		if c.reported != nil {
-			in.Collected = map[string]HostKey{"192.0.2.1": *c.reported}
+			in.Collected = map[string]Reported{"192.0.2.1": *c.reported}
 		}
 		out := mustCompile(t, in)
 		if got := out.Document.Hosts[0].SharedUplink; got != c.want {
@@ -277,5 +278,3 @@ func TestHostsKeepTheirUplinkMode(t *testing.T) {
 		}
 	}
 }
-
-func ptr[T any](v T) *T { return &v }
