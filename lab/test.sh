@@ -152,7 +152,7 @@ stage vet vet
 # Not what has no second goroutine and a stage of its own. Most of the time these wait.
 mapfile -t raced < <(go list ./... | grep -vE '/(paths|transaction|hosttest)$')
 along unit tests -p 4 -race -short -timeout 25m "${raced[@]}"
-stage lint ansible-lint --profile production --offline --nocolor
+stage lint ansible-lint --nocolor
 # Ansible forks for each task of each host. What it then writes has the kernel interrupt each
 # other processor on which it ran, in a virtual machine for nearly half of its time.
 onOne="taskset --cpu-list $(taskset --cpu-list --pid $$ | sed 's/.*: //; s/[,-].*//')"
