@@ -83,6 +83,19 @@ func (o option) say(word string) string {
 	return ""
 }
 
+// ofHosts returns the options of the role prepare_host that are variables of a host: not those
+// of a deploy, which it shares with the role that checks the input.
+func ofHosts(t *testing.T, specs map[string]map[string]entryPoint) (all []option) {
+	t.Helper()
+	deploy := specs["check_input"]["main"].options(t)
+	for _, o := range specs["prepare_host"]["main"].options(t) {
+		if !slices.ContainsFunc(deploy, func(other option) bool { return other.name == o.name }) {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
 var documentPath = regexp.MustCompile(`docs/([\w/-]+)\.md`)
 
 // linked makes links of the paths of documents.
@@ -107,7 +120,7 @@ Set them wherever Ansible looks for variables; all but the first two are optiona
 | variable | default | meaning | bounds |
 |---|---|---|---|
 `)
-	for _, o := range specs["prepare_host"]["main"].options(t) {
+	for _, o := range ofHosts(t, specs) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", o.name, o.say("Default"), linked(o.say("")), o.say("Bounds"))
 	}
 	b.WriteString(`
@@ -149,7 +162,7 @@ them ` + "`playbooks/vars/shared.yml`" + `, as ` + "`playbooks/deploy.yml`" + ` 
 func (e entryPoint) variables(t *testing.T, role string) string {
 	t.Helper()
 	if role == "prepare_host" {
-		return "those of a host"
+		return "those of a host, `mobula_release` (path)"
 	}
 	var all []string
 	for _, o := range e.options(t) {
@@ -188,7 +201,7 @@ func TestReferenceIsMadeOfTheRoles(t *testing.T) {
 // TestSpecsHaveTheVariables holds the specs, and with them the reference, to what is read.
 func TestSpecsHaveTheVariables(t *testing.T) {
 	var names []string
-	for _, o := range readSpecs(t)["prepare_host"]["main"].options(t) {
+	for _, o := range ofHosts(t, readSpecs(t)) {
 		names = append(names, o.name)
 		if o.Required != (o.name == "host_id" || o.name == "hostname") {
 			t.Errorf("%s: required: %v", o.name, o.Required)
@@ -219,6 +232,24 @@ func TestSpecsHaveTheVariables(t *testing.T) {
 	for _, figure := range []string{"1..32767", "| 51820 |", "1394..9216 bytes", "1500 until", "| 120 |", "30 s to 1 h"} {
 		if !strings.Contains(table, figure) {
 			t.Errorf("the reference lacks %q", figure)
+		}
+	}
+}
+
+// TestRolesThatTakeAReleaseSaySo: mobula_release is an option of each role whose tasks use it.
+func TestRolesThatTakeAReleaseSaySo(t *testing.T) {
+	specs := readSpecs(t)
+	for role := range specs {
+		paths, err := filepath.Glob(top + "roles/" + role + "/tasks/*.yml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uses := slices.ContainsFunc(paths, func(path string) bool {
+			return strings.Contains(readExample(t, strings.TrimPrefix(path, top)), "__mobula_release")
+		})
+		says := slices.ContainsFunc(specs[role]["main"].options(t), func(o option) bool { return o.name == "mobula_release" })
+		if uses != says {
+			t.Errorf("%s: found that its tasks use mobula_release: %v, and that it is an option: %v", role, uses, says)
 		}
 	}
 }
