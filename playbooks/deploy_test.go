@@ -27,14 +27,14 @@ func TestWhateverTheEnvironmentSays(t *testing.T) {
 	d.put(address(3), "down", "")
 	out, err := d.play("deploy.yml")
 	d.mustSay(out, err, true, "192.0.2.2: refused: uplink eth0: found address 192.0.2.2/24 from DHCP (it has a lifetime), wanted a static one",
-		"192.0.2.3: not reached", "not deployed, the others work without them")
+		"192.0.2.3: not reached", "not deployed, the others work without them", "how the hosts reach each other is not known: ")
 	if got := d.deployed(); got != "192.0.2.1 192.0.2.4" {
 		t.Errorf("deployed: %q\n%s", got, out)
 	}
 	if asked := d.read("sudo"); asked != "" {
 		t.Errorf("on the deployer: %s", asked)
 	}
-	const want = "version version version check check check key key apply confirm apply confirm"
+	const want = "version version version check check check key key apply confirm apply confirm status"
 	if got := d.order(); got != want {
 		t.Errorf("asked the hosts for %s, wanted %s", got, want)
 	}
@@ -148,14 +148,15 @@ func TestQuiet(t *testing.T) {
 	d.put(address(3), "down", "")
 	d.put(address(4), "arch", "armv6l\n")
 	first, err := d.play("deploy.yml")
-	d.mustSay(first, err, true, "  192.0.2.4: the network of this host was not changed, the others go on: found a processor armv6l, wanted one of x86_64, aarch64", "\nPrepare the hosts\n", "  192.0.2.1: Apply: changed\n",
-		"  192.0.2.3: not reached: connect to host 192.0.2.3", "\n  192.0.2.3: has no key yet", "\n  not deployed, the others work without them:\n  192.0.2.3: not reached, or failed", "  2 hosts, ", "192.0.2.3                  : ok=")
+	d.mustSay(first, err, true, "  192.0.2.4: the network of this host was not changed, the others go on: found a processor armv6l, wanted one of x86_64, aarch64", "Prepare the hosts\n", "  192.0.2.1: Apply: changed\n",
+		"  192.0.2.3: not reached: connect to host 192.0.2.3", "\n  192.0.2.3: has no key yet", "\n  192.0.2.1, 192.0.2.2: new, 1 change\n  not deployed, the others work without them:\n  192.0.2.3: not reached: connect to host 192.0.2.3 port 22: No route to host\n  192.0.2.4: refused: found a processor armv6l", "  192.0.2.1, 192.0.2.2: done, ", "192.0.2.3                  : ok=")
 	for i := 1; i <= 2; i++ {
 		d.put(address(i), "unchanged", "")
 		d.reportOf(address(i), key(i), "")
+		d.put(address(i), "mesh.json", meshOf(2))
 	}
 	again, err := d.play("deploy.yml", "--limit", address(1)+","+address(2))
-	d.mustSay(again, err, false, "\nDeploy the network\n  2 hosts, ", "192.0.2.1                  : ok=")
+	d.mustSay(again, err, false, "\nDeploy the network\n  192.0.2.1, 192.0.2.2: done, ", "\nSum up\n  192.0.2.1, 192.0.2.2: unchanged\n  192.0.2.1 and 192.0.2.2 reach each other\n\nPLAY RECAP", "192.0.2.1                  : ok=")
 	for _, never := range []string{"skipping:", "ok: [", "included:", "TASK ["} {
 		if strings.Contains(again, never) {
 			t.Errorf("it says %q\n%s", never, again)

@@ -111,11 +111,14 @@ func (d *deployer) report(host, problem string) {
 // reportOf is report for one that has a key.
 func (d *deployer) reportOf(host, key, problem string) {
 	d.Helper()
-	problems := "[]"
+	problems, generation := "[]", "none"
 	if problem != "" {
 		problems = `["` + problem + `"]`
 	}
-	d.put(host, "report.json", `{"problems": `+problems+`, "warnings": [], "missing_packages": [], "underlay_mtu": 1500, "uplink": "eth0", "public_key": "`+key+`", "generation": "none"}`+"\n")
+	if key != "" {
+		generation = "0123456789abcdef"
+	}
+	d.put(host, "report.json", `{"problems": `+problems+`, "warnings": [], "missing_packages": [], "underlay_mtu": 1500, "uplink": "eth0", "public_key": "`+key+`", "generation": "`+generation+`"}`+"\n")
 }
 
 // inventory writes hosts.yml, with all: vars: beside those of SSH.
