@@ -156,15 +156,14 @@ func TestSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	comm, _ := os.ReadFile("/proc/self/comm")
-	found := map[uint16]Socket{}
+	found, program := map[uint16]Socket{}, comm(t)
 	for _, s := range sockets {
 		found[s.Port] = s
 	}
 	for _, a := range []net.Addr{tcp.Addr(), udp.LocalAddr()} {
 		want := netip.MustParseAddrPort(a.String())
 		s := found[want.Port()]
-		if s.Protocol != a.Network() || s.Address != want.Addr() || s.Program != strings.TrimSpace(string(comm)) {
+		if s.Protocol != a.Network() || s.Address != want.Addr() || s.Program != program {
 			t.Errorf("%s: found %+v", a, s)
 		}
 	}

@@ -26,7 +26,7 @@ func (d *Device) send(message wgtypes.Config) error {
 		case message.ListenPort == nil || !errors.Is(err, unix.EADDRINUSE):
 			return err
 		case time.Now().After(deadline):
-			return fmt.Errorf("%w: another program has UDP port %d in the namespace where the device has its socket (ss -ulnp)", err, *message.ListenPort)
+			return fmt.Errorf("%w: another program has UDP port %d in the namespace where the device has its socket (ss -ulnp): stop it, or set wireguard_port to another one for this host", err, *message.ListenPort)
 		}
 	}
 }
