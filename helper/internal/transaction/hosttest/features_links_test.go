@@ -1,6 +1,8 @@
 package hosttest
 
 import (
+	"strings"
+
 	"mobula/helper/internal/netns"
 	"mobula/helper/internal/plan/plantest"
 	"mobula/helper/internal/spec"
@@ -132,21 +134,31 @@ var standingOnIt = []feature{
 		h.ip("link add link %s name wan7 type vlan id 77", h.uplink)
 		h.ip("address add %s7/24 dev wan7", h.subnet())
 		h.ip("link set wan7 up")
-		h.asked = "wan7"
+		h.asked, h.kind = "wan7", "vlan"
 	}},
 	{name: "uplink is a dummy", needs: "dummy", make: func(h *host) { h.other("dum0", "dummy") }},
 	{name: "uplink is a bridge", make: func(h *host) { h.other("br9", "bridge") }},
 	{name: "uplink is a bond", needs: "bond", make: func(h *host) { h.other("bond9", "bond") }},
+	{name: "uplink is a macvlan", needs: "macvlan", make: func(h *host) { h.onNIC("mv9", "macvlan") }},
+	{name: "uplink is an ipvlan", needs: "ipvlan", make: func(h *host) { h.onNIC("iv9", "ipvlan") }},
+	{name: "uplink is a VXLAN", needs: "vxlan", make: func(h *host) { h.other("vx9", "vxlan id 9 dstport 4791 remote 198.51.100.9") }},
+	{name: "uplink is a VRF", needs: "vrf", make: func(h *host) { h.other("red9", "vrf table 79") }},
 	{name: "uplink is WireGuard", needs: "wireguard", make: func(h *host) { h.other("wg9", "wireguard") }},
 	{name: "uplink is the loopback", make: func(h *host) { h.asked = "lo" }},
 }
 
 // other makes the uplink one of another kind.
-func (h *host) other(name, kind string) {
-	h.ip("link add name %s type %s", name, kind)
+func (h *host) other(name, kind string, on ...string) {
+	h.ip("link add %s name %s type %s", strings.Join(on, " "), name, kind)
 	h.ip("address add %s7/24 dev %s", h.subnet(), name)
 	h.ip("link set %s up", name)
-	h.asked = name
+	h.asked, h.kind = name, strings.Fields(kind)[0]
+}
+
+// onNIC is other on another NIC, with nothing else there.
+func (h *host) onNIC(name, kind string) {
+	h.nic("lan9", h.subnet())
+	h.other(name, kind, "link lan9")
 }
 
 var besideIt = []feature{

@@ -38,6 +38,7 @@ type host struct {
 
 	uplink  string
 	asked   string // the uplink as the document has it; "": by the default route
+	kind    string // of that one, if it is no NIC
 	address netip.Addr
 	gateway netip.Addr
 	ranges  network.Ranges // of the document

@@ -67,7 +67,11 @@ func try(t *testing.T, h *host) verdict {
 // come moves the NIC and has Mobula go again.
 func (b *bench) come() verdict {
 	t, h := b.T, b.made
-	if _, err := survey(b.ctx(), b.made.ranges, network.Host{Uplink: h.asked}, nil); err != nil {
+	_, err := survey(b.ctx(), b.made.ranges, network.Host{Uplink: h.asked}, nil)
+	if want := fmt.Sprintf("uplink %s: found a %s, wanted a NIC", h.asked, h.kind); h.kind != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		t.Errorf("a %s as uplink: error %v, wanted one with %q", h.kind, err, want)
+	}
+	if err != nil {
 		t.Logf("refused: %v", err)
 		if h.certain() {
 			t.Error("wanted it to be taken: it has nothing that could not be given back")
