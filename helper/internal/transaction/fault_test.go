@@ -156,12 +156,12 @@ func TestEveryStepInterrupted(t *testing.T) {
 	}
 }
 
-// TestEveryStepInterruptedWhereTheNICStays is the same on hosts that keep their NIC,
-// without what has nothing to do with it.
+// TestEveryStepInterruptedWhereTheNICStays is the same on hosts that keep their NIC, which
+// programs without an ID could not.
 func TestEveryStepInterruptedWhereTheNICStays(t *testing.T) {
 	for i, s := range scenarios {
-		if s.name == "a new program" {
-			break
+		if s.end == "ancient" {
+			continue
 		}
 		s, m := s, managers[i%len(managers)]
 		t.Run(s.name, func(t *testing.T) {

@@ -192,8 +192,15 @@ func newWorld(t *testing.T, managers ...spec.Manager) *world {
 // newStaying is a host with which the NIC stays.
 func newStaying(t *testing.T, managers ...spec.Manager) *world {
 	t.Helper()
-	facts := plantest.Facts(managers...)
-	withResolved := len(managers) > 0 && managers[0] != spec.Ifupdown
+	w := newEitherOf(t, plantest.Facts(managers...), len(managers) > 0 && managers[0] != spec.Ifupdown)
+	w.staying = true
+	return w
+}
+
+// newEitherOf is a host with these facts whose NIC may stay or move: with a file of private
+// names of its own, one NIC that leads outside, and systemd-resolved or not.
+func newEitherOf(t *testing.T, facts *spec.Facts, withResolved bool) *world {
+	t.Helper()
 	if withResolved {
 		facts.ResolvConf = spec.File{Path: spec.ResolvConfPath, Target: "../run/systemd/resolve/stub-resolv.conf"}
 	}
@@ -202,7 +209,7 @@ func newStaying(t *testing.T, managers ...spec.Manager) *world {
 		w.resolved = &resolved{world: w}
 		w.resolved.starts()
 	}
-	w.staying, w.ways = true, spec.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
+	w.ways = spec.Shared{Outside: []string{w.facts.Uplink}, Opened: []string{w.facts.Uplink}}
 	err := errors.Join(w.system.Put(spec.HostsPath, "127.0.0.1 localhost\n", 0o644), w.putUFW())
 	if err != nil {
 		t.Fatal(err)
@@ -338,10 +345,11 @@ func (w *world) follow() {
 	struck, steps := w.fault, w.steps
 	w.fault = fault{}
 	var err error
-	if w.followed, err = w.host.Repair(ctx, "relays"); err != nil {
+	agent := w.hostOf(w.agent())
+	if w.followed, err = agent.Repair(ctx, "relays"); err != nil {
 		w.Fatal(err)
 	}
-	if _, err = w.host.Repair(ctx, "names"); err != nil {
+	if _, err = agent.Repair(ctx, "names"); err != nil {
 		w.Fatal(err)
 	}
 	w.fault, w.steps = struck, steps
