@@ -10,8 +10,7 @@ import (
 	"mobula/helper/internal/store"
 )
 
-// newEither is a host whose NIC may stay or move: with a file of private names of its own,
-// and one NIC that leads outside.
+// newEither is a host whose NIC may stay or move.
 func newEither(t *testing.T, managers ...spec.Manager) *world {
 	w := newStaying(t, managers...)
 	w.staying = false

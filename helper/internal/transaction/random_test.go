@@ -29,12 +29,19 @@ type journey struct {
 	// ends are what the changes lead to, each found on a host of its own.
 	ends  map[string]string
 	lines []string // what happened, for the reader of a failure
-	own   func(*world)
+	// fresh makes such a host as it was at first, but for its keys.
+	fresh func() *world
+	// keys are the private halves of the two between which the host's rotates.
+	keys map[network.Key]network.Key
+	// modes and rotations count what was confirmed so.
+	modes, rotations int
+	was              *network.Host // as confirmed before
 }
 
-// TestRandomTransitions applies, confirms, takes back, boots, repairs, removes
-// and damages in random order, with random faults. Whenever the host has come to
-// rest it is exactly what its store says, and reachable.
+// TestRandomTransitions applies, confirms, takes back, boots, repairs, removes and damages
+// in random order, with random faults, where the NIC stays, moves and changes over, and while
+// the host's key rotates. Whenever the host has come to rest it is exactly what its store
+// says, and reachable.
 func TestRandomTransitions(t *testing.T) {
 	if *seed == 0 {
 		*seed = time.Now().UnixNano()
@@ -42,8 +49,14 @@ func TestRandomTransitions(t *testing.T) {
 	t.Logf("-seed=%d", *seed)
 	r := rand.New(rand.NewSource(*seed))
 	facts := []*spec.Facts{plantest.Facts(managers...), plantest.FactsWithAll(managers...)}[r.Intn(2)]
-	j := &journey{world: newWorldOf(t, facts), rand: r, ends: map[string]string{}}
-	j.own = j.takeKey()
+	withResolved := r.Intn(2) == 0
+	fresh := func() *world { return newEitherOf(t, facts, withResolved) }
+	j := &journey{world: fresh(), rand: r, ends: map[string]string{}, fresh: fresh}
+	private, err := j.host.Store.Keys().PrivateKey(j.own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.keys = map[network.Key]network.Key{j.own: private, j.world.fresh: j.freshPrivate}
 	j.ends["none"] = j.String()
 	struck, most := 0, *transitions
 	if testing.Short() {
@@ -54,10 +67,13 @@ func TestRandomTransitions(t *testing.T) {
 			struck++
 		}
 	}
-	t.Logf("%d transitions, %d faults struck, %d different states", most, struck, len(j.ends))
+	t.Logf("%d transitions, %d faults struck, %d different states, %d times another mode, %d times another key", most, struck, len(j.ends), j.modes, j.rotations)
+	if most >= 1000 && (j.modes == 0 || j.rotations == 0) {
+		t.Error("wanted changes of both")
+	}
 }
 
-func (j *journey) anyChange() *store.Change {
+func (j *journey) anyChange(confirmed *store.Change) *store.Change {
 	j.serial++
 	var others []uint16
 	for id := uint16(2); id < 6; id++ {
@@ -65,12 +81,59 @@ func (j *journey) anyChange() *store.Change {
 			others = append(others, id)
 		}
 	}
-	c := j.document(j.serial, func(h *network.Host) { h.ManualAccess = j.rand.Intn(3) == 0 }, append(others, 9)...)
+	shared := j.anyMode(confirmed)
+	c := j.document(j.serial, func(h *network.Host) {
+		h.ManualAccess, h.SharedUplink, h.OpenFirewall = j.rand.Intn(3) == 0, shared, shared
+		h.PublicKey, h.AlsoKey = j.anyKeys(confirmed)
+	}, append(others, 9)...)
 	if j.rand.Intn(3) == 0 {
 		h := &c.Document.Hosts[len(c.Document.Hosts)-1]
 		h.Endpoint = netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(j.rand.Intn(3))}), 51820)
 	}
 	return c
+}
+
+// self is what a change has of this host; nil: nothing.
+func self(c *store.Change) *network.Host {
+	if c == nil || c.Document == nil {
+		return nil
+	}
+	h, _ := c.Document.Host(c.HostID)
+	return &h
+}
+
+// anyMode is mostly the one that the host has, which no program changes that another made.
+func (j *journey) anyMode(confirmed *store.Change) (shared bool) {
+	h := self(confirmed)
+	switch {
+	case h == nil:
+		return j.rand.Intn(2) == 0
+	case confirmed.Helper == j.program && j.rand.Intn(4) == 0:
+		return !h.SharedUplink
+	}
+	return h.SharedUplink
+}
+
+// anyKeys are mostly those that the host has; else a rotation begins, goes on or ends.
+func (j *journey) anyKeys(confirmed *store.Change) (key, also network.Key) {
+	h := self(confirmed)
+	if h == nil {
+		return j.own, network.Key{}
+	}
+	switch n := j.rand.Intn(6); {
+	case n == 0 && h.AlsoKey.IsZero():
+		for public, private := range j.keys {
+			if public != h.PublicKey {
+				j.putKey(private, public)
+				return h.PublicKey, public
+			}
+		}
+	case n < 2 && !h.AlsoKey.IsZero():
+		return h.AlsoKey, h.PublicKey
+	case n == 2:
+		return h.PublicKey, network.Key{}
+	}
+	return h.PublicKey, h.AlsoKey
 }
 
 func (j *journey) fail(format string, args ...any) {
@@ -93,7 +156,7 @@ func (j *journey) transition() bool {
 	if j.rand.Intn(6) == 0 { // somebody works with another version
 		j.become([]string{programNow, programOther}[j.rand.Intn(2)])
 	}
-	name, do := j.anyAct(pending)
+	name, do := j.anyAct(pending, confirmed)
 	name += " by " + j.program
 	f := fault{}
 	if j.rand.Intn(2) == 0 {
@@ -123,8 +186,8 @@ func (j *journey) transition() bool {
 	return struck
 }
 
-func (j *journey) anyAct(pending *store.Change) (string, func() error) {
-	change := j.anyChange()
+func (j *journey) anyAct(pending, confirmed *store.Change) (string, func() error) {
+	change := j.anyChange(confirmed)
 	switch n := j.rand.Intn(12); {
 	case n < 4 && pending != nil:
 		return "apply another", func() error { return doApply(j.world, change) }
@@ -200,6 +263,9 @@ func (j *journey) rest() {
 	if pending != nil {
 		is = pending
 	}
+	if j.system.Running(spec.UnitAgent) { // which knows of routes that came last, as those of a NIC that returned
+		j.follow()
+	}
 	want := j.end(is, confirmed)
 	if is == nil {
 		j.takeInertUnit()
@@ -210,8 +276,20 @@ func (j *journey) rest() {
 	if is != nil && !is.Down {
 		j.leads(is.Helper)
 	}
-	if _, err := j.host.Store.Keys().PrivateKey(j.world.own); err != nil {
-		j.fail("%v", err)
+	named := []network.Key{j.own}
+	if h := self(confirmed); h != nil {
+		if j.was != nil && j.was.SharedUplink != h.SharedUplink {
+			j.modes++
+		}
+		if j.was != nil && j.was.PublicKey != h.PublicKey {
+			j.rotations++
+		}
+		j.own, j.was, named = h.PublicKey, h, h.Keys()
+	}
+	for _, key := range named {
+		if _, err := j.host.Store.Keys().PrivateKey(key); err != nil {
+			j.fail("%v", err)
+		}
 	}
 }
 
@@ -230,16 +308,20 @@ func (j *journey) end(c, confirmed *store.Change) string {
 	if c == nil {
 		return j.ends["none"]
 	}
-	program := c.Helper
+	of := c
 	if c.Down {
-		program = confirmed.Helper
+		of = confirmed
 	}
-	key := fmt.Sprint(c.Generation(), c.Down, program)
+	program, h := of.Helper, self(of)
+	key := fmt.Sprint(c.Generation(), c.Down, program, h.SharedUplink)
 	if text, known := j.ends[key]; known {
 		return text
 	}
-	w := newWorldOf(j.T, j.facts)
-	j.own(w)
+	w := j.fresh()
+	for public, private := range j.keys {
+		w.putKey(private, public)
+	}
+	w.own, w.staying = h.PublicKey, h.SharedUplink
 	w.become(program)
 	if c.Down {
 		w.apply(w.document(1, nil, 9))
