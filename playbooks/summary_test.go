@@ -208,7 +208,7 @@ func TestReasonsOfMissingHosts(t *testing.T) {
 		{`{"__mobula_look": {"failed": true, "why": "found a processor armv6l", "msg": "the network of this host was not changed, the others go on: found a processor armv6l"}}`, "refused: found a processor armv6l"},
 		{`{"__mobula_look": {"failed": false}, "__mobula_refusal": {"failed": true, "msg": ["the network of this host was not changed, the others go on", "nft: found none", "two"]}}`, "refused: nft: found none; two"},
 		{`{"__mobula_made": {"failed": true, "msg": "mobula: exit status 1", "stdout": "", "stderr": "Warning: Permanently added 'x' (ED25519)\nmobula apply: found a document of 2025, wanted a newer one\nShared connection to x closed.\n"}}`, "failed: mobula apply: found a document of 2025, wanted a newer one"},
-		{`{"__mobula_confirm": {"failed": true, "msg": "mobula: exit status 1", "stderr": "mobula confirm: taken back"}}`, "not confirmed: mobula confirm: taken back"},
+		{`{"__mobula_confirm": {"failed": true, "msg": "mobula: exit status 1", "stderr": "mobula confirm: rolled back"}}`, "not confirmed: mobula confirm: rolled back"},
 		{`{"__mobula_rebooted": {"failed": true, "msg": "Timed out waiting for last boot time check"}, "other": {"failed": true}}`, "failed: Timed out waiting for last boot time check"},
 		{`{"__mobula_look": null}`, "failed"},
 	}

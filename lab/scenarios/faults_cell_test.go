@@ -19,8 +19,8 @@ const (
 	faultKill  = "kill"  // kill -9 of the helper
 	faultHang  = "hang"  // the helper is stopped and never goes on
 	faultPower = "power" // the host loses its power, and at some steps its NIC is late when it boots
-	faultSSH   = "ssh"   // the deployer does not reach the host until the change was taken back
-	faultDisk  = "disk"  // neither / nor /run takes a byte more until the change was taken back
+	faultSSH   = "ssh"   // the deployer does not reach the host until the change was rolled back
+	faultDisk  = "disk"  // neither / nor /run takes a byte more until the change was rolled back
 )
 
 var faultKinds = []string{faultKill, faultHang, faultPower, faultSSH, faultDisk}
@@ -62,7 +62,7 @@ func (r result) String() string {
 // slack is what the host may need beyond the confirm timeout: until it is taken
 // back, which takes as long as the change, with the wait for a helper that hangs, or
 // has booted, on an emulated processor beside others. A helper that hangs before the
-// way back is armed is given the time in which it might wait for a repair.
+// rollback timer is started is given the time in which it might wait for a repair.
 func (c cell) slack() time.Duration {
 	most := map[string]time.Duration{faultHang: 50 * time.Second, faultPower: 3 * time.Minute}[c.fault]
 	if c.fault == faultHang && c.unarmed {
@@ -184,7 +184,7 @@ if room; then exit 1; fi
 // strike lets the fault happen, and end where it is one that ends.
 func (b *bed) strike(t *testing.T, o *operation, c cell, watch *watch) {
 	t.Helper()
-	over := time.Now().Add(c.timeout() + 10*time.Second) // the change was taken back by then
+	over := time.Now().Add(c.timeout() + 10*time.Second) // the change was rolled back by then
 	switch c.fault {
 	case faultKill, faultHang:
 		if c.phase != "wait" { // there is no helper then

@@ -22,7 +22,7 @@ func cells(operations []*operation) []cell {
 		add := func(phase string, names ...string) {
 			for i, name := range names {
 				steps = append(steps, cell{operation: o.name, takes: o.took, position: len(steps) + 1, phase: phase, number: i + 1, step: name,
-					unarmed: phase == "apply" && i <= slices.Index(o.steps.Apply, "arm the way back")})
+					unarmed: phase == "apply" && i <= slices.Index(o.steps.Apply, "start the rollback timer")})
 			}
 		}
 		add("apply", o.steps.Apply...)

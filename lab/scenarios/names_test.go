@@ -104,7 +104,7 @@ func namesWhereTheNICStays(t *testing.T, w *world) {
 	w.on(t, "erin", likeCloudInit)
 	began := time.Now()
 	finds(t, w, "with a new /etc/hosts", false)
-	t.Logf("/etc/hosts was put right within %v", time.Since(began).Round(time.Second))
+	t.Logf("/etc/hosts was repaired within %v", time.Since(began).Round(time.Second))
 	if hosts := w.on(t, "erin", "cat /etc/hosts"); !strings.HasPrefix(hosts, "127.0.0.1 localhost\n# by cloud-init, without an end\n") {
 		t.Errorf("/etc/hosts is %s", hosts)
 	}

@@ -68,7 +68,7 @@ const cutOff = `systemd-run --quiet --collect --unit lab-cut sh -c '
 until [ -e /var/lib/mobula/pending.json ]; do sleep 0.02; done
 exec ip netns exec mobula nft "table inet lab_cut { chain in { type filter hook prerouting priority -500; drop; }; }"'`
 
-// noConfirmation: the operator is cut off by the change; the host takes it back.
+// noConfirmation: the operator is cut off by the change; the host rolls it back.
 func noConfirmation(t *testing.T, w *world) {
 	state := w.on(t, "carol", fingerprint)
 	generation := w.status(t, "carol").Generation
@@ -82,14 +82,14 @@ func noConfirmation(t *testing.T, w *world) {
 		done <- err
 	}()
 	carol := w.Host("carol")
-	eventually(t, 3*time.Minute, "the host takes the change back", func() error {
+	eventually(t, 3*time.Minute, "the host rolls the change back", func() error {
 		out, err := carol.Console(w.ctx, "ip netns exec mobula nft list tables; ls /var/lib/mobula")
 		if err != nil || !strings.Contains(out, "lab_cut") || strings.Contains(out, "pending.json") {
 			return fmt.Errorf("not yet: %s %v", out, err)
 		}
 		return nil
 	})
-	t.Logf("taken back %.0f s after the deploy began", time.Since(began).Seconds())
+	t.Logf("rolled back %.0f s after the deploy began", time.Since(began).Seconds())
 	if out, err := carol.Console(w.ctx, "ip netns exec mobula nft delete table inet lab_cut"); err != nil {
 		t.Fatal(err, out)
 	}

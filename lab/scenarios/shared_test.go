@@ -198,7 +198,7 @@ func guestThrough(t *testing.T, w *world) {
 	}
 	w.on(t, "erin", "timeout 5 bash -c 'exec 3<>/dev/tcp/"+grace.IntrawireAddress()+"/22'")
 	w.tellsInside(t, in)
-	// What others do to all packet filters, or to forwarding, is put right.
+	// What others do to all packet filters, or to forwarding, is repaired.
 	for _, what := range []string{"nft flush ruleset", "sysctl -q -w net.ipv4.ip_forward=1; sysctl -q -w net.ipv4.ip_forward=0"} {
 		w.on(t, "erin", what)
 		eventually(t, 30*time.Second, "the guest gets outside after "+what, func() error {

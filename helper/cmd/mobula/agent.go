@@ -72,7 +72,7 @@ func repairByUnit(ctx context.Context) error {
 
 func repairCommand() command {
 	return command{
-		name: "repair", arguments: "[--switch]", summary: "put right what something else changed on this host",
+		name: "repair", arguments: "[--switch]", summary: "repair what something else changed on this host",
 		help: `Compares the host with the document that runs and puts right what differs. Each
 difference is logged with what was done. The agent has it run when something
 breaks, and once a minute; by hand it does no harm. While a change is applied it

@@ -86,9 +86,9 @@ func applyCommand() command {
 		name: "apply", arguments: "[--document SOURCE --host-id N] [--confirm-timeout D] [--json]",
 		summary: "bring this host to what the network document says",
 		help: `Carries out what plan prints, in a unit of its own that outlives the SSH session.
-The way back is armed first: unless 'mobula confirm' follows within the confirm
-timeout, the host is taken back to what it was. Where nothing differs, nothing
-has to be confirmed. If an operation fails, the host is taken back at once.
+The rollback timer is started first: unless 'mobula confirm' follows within the confirm
+timeout, the host is rolled back to what it was. Where nothing differs, nothing
+has to be confirmed. If an operation fails, the host is rolled back at once.
 
 ` + sourceHelp,
 		example: `mobula apply --document network.json --host-id 3
@@ -98,7 +98,7 @@ mobula apply --document https://deployer.example.com/network.json --sha256 SUM`,
 		define: func(c *call) func() error {
 			s, from, id := changeFlags(c)
 			c.flags.DurationVar(&s.Timeout, "confirm-timeout", defaultConfirmTimeout, "how long the change may stay unconfirmed")
-			attempt := c.flags.String("attempt", "", "`NAME` of this attempt; one that was taken back is not repeated")
+			attempt := c.flags.String("attempt", "", "`NAME` of this attempt; one that was rolled back is not repeated")
 			detach := c.flags.Bool("detach", false, "if the NIC has to move, wait only until it is about to")
 			asJSON := c.jsonFlag()
 			c.pauseFlag(&s.PauseBefore)
@@ -162,7 +162,7 @@ func (c *call) printOutcome(o worker.Outcome, asJSON bool) error {
 	}
 	fmt.Fprintf(c.stdout, "%d changes to generation %s, %d peers interrupted\n", len(o.Operations), o.Generation, o.Interrupted)
 	if o.Confirm {
-		fmt.Fprintln(c.stdout, "'mobula confirm', over a new connection and in time, keeps it; else it is taken back")
+		fmt.Fprintln(c.stdout, "'mobula confirm', over a new connection and in time, keeps it; else it is rolled back")
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // keepClock notes what the clock says, unless it has said something later. A host that has
-// confirmed nothing keeps nothing: a first change that is taken back leaves no trace.
+// confirmed nothing keeps nothing: a first change that is rolled back leaves no trace.
 func keepClock(s *store.Store, path string, now time.Time) error {
 	if confirmed, err := s.Confirmed(); err != nil || confirmed == nil {
 		return err

@@ -17,7 +17,7 @@ func confirmCommand() command {
 	return command{
 		name: "confirm", arguments: "[--generation G] [--json]",
 		summary: "keep the change that was applied",
-		help: `Makes the applied change the one that boot builds, and disarms the way back. Run
+		help: `Makes the applied change the one that boot builds, and cancels the rollback timer. Run
 it over a new SSH connection: that it arrives is the proof that you still get in.
 Confirming a generation that is confirmed already succeeds. While the change is still carried
 out it exits with 75: try again.`,
@@ -87,9 +87,9 @@ func (c *call) confirm(generation string, p *worker.Pause) (*store.Change, error
 
 func rollbackCommand() command {
 	return command{
-		name: "rollback", summary: "take back the change that is not confirmed yet",
-		help: `Takes the host back to the last confirmed document, or to what it was before
-Mobula if there is none. The armed timer runs this very command. Without a change
+		name: "rollback", summary: "roll back the change that is not confirmed yet",
+		help: `Rolls the host back to the last confirmed document, or to what it was before
+Mobula if there is none. The timer runs this very command. Without a change
 that waits it does nothing. Another command that changes the host and has not
 ended after ` + worker.Patience.String() + ` is killed, but not a rollback that gets something done.`,
 		example:   "mobula rollback",

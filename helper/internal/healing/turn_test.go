@@ -62,10 +62,10 @@ func TestTurn(t *testing.T) {
 			{side{100, 5000, true}, side{0, 148, false}, false}, {side{100, 5000, true}, side{150, 300, false}, true}},
 		"the agent comes late": {
 			{side{100, 5000, true}, side{150, 300, false}, true}, {side{100, 5000, false}, side{150, 300, true}, false}},
-		"taken back": {
+		"rolled back": {
 			{side{100, 5000, true}, side{}, false}, {side{100, 5000, true}, side{0, 148, false}, true},
 			{side{160, 5400, false}, side{150, 600, true}, true}, {side{160, 9000, true}, side{150, 700, false}, false}},
-		"taken back before a packet came": {
+		"rolled back before a packet came": {
 			{side{100, 5000, true}, side{}, false}, {side{100, 5000, true}, side{0, 148, false}, true},
 			{side{160, 5400, false}, side{0, 148, true}, true}},
 		"and again": {

@@ -95,7 +95,7 @@ func withoutMoved(facts spec.Facts) *spec.Host {
 	return h
 }
 
-// Leaving is Without for as long as it may be taken back: Mobula's units stay, so
+// Leaving is Without for as long as it may be rolled back: Mobula's units stay, so
 // that a reboot brings Mobula back. A NIC that is gone keeps nobody from it.
 func Leaving(facts spec.Facts) *spec.Host {
 	h := Without(facts)

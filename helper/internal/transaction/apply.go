@@ -214,12 +214,12 @@ func (h *Host) Waiting(ctx context.Context, change *store.Change) error {
 	if err != nil || pending == nil || finishing(pending, confirmed) || pending.Same(change) || !h.Alarm.Armed(ctx) {
 		return err
 	}
-	return fmt.Errorf("%w: generation %s; 'mobula confirm' keeps that, 'mobula rollback' takes it back", ErrWaiting, pending.Generation())
+	return fmt.Errorf("%w: generation %s; 'mobula confirm' keeps that, 'mobula rollback' rolls it back", ErrWaiting, pending.Generation())
 }
 
 // Apply carries a change out and leaves it waiting for confirmation. It returns
 // what it did, nothing if nothing differed; then the change is confirmed at
-// once. If anything fails, the host is taken back to what it was.
+// once. If anything fails, the host is rolled back to what it was.
 func (h *Host) Apply(ctx context.Context, change *store.Change, o Options) ([]reconcile.Operation, error) {
 	if err := h.check(change, o); err != nil {
 		return nil, err

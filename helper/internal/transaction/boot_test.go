@@ -76,7 +76,7 @@ func TestDownTakenBackByReboot(t *testing.T) {
 			w.same("booted", w.String(), built)
 			w.apply(&store.Change{Down: true})
 			w.ring()
-			w.same("taken back", w.String(), built)
+			w.same("rolled back", w.String(), built)
 		})
 	}
 }

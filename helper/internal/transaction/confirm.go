@@ -27,13 +27,13 @@ func (h *Host) Confirm(ctx context.Context, generation string) (*store.Change, e
 	case err != nil:
 		return nil, err
 	case pending == nil && generation != confirmed.Generation():
-		return nil, fmt.Errorf("no change waits for confirmation; the host has generation %s; if that is not yours, it was taken back: apply it again, and confirm it in time", confirmed.Generation())
+		return nil, fmt.Errorf("no change waits for confirmation; the host has generation %s; if that is not yours, it was rolled back: apply it again, and confirm it in time", confirmed.Generation())
 	case pending == nil && confirmed == nil:
 		return &store.Change{Down: true}, nil
 	case pending == nil:
 		return confirmed, nil
 	case generation != "" && pending.Generation() != generation:
-		return nil, fmt.Errorf("generation %s waits for confirmation, not %s; without --generation it is confirmed, whatever it is, and 'mobula rollback' takes it back", pending.Generation(), generation)
+		return nil, fmt.Errorf("generation %s waits for confirmation, not %s; without --generation it is confirmed, whatever it is, and 'mobula rollback' rolls it back", pending.Generation(), generation)
 	case !finishing(pending, confirmed) && !h.carriedOut(pending):
 		return nil, ErrUnfinished
 	}
@@ -102,7 +102,7 @@ func (h *Host) leave(ctx context.Context, facts *spec.Facts, booting bool) error
 	return h.reconciler(facts, booting).Insist(ctx, plan.Left(*facts), nil)
 }
 
-// Rollback takes the host back to the last confirmed change, or to what it was
+// Rollback rolls the host back to the last confirmed change, or to what it was
 // before the first one. Without a pending change it does nothing.
 func (h *Host) Rollback(ctx context.Context) error {
 	pending, confirmed, err := h.changes()

@@ -1,4 +1,4 @@
-// Package transaction changes a host safely: the way back is armed before the
+// Package transaction changes a host safely: the rollback timer is started before the
 // first change, a change counts only once it is confirmed, and boot builds what
 // was confirmed last.
 package transaction

@@ -71,7 +71,7 @@ func (h *Host) carriedOutNow(ctx context.Context) {
 
 func (h *Host) windAgain(ctx context.Context, after time.Duration) {
 	if err := h.wind(ctx, after); err != nil { // it rings when it was to before
-		h.Log.Warn("the clock of the way back cannot be wound again", "error", err)
+		h.Log.Warn("the rollback timer cannot be restarted", "error", err)
 	}
 }
 

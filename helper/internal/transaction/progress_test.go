@@ -97,7 +97,7 @@ func TestAStepThatHangs(t *testing.T) {
 		t.Fatalf("found %v, wanted the way back to begin", err)
 	}
 	if got := s.String(); got != before || s.armed {
-		t.Errorf("was not taken back: armed %v, %s", s.armed, difference(got, before))
+		t.Errorf("was not rolled back: armed %v, %s", s.armed, difference(got, before))
 	}
 }
 
@@ -149,6 +149,6 @@ func TestRollbackTellsOfProgress(t *testing.T) {
 		t.Errorf("told %d times", told)
 	}
 	if w.armed {
-		t.Error("a rollback armed the way back")
+		t.Error("a rollback started the rollback timer")
 	}
 }

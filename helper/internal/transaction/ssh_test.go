@@ -51,7 +51,7 @@ func TestSSHPortsNobodyKnows(t *testing.T) {
 	w.apply(second)
 	w.published("changed", "2222")
 	w.ring()
-	w.published("taken back", "2222")
+	w.published("rolled back", "2222")
 
 	w.sshPorts = []uint16{2022} // sshd listens there, and does not say what else it will
 	w.apply(second)
@@ -93,7 +93,7 @@ func TestSSHPortsAreAddedOnly(t *testing.T) {
 	w.apply(second)
 	w.published("changed, not confirmed", "2022")
 	w.ring()
-	w.published("taken back", "22 2222 2022")
+	w.published("rolled back", "22 2222 2022")
 	w.apply(second)
 	w.confirm(second)
 	repair("confirmed", "2022")

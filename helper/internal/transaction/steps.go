@@ -76,9 +76,9 @@ func (h *Host) settle(ctx context.Context) error {
 func (h *Host) beginning(t *target, o Options) []step {
 	return []step{
 		{name: "keep the programs", do: h.settle},
-		{name: "arm the way back", do: func(ctx context.Context) error {
+		{name: "start the rollback timer", do: func(ctx context.Context) error {
 			if err := h.startClock(ctx, o.ConfirmTimeout); err != nil {
-				return fmt.Errorf("arming the way back: %w", err)
+				return fmt.Errorf("starting the rollback timer: %w", err)
 			}
 			return nil
 		}},
@@ -104,7 +104,7 @@ func (h *Host) carryingOut(t *target, r *reconcile.Reconciler, ops []reconcile.O
 		step{name: "verify", do: func(ctx context.Context) error {
 			left, err := r.Plan(ctx, t.want, t.want)
 			// Relays follow the host's routing, and names are found where others say: both may
-			// change at any time. What others have just written of names is put right, by the
+			// change at any time. What others have just written of names is repaired, by the
 			// agent if it does not succeed here.
 			changed := left
 			left = slices.DeleteFunc(slices.Clone(left), func(op reconcile.Operation) bool {
@@ -146,9 +146,9 @@ func (h *Host) keeping(pending *store.Change) []step {
 		{name: "keep the change", do: func(context.Context) error { return h.Store.Confirm() }},
 		after,
 		{name: "forget another way outside", do: h.forgetOther},
-		{name: "disarm the way back", do: func(ctx context.Context) error {
+		{name: "cancel the rollback timer", do: func(ctx context.Context) error {
 			if err := h.Alarm.Disarm(ctx); err != nil {
-				h.Log.Warn("disarming the way back", "error", err)
+				h.Log.Warn("canceling the rollback timer", "error", err)
 			}
 			return nil
 		}},

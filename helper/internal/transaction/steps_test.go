@@ -11,7 +11,7 @@ import (
 )
 
 // TestStepsAreWhatIsWalked holds that Steps misses nothing that Apply and
-// Confirm do, and that a stop before any of them is taken back at once.
+// Confirm do, and that a stop before any of them is rolled back at once.
 func TestStepsAreWhatIsWalked(t *testing.T) {
 	for _, c := range []struct {
 		name  string

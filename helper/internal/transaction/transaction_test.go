@@ -44,7 +44,7 @@ func (w *world) confirm(c *store.Change) {
 		w.Fatal(err)
 	}
 	if w.armed {
-		w.Fatal("the clock of the way back still runs")
+		w.Fatal("the rollback timer still runs")
 	}
 }
 
@@ -73,7 +73,7 @@ func TestLifeOfAHost(t *testing.T) {
 			none := w.String()
 			first := w.document(1, nil, 2, 3)
 			if len(w.apply(first)) == 0 || !w.armed {
-				t.Fatal("nothing was done or the way back is not armed")
+				t.Fatal("nothing was done or the rollback timer does not run")
 			}
 			w.reachable()
 			w.confirm(first)
@@ -116,7 +116,7 @@ func TestFirstChangeTakenBack(t *testing.T) {
 	none := w.String()
 	w.apply(w.document(1, nil, 2))
 	w.ring()
-	w.same("taken back", w.String(), none)
+	w.same("rolled back", w.String(), none)
 	w.apply(w.document(1, nil, 2))
 	if err := w.boot(); err != nil {
 		t.Fatal(err)
@@ -256,11 +256,11 @@ func TestWrongDocuments(t *testing.T) {
 				t.Error(err)
 			}
 			w.ring()
-			w.same("taken back", w.String(), built)
+			w.same("rolled back", w.String(), built)
 		})
 	}
 	w.apply(w.document(7, nil, 2))
-	if _, err := w.host.Apply(ctx, w.document(8, nil, 3), options); !errors.Is(err, ErrWaiting) || !strings.Contains(err.Error(), "'mobula confirm' keeps that, 'mobula rollback' takes it back") {
+	if _, err := w.host.Apply(ctx, w.document(8, nil, 3), options); !errors.Is(err, ErrWaiting) || !strings.Contains(err.Error(), "'mobula confirm' keeps that, 'mobula rollback' rolls it back") {
 		t.Errorf("error %v, wanted %v", err, ErrWaiting)
 	}
 	if _, err := w.host.Confirm(ctx, running.Generation()); err == nil || !strings.Contains(err.Error(), "not "+running.Generation()+"; without --generation it is confirmed") {
@@ -328,7 +328,7 @@ func TestFailureIsTakenBackAtOnce(t *testing.T) {
 			return
 		}
 		w.with(fault{})
-		w.same("taken back", w.String(), before)
+		w.same("rolled back", w.String(), before)
 		if pending, err := w.host.Store.Pending(); pending != nil || err != nil || w.armed {
 			t.Fatalf("step %d: %v waits, the clock runs: %v, %v", n, pending, w.armed, err)
 		}

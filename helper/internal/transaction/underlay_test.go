@@ -58,7 +58,7 @@ func TestUnderlayChangesInOneRun(t *testing.T) {
 }
 
 // TestUnderlayPortIsTaken: whose port it is shows in what the operator reads, and the host
-// is taken back.
+// is rolled back.
 func TestUnderlayPortIsTaken(t *testing.T) {
 	w := newWorld(t, spec.Ifupdown)
 	w.wg.Bound = func(port int) bool { return port == 51820 }

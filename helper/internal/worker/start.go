@@ -33,7 +33,7 @@ type Starter struct {
 // Apply plans, and has the worker do it if there is anything to do. What another
 // Apply has staged or left as its result is not touched as long as it counts. If detached,
 // it waits only until the NIC is about to move, where it has to. An attempt of the same
-// name ("": none) that was taken back is not repeated.
+// name ("": none) that was rolled back is not repeated.
 func (w Starter) Apply(ctx context.Context, s Staged, attempt string, detached bool) (*Outcome, error) {
 	if w.underWay(ctx, s) {
 		return await(ctx, NewOutcome(nil, &s.Change, nil), s, detached)
@@ -88,7 +88,7 @@ func (w Starter) start(ctx context.Context, s Staged, attempt string) error {
 	if err := stage(s); err != nil {
 		return err
 	}
-	// From where the way back is armed on, that ends what hangs, and sooner.
+	// From where the rollback timer is started on, that ends what hangs, and sooner.
 	return w.Start(ctx, Unit, s.Timeout+Standstill, s.Change.Helper, "apply", "--worker")
 }
 
@@ -125,7 +125,7 @@ func takenBack(attempt string) error {
 	if result, err := readResult(); err == nil && result.Error != "" {
 		why = result.Error
 	}
-	return fmt.Errorf("the change was taken back: %s; deploy again", why)
+	return fmt.Errorf("the change was rolled back: %s; deploy again", why)
 }
 
 // await returns what comes out of what the worker does.
@@ -155,7 +155,7 @@ func waitForResult(ctx context.Context, most time.Duration, leaving bool) (*Outc
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: the change goes on without anybody who waits; 'mobula confirm' keeps it, 'mobula rollback' takes it back", ctx.Err())
+			return nil, fmt.Errorf("%w: the change goes on without anybody who waits; 'mobula confirm' keeps it, 'mobula rollback' rolls it back", ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -167,11 +167,11 @@ func Finished(ctx context.Context, active func(ctx context.Context, unit string)
 	result, err := readResult()
 	switch {
 	case err == nil && result.Error != "":
-		return fmt.Errorf("the host was taken back: %s; 'journalctl -u %s' tells more, and a deploy tries again", result.Error, Unit)
+		return fmt.Errorf("the host was rolled back: %s; 'journalctl -u %s' tells more, and a deploy tries again", result.Error, Unit)
 	case err == nil || !fileExists(stagedPath()):
 		return nil
 	case active(ctx, Unit): // and does not have the lock yet
 		return Busy{transaction.ErrUnfinished}
 	}
-	return fmt.Errorf("the change was broken off, and is taken back when its confirm timeout is over; 'journalctl -u %s' tells more", Unit)
+	return fmt.Errorf("the change was broken off, and is rolled back when its confirm timeout is over; 'journalctl -u %s' tells more", Unit)
 }

@@ -155,10 +155,10 @@ func TestFailedAttemptIsNotRepeated(t *testing.T) {
 		t.Errorf("found %q", found)
 	}
 	<-w.ended
-	if err := Finished(context.Background(), inactive); err == nil || !strings.Contains(err.Error(), "the host was taken back: no such device") {
+	if err := Finished(context.Background(), inactive); err == nil || !strings.Contains(err.Error(), "the host was rolled back: no such device") {
 		t.Errorf("confirming it: %v", err)
 	}
-	if found := apply("one"); found != "the change was taken back: no such device; deploy again" || w.began != 1 {
+	if found := apply("one"); found != "the change was rolled back: no such device; deploy again" || w.began != 1 {
 		t.Errorf("once more: found %q, %d workers", found, w.began)
 	}
 	if apply("two"); w.began != 2 {

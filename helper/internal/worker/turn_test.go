@@ -144,7 +144,7 @@ func TestWhoStopsWaitingKnowsWhatGoesOn(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
 	_, err := waitForResult(ctx, time.Minute, false)
-	if err == nil || !strings.HasSuffix(err.Error(), "the change goes on without anybody who waits; 'mobula confirm' keeps it, 'mobula rollback' takes it back") {
+	if err == nil || !strings.HasSuffix(err.Error(), "the change goes on without anybody who waits; 'mobula confirm' keeps it, 'mobula rollback' rolls it back") {
 		t.Errorf("found %v", err)
 	}
 }
