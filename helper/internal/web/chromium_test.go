@@ -160,8 +160,8 @@ func alone(t *testing.T) bool {
 func five() *network {
 	n := wellNetwork(5)
 	n.both(1, 3, relayed(2))
-	n.both(2, 4, carried(1))
-	n.both(3, 4, punched)
+	n.both(3, 4, carried(1))
+	n.both(2, 4, punched)
 	n.hour()
 	n.lose(5)
 	return n
