@@ -17,8 +17,11 @@ type HostSpec struct {
 	Manager string
 	// Image is "full", or "bare": nothing but SSH and Python (Debian 12).
 	Image string
-	// DHCP lets networkd ask for the address instead of knowing it.
+	// DHCP lets networkd, also under netplan, ask for the address instead of knowing it (see SetLease).
 	DHCP bool
+	// HostRoute has DHCP give the address alone (/32), and the router by classless static routes
+	// (RFC 3442): first one to it on the link, then the default by it. Many clouds do so.
+	HostRoute bool
 	// Resolved puts systemd-resolved with its stub between the host and its resolver (not ifupdown; image full).
 	Resolved bool
 	// MTU of the NIC in bytes; 0: 1500.
@@ -32,7 +35,7 @@ type HostSpec struct {
 	// Site puts the host behind the site's router, which forwards a port to it (see SitePort).
 	Site bool
 	// TwoUplinks gives the machine a second NIC, in the site's network, with a default route
-	// that counts less (networkd).
+	// that counts less (netplan).
 	TwoUplinks bool
 	// Wire and Access begin the addresses of the host's network, two numbers each; "": 10.30
 	// and 10.31.

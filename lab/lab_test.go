@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,40 +49,67 @@ func TestFaultRules(t *testing.T) {
 func TestSeed(t *testing.T) {
 	l := &Lab{Dir: t.TempDir()}
 	for _, spec := range DefaultHosts() {
-		h := &Host{HostSpec: spec, lab: l}
-		s := newSeed()
-		s.authorizedKeys("home/ops", 1000, "key\n")
-		if err := h.seedNetwork(s); err != nil {
-			t.Fatal(err)
-		}
-		data, err := s.bytes()
-		if err != nil || len(data)%512 != 0 {
-			t.Fatalf("%s: %d bytes: %v", spec.Name, len(data), err)
-		}
-		found := map[string]string{}
-		for r := tar.NewReader(bytes.NewReader(data)); ; {
-			header, err := r.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			content, _ := io.ReadAll(r)
-			found[header.Name] = string(content)
-			if strings.HasPrefix(header.Name, "home/ops/") != (header.Uid == 1000) {
-				t.Errorf("%s: %s belongs to %d", spec.Name, header.Name, header.Uid)
-			}
-		}
+		found := seeded(t, &Host{HostSpec: spec, lab: l})
 		config := found["etc/network/interfaces"] + found["etc/systemd/network/10-uplink.network"] +
 			found["etc/netplan/50-cloud-init.yaml"] + found["etc/NetworkManager/system-connections/ens3.nmconnection"]
 		if !strings.Contains(config, spec.Address+"/24") {
 			t.Errorf("%s: its address is not in its configuration:\n%s", spec.Name, config)
 		}
 	}
-	for _, spec := range []HostSpec{{Manager: "none"}, {Manager: "netplan"}, {Manager: "NetworkManager", Debian: 13, DHCP: true}} {
+	cloud := &Host{HostSpec: HostSpec{Name: "erin", ID: 5, Address: "192.0.2.5", Debian: 13, Manager: "netplan", DHCP: true, TwoUplinks: true}, lab: l}
+	if got := seeded(t, cloud)["etc/netplan/50-cloud-init.yaml"]; got != `network:
+  version: 2
+  ethernets:
+    ens3:
+      match:
+        macaddress: 52:54:00:1a:00:05
+      set-name: ens3
+      dhcp4: true
+    ens6:
+      match:
+        macaddress: 52:54:00:1b:00:05
+      set-name: ens6
+      accept-ra: false
+      addresses: [203.0.113.5/24]
+      routes:
+        - to: default
+          via: 203.0.113.254
+          metric: 2048
+` {
+		t.Errorf("a host that asks for its address has\n%s", got)
+	}
+	for _, spec := range []HostSpec{{Manager: "none"}, {Manager: "netplan"}, {Manager: "NetworkManager", Debian: 13, DHCP: true}, {Manager: "networkd", TwoUplinks: true}} {
 		if (&Host{HostSpec: spec}).seedNetwork(newSeed()) == nil {
 			t.Errorf("a network manager that the lab does not have is accepted: %+v", spec)
+		}
+	}
+}
+
+// seeded are the files that a host's network is made of.
+func seeded(t *testing.T, h *Host) map[string]string {
+	t.Helper()
+	s := newSeed()
+	s.authorizedKeys("home/ops", 1000, "key\n")
+	if err := h.seedNetwork(s); err != nil {
+		t.Fatal(err)
+	}
+	data, err := s.bytes()
+	if err != nil || len(data)%512 != 0 {
+		t.Fatalf("%s: %d bytes: %v", h.Name, len(data), err)
+	}
+	found := map[string]string{}
+	for r := tar.NewReader(bytes.NewReader(data)); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, _ := io.ReadAll(r)
+		found[header.Name] = string(content)
+		if strings.HasPrefix(header.Name, "home/ops/") != (header.Uid == 1000) {
+			t.Errorf("%s: %s belongs to %d", h.Name, header.Name, header.Uid)
 		}
 	}
 }
@@ -92,43 +118,6 @@ func TestAddresses(t *testing.T) {
 	s := HostSpec{ID: 256, Name: "carol"}
 	if s.IntrawireAddress() != "10.30.1.0" || s.GatewayAddress() != "10.31.1.0" || s.AccessAddress() != "10.31.129.0" {
 		t.Error(s.IntrawireAddress(), s.GatewayAddress(), s.AccessAddress())
-	}
-}
-
-func TestDHCPAnswer(t *testing.T) {
-	mac := net.HardwareAddr{0x52, 0x54, 0, 0x1a, 0, 1}
-	message := func(kind byte) []byte {
-		m := make([]byte, bootpSize)
-		m[0], m[1], m[2] = 1, 1, 6
-		copy(m[4:8], "xyzt")
-		copy(m[28:34], mac)
-		m = append(m, dhcpCookie...)
-		return append(m, 0, 12, 1, 'a', 53, 1, kind, 255)
-	}
-	lookup := func(got net.HardwareAddr) net.IP {
-		if got.String() != mac.String() {
-			return nil
-		}
-		return net.ParseIP("192.0.2.5")
-	}
-	for kind, want := range map[byte]byte{dhcpDiscover: dhcpOffer, dhcpRequest: dhcpAck} {
-		reply := dhcpAnswer(message(kind), lookup)
-		if reply == nil {
-			t.Fatalf("no answer to %d", kind)
-		}
-		if got := dhcpMessageType(reply[bootpSize+4:]); got != want {
-			t.Errorf("the answer to %d is %d, wanted %d", kind, got, want)
-		}
-		if string(reply[4:8]) != "xyzt" || !net.IP(reply[16:20]).Equal(net.ParseIP("192.0.2.5")) {
-			t.Errorf("answer to %d: %x", kind, reply)
-		}
-	}
-	stranger := message(dhcpDiscover)
-	stranger[33] = 9
-	for name, m := range map[string][]byte{"release": message(7), "stranger": stranger, "short": message(1)[:100], "cut": message(1)[:bootpSize+9], "empty": nil} {
-		if dhcpAnswer(m, lookup) != nil {
-			t.Errorf("%s is answered", name)
-		}
 	}
 }
 

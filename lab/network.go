@@ -60,6 +60,8 @@ func (l *Lab) createNetwork(ctx context.Context) error {
 		"-n "+lab+" link set "+RouterPort.port()+" master "+bridge+" up",
 		"-n "+router+" addr add "+RouterAddress+"/24 dev inside",
 		"-n "+router+" link set inside up",
+		// Or a host that is to send all to its router is told to go around it.
+		"netns exec "+router+" sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.inside.send_redirects=0",
 
 		"-n "+router+" link add outside type veth peer name uplink netns "+outside,
 		"-n "+router+" addr add "+RouterOutsideAddress+"/24 dev outside",

@@ -100,7 +100,7 @@ func (h *Host) seedNetwork(s *seed) error {
 		lines = append(lines, "iface "+NIC+" inet6 static", "    address "+h.IPv6Address()+"/64", "    gateway "+ipv6Gateway, "    dad-attempts 0")
 		s.file("etc/network/interfaces", 0o644, strings.Join(lines, "\n")+"\n")
 		s.withIfupdown()
-	case h.Manager == "networkd":
+	case h.Manager == "networkd" && !h.TwoUplinks:
 		// As on hosts that came from ifupdown, which has no more than lo now.
 		s.file("etc/network/interfaces", 0o644, "auto lo\niface lo inet loopback\n")
 		s.withIfupdown()
@@ -119,10 +119,7 @@ func (h *Host) seedNetwork(s *seed) error {
 		}
 		s.file("etc/systemd/network/10-uplink.network", 0o644, "[Match]\nName="+h.Uplink()+"\n\n[Network]\n"+network)
 		if h.Bridged {
-			s.bridged()
-		}
-		if h.TwoUplinks {
-			s.file("etc/systemd/network/20-second.network", 0o644, fmt.Sprintf("[Match]\nName=%s\n\n[Network]\nAddress=203.0.113.%d/24\nIPv6AcceptRA=no\n\n[Route]\nGateway=%s\nMetric=2048\n", SecondNIC, h.ID%250, SiteRouterAddress))
+			s.bridged(h.MAC())
 		}
 		// What `systemctl enable systemd-networkd` does.
 		s.link(units+"dbus-org.freedesktop.network1.service", "/lib/systemd/system/systemd-networkd.service")
@@ -130,24 +127,9 @@ func (h *Host) seedNetwork(s *seed) error {
 		s.link(units+"sockets.target.wants/systemd-networkd.socket", "/lib/systemd/system/systemd-networkd.socket")
 		s.link(units+"sysinit.target.wants/systemd-network-generator.service", "/lib/systemd/system/systemd-network-generator.service")
 		s.link(units+"network-online.target.wants/systemd-networkd-wait-online.service", "/lib/systemd/system/systemd-networkd-wait-online.service")
-	case h.Manager == "netplan" && h.Debian == 13 && !h.DHCP:
+	case h.Manager == "netplan" && h.Debian == 13:
 		// As cloud-init writes it. netplan turns systemd-networkd on by itself.
-		s.file("etc/netplan/50-cloud-init.yaml", 0o600, fmt.Sprintf(`network:
-  version: 2
-  ethernets:
-    %[1]s:
-      match:
-        macaddress: %[2]s
-      set-name: %[1]s
-      addresses: [%[3]s/24, "%[4]s/64"]
-      nameservers:
-        addresses: [%[5]s]
-      routes:
-        - to: default
-          via: %[6]s
-        - to: default
-          via: %[7]s
-`, NIC, h.MAC(), h.Address, h.IPv6Address(), ResolverAddress, RouterAddress, ipv6Gateway))
+		s.file("etc/netplan/50-cloud-init.yaml", 0o600, h.netplan())
 		s.file(units+"cloud-init-network.service", 0o644, cloudInit)
 		s.link(units+"multi-user.target.wants/cloud-init-network.service", "../cloud-init-network.service")
 	case h.Manager == "NetworkManager" && h.Debian == 13 && !h.DHCP:
@@ -172,16 +154,50 @@ address1=%[5]s/64,%[6]s
 		s.link(units+"network-online.target.wants/NetworkManager-wait-online.service", "/lib/systemd/system/NetworkManager-wait-online.service")
 		s.link(units+"dbus-org.freedesktop.nm-dispatcher.service", "/lib/systemd/system/NetworkManager-dispatcher.service")
 	default:
-		return fmt.Errorf("host %s: no network manager %q (Debian %d, DHCP: %v) in the lab; there are networkd, ifupdown (Debian 12, static), netplan and NetworkManager (Debian 13, static)", h.Name, h.Manager, h.Debian, h.DHCP)
+		return fmt.Errorf("host %s: no network manager %q (Debian %d, DHCP: %v) in the lab; there are networkd, ifupdown (Debian 12, static), netplan (Debian 13) and NetworkManager (Debian 13, static)", h.Name, h.Manager, h.Debian, h.DHCP)
 	}
 	return nil
 }
 
-// bridged is a bridge over a VLAN of a bond of the two NICs (systemd.netdev(5)).
-func (s *seed) bridged() {
+// netplan is its configuration (netplan-yaml(5)).
+func (h *Host) netplan() string {
+	const nic = `    %[1]s:
+      match:
+        macaddress: %[2]s
+      set-name: %[1]s
+`
+	text := "network:\n  version: 2\n  ethernets:\n" + fmt.Sprintf(nic, NIC, h.MAC())
+	if h.DHCP {
+		text += "      dhcp4: true\n"
+	} else {
+		text += fmt.Sprintf(`      addresses: [%s/24, "%s/64"]
+      nameservers:
+        addresses: [%s]
+      routes:
+        - to: default
+          via: %s
+        - to: default
+          via: %s
+`, h.Address, h.IPv6Address(), ResolverAddress, RouterAddress, ipv6Gateway)
+	}
+	if h.TwoUplinks {
+		text += fmt.Sprintf(nic, SecondNIC, h.nics()[1].mac) + fmt.Sprintf(`      accept-ra: false
+      addresses: [203.0.113.%d/24]
+      routes:
+        - to: default
+          via: %s
+          metric: 2048
+`, h.ID%250, SiteRouterAddress)
+	}
+	return text
+}
+
+// bridged is a bridge over a VLAN of a bond of the two NICs (systemd.netdev(5)). By its MAC
+// address DHCP knows the host.
+func (s *seed) bridged(mac string) {
 	const folder = "etc/systemd/network/"
 	s.file(folder+"05-bond.netdev", 0o644, "[NetDev]\nName="+Bond+"\nKind=bond\n\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n")
-	s.file(folder+"05-bridge.netdev", 0o644, "[NetDev]\nName="+Bridge+"\nKind=bridge\n\n[Bridge]\nForwardDelaySec=0\n")
+	s.file(folder+"05-bridge.netdev", 0o644, "[NetDev]\nName="+Bridge+"\nKind=bridge\nMACAddress="+mac+"\n\n[Bridge]\nForwardDelaySec=0\n")
 	s.file(folder+"06-first.network", 0o644, "[Match]\nName="+NIC+"\n\n[Network]\nBond="+Bond+"\nPrimarySlave=yes\n")
 	s.file(folder+"06-second.network", 0o644, "[Match]\nName="+SecondNIC+"\n\n[Network]\nBond="+Bond+"\n")
 	s.file(folder+"05-vlan.netdev", 0o644, fmt.Sprintf("[NetDev]\nName=%s\nKind=vlan\n\n[VLAN]\nId=%d\n", BondVLAN, VLAN))

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -38,13 +39,13 @@ func (l *Lab) forwarded() (rules []string) {
 // SitePort is the router's UDP port that leads to the host's WireGuard.
 func (s HostSpec) SitePort() int { return 51000 + s.ID }
 
+func (l *Lab) hasSite() bool {
+	return slices.ContainsFunc(l.Hosts, func(h *Host) bool { return h.Site || h.TwoUplinks })
+}
+
 // createSite makes the site's network, if a host stands in it.
 func (l *Lab) createSite(ctx context.Context) error {
-	wanted := false
-	for _, h := range l.Hosts {
-		wanted = wanted || h.Site || h.TwoUplinks
-	}
-	if !wanted {
+	if !l.hasSite() {
 		return nil
 	}
 	lab, router := l.Namespace(), l.routerNamespace()
