@@ -105,11 +105,11 @@ func (h *Host) seedNetwork(s *seed) error {
 		s.file("etc/network/interfaces", 0o644, "auto lo\niface lo inet loopback\n")
 		s.withIfupdown()
 		network := "Address=" + h.Address + "/24\nGateway=" + h.Router() + "\nDNS=" + ResolverAddress + "\n"
-		if !h.NoIPv6 {
-			network += "Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"
-		}
 		if h.DHCP {
 			network = "DHCP=ipv4\n"
+		}
+		if !h.NoIPv6 {
+			network += "Address=" + h.IPv6Address() + "/64\nGateway=" + ipv6Gateway + "\n"
 		}
 		if h.Bridged {
 			network += "IPv6AcceptRA=no\n" // the bridge would be waited for until a router may have answered

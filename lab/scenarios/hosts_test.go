@@ -26,7 +26,7 @@ func TestRandomHosts(t *testing.T) {
 
 // kindsOfLinks: hosts with each kind of links, which the kernel of whoever tests need
 // not have, on the kernels of two releases.
-func kindsOfLinks(t *testing.T, w *world) { w.randomHosts(t, "kinds", "1-0", "erin", "grace") }
+func kindsOfLinks(t *testing.T, w *world) { w.randomHosts(t, "kinds", "1-0", "heidi", "grace") }
 
 // randomHosts has hosts of the seeds FROM-TO, after those of each kind and, with "all",
 // those that failed once, in namespaces of machines.

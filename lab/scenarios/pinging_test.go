@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"testing"
@@ -23,7 +24,12 @@ var answer = regexp.MustCompile(`^\[(\d+\.\d+)\].* icmp_seq=(\d+) ttl=\d+ time=(
 // which of those before it were not: what is on its way when ping ends is not lost.
 func (w *world) pinging(t *testing.T, address string) (ended func() (sent int, missing []int, err error)) {
 	t.Helper()
-	ping := lab.Command(w.ctx, w.Namespace(), "ping", "-D", "-i", "0.2", address)
+	return pingingBy(t, lab.Command(w.ctx, w.Namespace(), "ping", "-D", "-i", "0.2", address))
+}
+
+// pingingBy is pinging with a command that runs ping(8).
+func pingingBy(t *testing.T, ping *exec.Cmd) (ended func() (sent int, missing []int, err error)) {
+	t.Helper()
 	out, err := ping.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

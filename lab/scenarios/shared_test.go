@@ -22,7 +22,7 @@ const (
 	ownNetwork = `for d in ens3 ens6 bond0 bond0.42 vmbr0; do [ ! -e /sys/class/net/$d ] || ip -d address show dev $d; done | sed 's/_lft [0-9a-z]*//g; /^ *bridge forward_delay/d'
 ip -4 -br address show dev docker0 2>/dev/null || true # whose MAC address is another one after each boot
 ip -4 route show table main | grep -v veth_fac0; ip rule | grep -v ^103
-cat /etc/resolv.conf; ls /etc/systemd/network | grep -v mobula || true; nft -s list ruleset 2>/dev/null | sed '/^table [a-z]* mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
+cat /etc/resolv.conf; ls /etc/systemd/network /run/systemd/network 2>/dev/null | grep -v mobula || true; cat /etc/netplan/* 2>/dev/null || true; nft -s list ruleset 2>/dev/null | sed '/^table [a-z]* mobula {/,/^}/d' | grep -vE 'dport 51820|mo-dir-hs' || true`
 	// ufwRules are what ufw keeps.
 	ufwRules = `ufw status verbose; cat /etc/ufw/user.rules`
 	// useUFW is what an administrator does who thinks of SSH.
@@ -41,9 +41,15 @@ var beforeShared map[string]string
 
 func (w *world) allOfShared(t *testing.T) map[string]string {
 	t.Helper()
+	return w.onSharing(t, allOfShared)
+}
+
+// onSharing runs a script on each of them, by name.
+func (w *world) onSharing(t *testing.T, script string) map[string]string {
+	t.Helper()
 	scripts := map[string]string{}
 	for _, name := range sharing {
-		scripts[name] = allOfShared
+		scripts[name] = script
 	}
 	return w.onAll(t, scripts)
 }
@@ -250,23 +256,6 @@ func (w *world) sendingTo(t *testing.T, from string, host *lab.Host) (arrived fu
 	}
 }
 
-// followed has erin get another address while grace sends to her, and returns how many of
-// 100 packets were answered and where grace sees her then.
-func (w *world) followed(t *testing.T, from, to, when string) (answered int, at string) {
-	t.Helper()
-	erin := w.Host("erin")
-	arrived := w.sendingTo(t, "grace", erin)
-	if out, err := erin.Console(w.ctx, "ip addr add "+to+"/24 dev ens3; ip addr del "+from+"/24 dev ens3; ip route replace default via "+lab.RouterAddress+" dev ens3 metric 1024"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if err := w.SetName(lab.MovingName, to); err != nil {
-		t.Fatal(err)
-	}
-	answered = arrived(when)
-	erin.Disconnect()
-	return answered, w.sees(t, "grace", erin).Addr().String()
-}
-
 // sees is where a host has another one's WireGuard.
 func (w *world) sees(t *testing.T, host string, other *lab.Host) netip.AddrPort {
 	t.Helper()
@@ -277,31 +266,6 @@ func (w *world) sees(t *testing.T, host string, other *lab.Host) netip.AddrPort 
 	}
 	t.Fatalf("%s does not know %s", host, other.Name)
 	return netip.AddrPort{}
-}
-
-// anotherAddress: the NIC gets another address, as by DHCP or in another network, while
-// grace sends to erin. WireGuard's packets take the new one by themselves. Where grace's
-// firewall lets in nothing but answers, she has to find erin by her name.
-func anotherAddress(t *testing.T, w *world) {
-	const other = "192.0.2.77"
-	own := w.Host("erin").Address
-	answered, at := w.followed(t, own, other, "erin with another address")
-	if answered < 85 { // 3 s
-		t.Errorf("%d of 100 packets were answered", answered)
-	}
-	if at != other {
-		t.Errorf("grace has erin at %s, wanted %s", at, other)
-	}
-	open := w.onlyAnswers(t, "grace")
-	defer open()
-	defer func() {
-		t.Helper()
-		w.on(t, "erin", "networkctl reconfigure ens3") // what was set by hand goes
-	}()
-	answered, at = w.followed(t, other, own, "erin with another address, where only answers pass")
-	if answered < 50 || at != own { // 10 s
-		t.Errorf("%d of 100 packets were answered, and grace has erin at %s, wanted %s", answered, at, own)
-	}
 }
 
 // onlyAnswers has the lab drop datagrams of hosts that the host has sent nothing to for a
