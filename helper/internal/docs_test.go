@@ -246,7 +246,7 @@ func TestEveryRowIsProven(t *testing.T) {
 		}
 	}
 	for _, document := range []string{"docs/failure-modes.md", "docs/security.md"} {
-		found := rows(readText(t, document), "proven by")
+		found := rows(readText(t, document), "tested by")
 		if len(found) < 10 {
 			t.Errorf("%s: found %d rows with a proof", document, len(found))
 		}
