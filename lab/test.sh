@@ -156,12 +156,13 @@ stage lint ansible-lint --nocolor
 # Ansible forks for each task of each host. What it then writes has the kernel interrupt each
 # other processor on which it ran, in a virtual machine for nearly half of its time.
 onOne="taskset --cpu-list $(taskset --cpu-list --pid $$ | sed 's/.*: //; s/[,-].*//')"
-stage playbooks go test -vet=off -exec "$onOne" -tags ansible -count=1 -parallel 4 -timeout 25m -v ./playbooks
+along playbooks go test -vet=off -exec "$onOne" -tags ansible -count=1 -parallel 4 -timeout 25m -v ./playbooks
+join unit
 stage kernel tests -p 4 -tags kernel -timeout 20m -run '^(TestNIC|TestOnlyDevicesMove|TestNFT|TestOthers|TestCost$|TestClientGetsIn$)' ./helper/cmd/mobula ./helper/internal/links ./helper/internal/firewall ./helper/internal/transaction/hosttest ./helper/internal/hostnames
 # Random hosts on this machine's kernel. The lab's has more kinds of links, of which it is given each once.
 MOBULA_HOSTS_SEEDS=1-20 stage hosts tests -timeout 20m ./helper/internal/transaction/hosttest
 stage switch tests -tags ovs -timeout 10m ./helper/internal/vswitch
-join unit
+join playbooks
 # Hosts behind NATs of the kernel's, with the agents' own sockets there.
 along nats tests -tags kernel -timeout 10m -run '^TestNATGrid$' ./helper/internal/healing
 # The page of the network in a real browser, which reaches nobody else.
