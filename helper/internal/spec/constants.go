@@ -49,8 +49,11 @@ const (
 	KeepaliveSeconds = 25
 )
 
-// Everywhere are all IPv4 addresses: where a default route leads.
-var Everywhere = netip.MustParsePrefix("0.0.0.0/0")
+// Everywhere are all IPv4 addresses, Everywhere6 those of IPv6: where a default route leads.
+var (
+	Everywhere  = netip.MustParsePrefix("0.0.0.0/0")
+	Everywhere6 = netip.MustParsePrefix("::/0")
+)
 
 // UplinkVeth returns the name of the host's veth to the outside bridge. Names
 // of interfaces have at most 15 bytes, so a long NIC name is shortened and kept

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 )
 
@@ -56,8 +57,11 @@ func (f *Facts) AtBoot(booted bool) *Facts {
 // one whose NIC has moved, and now are the ways outside that it has meanwhile. It refuses
 // a host that will have none.
 func (f *Facts) Stays(now Shared) (*Facts, error) {
-	ways := now
-	if before := f.Original(); slices.ContainsFunc(before.Routes, func(r Route) bool { return r.To == Everywhere }) {
+	ways, before := now, f.Original()
+	leads := func(to netip.Prefix) bool {
+		return slices.ContainsFunc(before.Routes, func(r Route) bool { return r.To == to })
+	}
+	if leads(Everywhere) || len(now.Outside) == 0 && leads(Everywhere6) {
 		ways.Outside = append(slices.Clone(ways.Outside), f.Uplink)
 		if !now.Router && !before.forwards(now.NewForward) {
 			ways.Opened = append(slices.Clone(ways.Opened), f.Uplink)
