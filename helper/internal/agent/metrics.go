@@ -80,10 +80,8 @@ func (m *metricsServer) follow(ctx context.Context, p *parts, running *store.Cha
 	}
 	m.mu.Unlock()
 	var want place
-	if running != nil && running.Document != nil {
-		if self, _ := running.Document.Host(running.HostID); self.Metrics {
-			want = place{namespace: netns.Inode(spec.Namespace), at: []netip.AddrPort{netip.AddrPortFrom(running.Document.DirectGateway(), spec.MetricsTCPPort)}}
-		}
+	if self, _ := running.Self(); self.Metrics {
+		want = place{namespace: netns.Inode(spec.Namespace), at: []netip.AddrPort{netip.AddrPortFrom(running.Document.DirectGateway(), spec.MetricsTCPPort)}}
 	}
 	m.inside.follow(ctx, want, running)
 }

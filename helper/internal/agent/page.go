@@ -46,7 +46,7 @@ func pageAt(running *store.Change) (p place) {
 	if running == nil || running.Document == nil {
 		return p
 	}
-	self, _ := running.Document.Host(running.HostID)
+	self, _ := running.Self()
 	p.namespace, p.guests = netns.Inode(spec.Namespace), self.MapForGuests
 	for _, a := range listensAt(running) {
 		p.at = append(p.at, netip.AddrPortFrom(a, spec.PageTCPPort))
